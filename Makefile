@@ -1,0 +1,55 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+PYTHON ?= python3
+# The build of torch that is installed first, so that nothing later asks for another one.
+TORCH ?= torch==2.13.0
+# Extra arguments for that install, e.g. the index of CPU wheels where your package index serves CUDA builds.
+TORCH_ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check format setup tools base-model families clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: setup ## train the embedded model with GSPO against g++ (about five minutes on two cores)
+	$(BIN)/python -m rlvr_cpp.gspo $(ARGS)
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: setup ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: tools $(READY) ## make the virtual environment
+
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: apt-get install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: install a newer one and set PYTHON=" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv: apt-get install python3-venv" >&2; exit 2; }
+	@command -v g++ >/dev/null || { echo "error: g++ is missing: apt-get install g++" >&2; exit 2; }
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_ARGS) "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,dev]"
+	touch $(READY)
+
+families: setup ## judge and write the shipped tasks anew (about six minutes)
+	$(BIN)/rlvr-families tasks
+
+base-model: setup ## train the shipped base model anew (under three minutes)
+	$(BIN)/rlvr-families corpus --out build/corpus.jsonl
+	$(BIN)/rlvr-sft --data build/corpus.jsonl --out rlvr_cpp/models/tiny-cpp
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Make base models: tokenizer and supervised fine-tuning; knows nothing of rewards or verifiers."""

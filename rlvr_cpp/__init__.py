@@ -1,0 +1,45 @@
+"""Reinforcement learning for C++ code models, with a real compiler as the judge.
+
+The verifier and the rewards import no torch. The trainers are loaded when they are first asked for and need the
+extra `train`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.judge import Program
+from rlvr_cpp.result import VerifyResult
+from rlvr_cpp.reward import compute_reward
+from rlvr_cpp.think import strip_think_blocks, strip_think_token_ids
+from rlvr_cpp.verifier import Verifier, verify_cpp
+
+if TYPE_CHECKING:
+    from rlvr_cpp.config import GSPOConfig as GSPOConfig
+    from rlvr_cpp.trainer import GSPOTrainer as GSPOTrainer
+
+__version__ = "0.1.0"
+
+__all__ = [  # without the lazy names: a star import must not need torch
+    "Program",
+    "UserError",
+    "Verifier",
+    "VerifyResult",
+    "compute_reward",
+    "strip_think_blocks",
+    "strip_think_token_ids",
+    "verify_cpp",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "GSPOConfig":
+        from rlvr_cpp.config import GSPOConfig
+
+        return GSPOConfig
+    if name == "GSPOTrainer":
+        from rlvr_cpp.trainer import GSPOTrainer
+
+        return GSPOTrainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,92 @@
+"""From what a model wrote to the text that is judged, with a map back.
+
+Think blocks go first. A completion that continues the prompt is cut where it closes the prompt's last open brace: a
+base model rarely stops by itself. A chat answer is its longest fenced block; one that defines the entry point itself
+replaces the prompt's declaration and keeps the lines before it, includes and given functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rlvr_cpp.tasks import Task
+from rlvr_cpp.think import think_block_end
+
+FENCE = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+LEXEME = re.compile(
+    r'//[^\n]*|/\*.*?(?:\*/|\Z)|R"(?P<tag>[^\s()\\]{0,16})\(.*?\)(?P=tag)"'
+    r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[{}]",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The code to be judged and where the model's own text stands in it."""
+
+    code: str
+    start: int
+    """Where in `code` the model's text begins."""
+    completion_start: int
+    """Where in the completion that text begins."""
+    length: int
+    """How many characters of the completion stand in `code`; the rest was thoughts, prose or overrun."""
+
+
+def read_completion(task: Task, completion: str, chat: bool = False) -> Candidate:
+    """The candidate in a completion. An unclosed think block or an answer without code is an empty candidate."""
+    begin = think_block_end(completion)
+    if begin == len(completion) > 0:
+        return Candidate("", 0, begin, 0)
+    return _fenced(task, completion, begin) if chat else _continued(task, completion, begin)
+
+
+def _continued(task: Task, completion: str, begin: int) -> Candidate:
+    end = _closing_brace(task.prompt, completion[begin:])
+    kept = completion[begin : begin + end]
+    return Candidate(task.prompt + kept + "\n", len(task.prompt), begin, end)
+
+
+def _fenced(task: Task, completion: str, begin: int) -> Candidate:
+    blocks = [match.span(1) for match in FENCE.finditer(completion, begin)]
+    if not blocks:
+        return _continued(task, completion, begin)
+    start, stop = max(blocks, key=lambda span: span[1] - span[0])
+    block = completion[start:stop]
+    prefix = _preamble(task) if _defines(block, task.entry_point) else task.prompt
+    return Candidate(prefix + block + "\n", len(prefix), start, len(block))
+
+
+def _defines(code: str, name: str) -> bool:
+    pattern = rf"\b(?:struct|class)\s+{re.escape(name)}\b|\b{re.escape(name)}\s*\([^;{{}}]*\)\s*(?:const\s*)?\{{"
+    return re.search(pattern, code) is not None
+
+
+def _preamble(task: Task) -> str:
+    """The prompt's lines before the one that opens the entry point."""
+    lines = task.prompt.splitlines(keepends=True)
+    opening = [i for i, line in enumerate(lines) if re.search(rf"\b{re.escape(task.entry_point)}\b", line)]
+    cut = opening[-1] if opening else len(lines)
+    if cut > 0 and lines[cut - 1].lstrip().startswith("template"):
+        cut -= 1
+    return "".join(lines[:cut])
+
+
+def _closing_brace(prompt: str, completion: str) -> int:
+    """The offset behind the brace (and its semicolon) that closes what the prompt left open; else the whole length."""
+    depth = sum(1 if brace == "{" else -1 for _, brace in _braces(prompt))
+    if depth <= 0:
+        return len(completion)
+    for place, brace in _braces(completion):
+        depth += 1 if brace == "{" else -1
+        if depth == 0:
+            semicolon = re.match(r"[ \t]*;", completion[place + 1 :])
+            return place + 1 + (semicolon.end() if semicolon else 0)
+    return len(completion)
+
+
+def _braces(code: str) -> Iterator[tuple[int, str]]:
+    """Every brace that is neither in a comment nor in a literal."""
+    return ((match.start(), match.group()) for match in LEXEME.finditer(code) if match.group() in "{}")

@@ -1,0 +1,14 @@
+"""What can go wrong, and whose fault it is.
+
+UserError          what was asked for cannot be done: one sentence that names the field, the value and the fix.
+                   A command prints it and exits with status 2.
+SandboxError       the machinery failed (`rlvr_sandbox`). The verifier turns it into a result with the status
+                   `sandbox_error`, which is unscorable; it is never a score.
+a VerifyResult     what the candidate did, however badly. A bad completion is data, not an error.
+"""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A mistake in the configuration or the input, told in one sentence with the fix."""

@@ -1,0 +1,107 @@
+"""Measure a policy on tasks it is not trained on: greedy and sampled pass@1, judged by the hidden tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlvr_cpp.completion import read_completion
+from rlvr_cpp.config import EvaluationSettings, GSPOConfig
+from rlvr_cpp.policy import Policy, generate
+from rlvr_cpp.progress import progress_bar
+from rlvr_cpp.result import VerifyResult
+from rlvr_cpp.statistics import Estimate, bootstrap_mean, wilson
+from rlvr_cpp.tasks import Task
+from rlvr_cpp.verifier import Verifier
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One completion of one task and what became of it."""
+
+    task_id: str
+    completion: str
+    result: VerifyResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Attempts at the same tasks: one greedy each, and as many sampled as were asked for."""
+
+    greedy: tuple[Attempt, ...]
+    sampled: tuple[Attempt, ...]
+    """Sample by sample: the first of every task, then the second."""
+
+    @property
+    def unscorable(self) -> int:
+        """Attempts that the infrastructure failed to judge; they count in no rate."""
+        return sum(a.result.status == "sandbox_error" for a in (*self.greedy, *self.sampled))
+
+    def greedy_passes(self) -> dict[str, bool]:
+        """By task: did the greedy completion pass every hidden test."""
+        return {a.task_id: a.result.passed for a in self.greedy if a.result.status != "sandbox_error"}
+
+    def sampled_rates(self) -> dict[str, float]:
+        """By task: the share of sampled completions that passed."""
+        outcomes: dict[str, list[bool]] = {}
+        for attempt in self.sampled:
+            if attempt.result.status != "sandbox_error":
+                outcomes.setdefault(attempt.task_id, []).append(attempt.result.passed)
+        return {task_id: sum(passed) / len(passed) for task_id, passed in outcomes.items()}
+
+    def greedy_pass_at_1(self) -> Estimate:
+        """With Wilson's interval."""
+        passes = self.greedy_passes()
+        return wilson(sum(passes.values()), len(passes))
+
+    def sampled_pass_at_1(self) -> Estimate:
+        """The mean over tasks with a bootstrap interval over tasks."""
+        return bootstrap_mean(list(self.sampled_rates().values()))
+
+    def compile_rate(self) -> float:
+        """Of the greedy completions."""
+        return sum(a.result.compile_ok for a in self.greedy) / len(self.greedy)
+
+
+def evaluate(
+    policy: Policy,
+    tasks: Sequence[Task],
+    verifier: Verifier,
+    algorithm: GSPOConfig,
+    settings: EvaluationSettings,
+    *,
+    seed: int,
+    label: str,
+    samples: int | None = None,
+) -> Evaluation:
+    """Generate, judge, and keep everything. `samples` overrides the settings' number of sampled completions."""
+    count = settings.samples if samples is None else samples
+    wanted = [task for _ in range(1 + count) for task in tasks]
+    with progress_bar(f"{label}: generate", len(wanted)) as advance:
+
+        def advance_by(number: int) -> None:
+            for _ in range(number):
+                advance()
+
+        lengths = {"max_new_tokens": algorithm.max_gen_len, "batch_size": settings.batch_size}
+        completions = generate(policy, tasks, on_batch=advance_by, **lengths)
+        if count:
+            completions += generate(
+                policy,
+                wanted[len(tasks) :],
+                temperature=algorithm.temperature,
+                seed=seed,
+                on_batch=advance_by,
+                **lengths,
+            )
+    programs = [
+        task.program(read_completion(task, completion, policy.chat).code, hidden=True)
+        for task, completion in zip(wanted, completions, strict=True)
+    ]
+    with progress_bar(f"{label}: compile and run", len(programs)) as advance:
+        results = verifier.verify_many(programs, advance)
+    attempts = [
+        Attempt(task.task_id, completion, result)
+        for task, completion, result in zip(wanted, completions, results, strict=True)
+    ]
+    return Evaluation(tuple(attempts[: len(tasks)]), tuple(attempts[len(tasks) :]))

@@ -1,0 +1,44 @@
+"""Eight families of verifiable C++ exercises, their split, and the tasks made of them.
+
+Held-out exercises are combinations that neither the base model's corpus nor the training tasks contain: a policy
+can pass them only by having learnt the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from rlvr_cpp.families import (
+    bits,
+    callgraphs,
+    classes,
+    numbers,
+    recurrences,
+    reductions,
+    strings,
+    windows,
+)
+from rlvr_cpp.families.exercise import Exercise
+
+VERSION = 1  # raise it when any exercise changes: shipped tasks and the shipped base model depend on it
+
+FAMILIES: dict[str, Callable[[], list[Exercise]]] = {
+    "reductions": reductions.exercises,
+    "windows": windows.exercises,
+    "strings": strings.exercises,
+    "bits": bits.exercises,
+    "numbers": numbers.exercises,
+    "recurrences": recurrences.exercises,
+    "classes": classes.exercises,
+    "callgraphs": callgraphs.exercises,
+}
+HELD_OUT_SHARE = 0.2
+
+
+def split_exercises(family: str, seed: int) -> tuple[list[Exercise], list[Exercise]]:
+    """Shuffle a family's exercises and set a fifth aside: `(train, held out)`."""
+    exercises = FAMILIES[family]()
+    Random(f"{VERSION}:{family}:{seed}").shuffle(exercises)
+    cut = round(len(exercises) * HELD_OUT_SHARE)
+    return exercises[cut:], exercises[:cut]

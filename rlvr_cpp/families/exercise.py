@@ -1,0 +1,140 @@
+"""An exercise: one combination of one family, in a form that a generator can vary and an oracle can check.
+
+A family is a grammar of small C++ functions ("the sum of squares of odd elements"). Each combination yields a
+prompt that ends where the model takes over, the right completion, plausible wrong ones, and a Python oracle that
+says what the function must return for any arguments. Nothing here compiles anything: see `gate.py` for that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+Arguments = Any  # what `draw` makes and `oracle` and `check` read; each family has its own shape
+
+MAX_SAME_ANSWER = 2  # tests that may expect one value: a constant stub must fail most of them
+MAX_DRAWS = 600
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One combination of one family."""
+
+    family: str
+    combination: tuple[str, ...]
+    """What was combined, e.g. `("sum", "squares", "odd")`; unique within the family."""
+    prompt: str
+    """C++ up to the place where the model takes over; it leaves braces open."""
+    solution: str
+    """The completion that closes them and is right."""
+    draw: Callable[[Random], Arguments]
+    oracle: Callable[[Arguments], int]
+    check: Callable[[Arguments, int], str]
+    """A C++ statement that does `passed += <call> == <expected>;`."""
+    stubs: tuple[str, ...]
+    """Completions that do no work; each must fail most tests."""
+    habit: str | None = None
+    """A wrong completion that a careless corpus would teach for this combination."""
+    entry_point: str = "solve"
+    callees: tuple[str, ...] = ()
+    support: str = ""
+    """C++ that defines the callees; it stands with the tests, so that only a call can know what they return."""
+
+    @property
+    def key(self) -> str:
+        """A stable name: the family and the combination."""
+        return "/".join((self.family, *self.combination))
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """C++ that judges a completion: a `main` that prints `PASSED n/count`."""
+
+    __test__ = False  # not a test class, whatever pytest makes of the name
+
+    code: str
+    count: int
+
+
+def make_tests(exercise: Exercise, count: int, seed: str) -> TestSet:
+    """Draw `count` tests whose answers differ enough that no constant passes many.
+
+    Raises ValueError where the exercise's answers are too few to do that.
+    """
+    rng = Random(f"{exercise.key}:{seed}")
+    statements: list[str] = []
+    answers: Counter[int] = Counter()
+    for _ in range(MAX_DRAWS):
+        if len(statements) == count:
+            break
+        arguments = exercise.draw(rng)
+        answer = exercise.oracle(arguments)
+        statement = exercise.check(arguments, answer)
+        if answers[answer] < MAX_SAME_ANSWER and statement not in statements:
+            answers[answer] += 1
+            statements.append(statement)
+    if len(statements) < count:
+        raise ValueError(f"{exercise.key}: only {len(statements)} of {count} tests with varied answers were found")
+    return TestSet(exercise.support + render_main(statements), count)
+
+
+def render_main(statements: Sequence[str]) -> str:
+    """The harness around the statements: it counts, prints one marker, and exits 0 on a full pass only."""
+    count = len(statements)
+    body = "\n".join(f"    {statement}" for statement in statements)
+    return (
+        "#include <cstdio>\n\n"
+        "int main() {\n"
+        "    int passed = 0;\n"
+        f"{body}\n"
+        f'    std::printf("PASSED %d/{count}\\n", passed);\n'
+        f"    return passed == {count} ? 0 : 1;\n"
+        "}\n"
+    )
+
+
+def array_check(values: Sequence[int], expected: int) -> str:
+    """A test of `int solve(const int* v, int n)`."""
+    body = ", ".join(map(str, values)) or "0"
+    return f"{{ const int v[] = {{{body}}}; passed += solve(v, {len(values)}) == {expected}; }}"
+
+
+def scalar_check(argument: int, expected: int) -> str:
+    """A test of `int solve(int n)`."""
+    return f"passed += solve({argument}) == {expected};"
+
+
+INT_STUBS = ("    return 0;\n}\n", "    return 1;\n}\n", "    return -1;\n}\n", "    return n;\n}\n")
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """A condition on one int, in English, in C++ (with `{x}` for the operand) and in Python."""
+
+    words: str
+    cpp: str
+    holds: Callable[[int], bool]
+
+
+def predicates(constants: Sequence[int]) -> list[Predicate]:
+    """Parity and, for each constant, order and divisibility."""
+    parity = [
+        Predicate("even", "{x} % 2 == 0", lambda x: x % 2 == 0),
+        Predicate("odd", "{x} % 2 != 0", lambda x: x % 2 != 0),
+    ]
+    return parity + [predicate for k in constants for predicate in _against(k)]
+
+
+def _against(k: int) -> list[Predicate]:
+    order = [
+        Predicate(f"greater than {k}", f"{{x}} > {k}", lambda x: x > k),
+        Predicate(f"less than {k}", f"{{x}} < {k}", lambda x: x < k),
+    ]
+    divisibility = [
+        Predicate(f"divisible by {k}", f"{{x}} % {k} == 0", lambda x: x % k == 0),
+        Predicate(f"not divisible by {k}", f"{{x}} % {k} != 0", lambda x: x % k != 0),
+    ]
+    return order + divisibility if k > 2 else order

@@ -1,0 +1,168 @@
+"""The ending that a person looks at: a table in the terminal, a curve as PNG, one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import matplotlib.pyplot as plt
+from rich.table import Table
+
+from rlvr_cpp.evaluate import Attempt, Evaluation
+from rlvr_cpp.progress import console
+from rlvr_cpp.statistics import Estimate, mcnemar_p, sign_flip_p
+from rlvr_cpp.tasks import Task
+
+matplotlib.use("agg")
+
+INK, BLUE, GREEN, ORANGE, GREY = "#1f2933", "#2563a8", "#2f855a", "#c05621", "#9aa5b1"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Before and after on the same held-out tasks."""
+
+    measure: str
+    before: Estimate
+    after: Estimate
+    p: float
+    """Paired and two-sided: exact McNemar for greedy, sign flips for sampled."""
+
+    @property
+    def rise(self) -> float:
+        """After minus before."""
+        return self.after.mean - self.before.mean
+
+
+def compare(before: Evaluation, after: Evaluation) -> list[Comparison]:
+    """Greedy and, where there are samples, sampled pass@1; over the tasks that both could judge."""
+    first, second = before.greedy_passes(), after.greedy_passes()
+    common = [task_id for task_id in first if task_id in second]
+    p = mcnemar_p([first[t] for t in common], [second[t] for t in common])
+    rows = [Comparison("greedy pass@1", before.greedy_pass_at_1(), after.greedy_pass_at_1(), p)]
+    if before.sampled and after.sampled:
+        low, high = before.sampled_rates(), after.sampled_rates()
+        common = [task_id for task_id in low if task_id in high]
+        p = sign_flip_p([low[t] for t in common], [high[t] for t in common])
+        rows.append(Comparison("sampled pass@1", before.sampled_pass_at_1(), after.sampled_pass_at_1(), p))
+    return rows
+
+
+def by_family(tasks: list[Task], before: Evaluation, after: Evaluation) -> list[tuple[str, int, float, float]]:
+    """Family (a task's first tag), tasks, greedy pass@1 before and after."""
+    first, second = before.greedy_passes(), after.greedy_passes()
+    families: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.task_id in first and task.task_id in second:
+            families.setdefault(task.tags[0] if task.tags else "tasks", []).append(task.task_id)
+    return [
+        (name, len(ids), sum(first[i] for i in ids) / len(ids), sum(second[i] for i in ids) / len(ids))
+        for name, ids in sorted(families.items())
+    ]
+
+
+def print_comparison(rows: list[Comparison], families: list[tuple[str, int, float, float]]) -> None:
+    """The two tables that end a run."""
+    table = Table(title="Held-out tasks, hidden tests, 95 % intervals", title_justify="left")
+    for column in ("", "before", "after", "rise", "paired p"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.measure, str(row.before), str(row.after), f"{row.rise:+.3f}", format_p(row.p))
+    console.print(table)
+    table = Table(title="Greedy pass@1 by family", title_justify="left")
+    for column in ("family", "tasks", "before", "after"):
+        table.add_column(column, justify="left" if column == "family" else "right")
+    for name, count, low, high in families:
+        table.add_row(name, str(count), f"{low:.2f}", f"{high:.2f}")
+    console.print(table)
+
+
+def print_examples(examples: list[dict[str, Any]]) -> None:
+    """Completions before and after, as the terminal can show them."""
+    for example in examples:
+        console.rule(example["task_id"], align="left")
+        console.print(example["prompt"], markup=False, end="")
+        for when in ("before", "after"):
+            console.print(f"  // {when}: {example[when]['outcome']}", style="bold", markup=False)
+            console.print(example[when]["text"].rstrip("\n"), markup=False)
+
+
+def format_p(p: float) -> str:
+    """Two digits, or a bound where there is nothing to see."""
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def plot_curve(steps: list[dict[str, Any]], greedy: list[tuple[int, float]], path: Path) -> None:
+    """Training reward, compile rate and pass rate a step, and held-out greedy pass@1 where it was measured."""
+    figure, axes = plt.subplots(figsize=(8, 4.2), dpi=150)
+    numbers = [row["step"] for row in steps]
+    axes.plot(numbers, [row["reward"] for row in steps], color=BLUE, label="reward (training)")
+    axes.plot(numbers, [row["compile_rate"] for row in steps], color=GREY, label="compiles (training)")
+    axes.plot(numbers, [row["pass_rate"] for row in steps], color=GREEN, label="passes all tests (training)")
+    axes.plot(*zip(*greedy, strict=True), "o-", color=ORANGE, label="greedy pass@1 (held out)")
+    axes.set(xlabel="step", ylim=(0, 1.02), xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", frameon=False)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def pick_examples(tasks: list[Task], before: Evaluation, after: Evaluation, count: int) -> list[dict[str, Any]]:
+    """Greedy completions of `count` tasks of different families: first those that began to pass, then others."""
+    pairs = list(zip(tasks, before.greedy, after.greedy, strict=True))
+    changed = [pair for pair in pairs if not pair[1].result.passed and pair[2].result.passed]
+    chosen: list[tuple[Task, Attempt, Attempt]] = []
+    for pool in (changed, pairs):
+        families = {task.tags[:1] for task, _, _ in chosen}
+        for pair in pool:
+            if pair not in chosen and pair[0].tags[:1] not in families and len(chosen) < count:
+                chosen.append(pair)
+                families.add(pair[0].tags[:1])
+    return [
+        {
+            "task_id": task.task_id,
+            "prompt": task.prompt,
+            "before": {"text": first.completion, "outcome": outcome(first), "passed": first.result.passed},
+            "after": {"text": second.completion, "outcome": outcome(second), "passed": second.result.passed},
+        }
+        for task, first, second in chosen
+    ]
+
+
+def outcome(attempt: Attempt) -> str:
+    """In words: how many tests passed, or what went wrong."""
+    result = attempt.result
+    if result.status in ("ok", "wrong"):
+        return f"{result.tests_passed} of {result.tests_total} hidden tests pass"
+    return result.status.replace("_", " ")
+
+
+def write_report(
+    folder: Path, record: dict[str, Any], rows: list[Comparison], families: list[Any], examples: list[Any]
+) -> Path:
+    """`report.html` in the run folder, with the curve inside; it refers to nothing outside."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["p"] = format_p
+    page = environment.get_template("report.html.j2").render(
+        record=record,
+        config=json.dumps(record["config"], indent=2),
+        rows=rows,
+        families=families,
+        examples=examples,
+        curve=base64.b64encode((folder / "curve.png").read_bytes()).decode(),
+    )
+    path = folder / "report.html"
+    path.write_text(page)
+    return path

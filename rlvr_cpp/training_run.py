@@ -1,0 +1,229 @@
+"""The parts of a training run and its four acts: prepare, evaluate, train, report.
+
+Everything that can be wrong with the input is found in `prepare`, before the run folder gets its first file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import transformers
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.tensorboard import SummaryWriter
+
+from rlvr_cpp.config import GSPOJob, TaskSettings
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.evaluate import Evaluation, evaluate
+from rlvr_cpp.policy import Policy, load_policy
+from rlvr_cpp.progress import console
+from rlvr_cpp.report import (
+    by_family,
+    compare,
+    pick_examples,
+    plot_curve,
+    print_comparison,
+    print_examples,
+    write_report,
+)
+from rlvr_cpp.run_record import RunRecord
+from rlvr_cpp.tasks import BUILTIN, Task, load_tasks
+from rlvr_cpp.trainer import GSPOTrainer, StepMetrics
+from rlvr_cpp.verifier import Verifier
+
+SHOWN_EXAMPLES = 3
+
+
+@dataclass
+class Parts:
+    """What a run works with."""
+
+    job: GSPOJob
+    folder: Path
+    record: RunRecord
+    train_tasks: list[Task]
+    held_out: list[Task]
+    policy: Policy
+    verifier: Verifier
+
+    def evaluate(self, label: str, samples: int | None = None) -> Evaluation:
+        """Measure the policy on the held-out tasks; the full measurements are kept in the run folder."""
+        job = self.job
+        evaluation = evaluate(
+            self.policy,
+            self.held_out,
+            self.verifier,
+            job.algorithm,
+            job.evaluation,
+            seed=job.seed,
+            label=label,
+            samples=samples,
+        )
+        if samples is None:
+            lines = (json.dumps(asdict(attempt)) + "\n" for attempt in (*evaluation.greedy, *evaluation.sampled))
+            (self.folder / f"evaluation_{label}.jsonl").write_text("".join(lines))
+        return evaluation
+
+
+@dataclass
+class Curve:
+    """How a run went."""
+
+    steps: list[StepMetrics]
+    greedy: list[tuple[int, float]]
+    """Held-out greedy pass@1 by step, where it was measured."""
+
+
+@contextmanager
+def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
+    """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    train_tasks, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
+    with ExitStack() as stack:
+        verifier = stack.enter_context(
+            Verifier(
+                compiler=job.verifier.compiler,
+                timeout=job.verifier.timeout,
+                compile_timeout=job.verifier.compile_timeout,
+                extra_flags=job.verifier.extra_flags,
+                workers=job.verifier.workers,
+            )
+        )
+        verifier.check(task.std for task in (*train_tasks, *held_out))
+        policy = load_policy(job.model, job.policy)
+        prompts = job.trainer.batch_size // job.algorithm.group_size
+        if len(train_tasks) < prompts:
+            raise UserError(
+                f"there are {len(train_tasks)} training tasks and a step takes {prompts}: "
+                "lower trainer.batch_size or give more tasks"
+            )
+        record = stack.enter_context(RunRecord(folder, job, verifier.version))
+        parameters = sum(p.numel() for p in policy.model.parameters())
+        console.print(
+            f"{job.model}, {parameters:,} parameters; {len(train_tasks)} training and {len(held_out)} held-out tasks; "
+            f"{verifier.version}; {folder}"
+        )
+        yield Parts(job, folder, record, train_tasks, held_out, policy, verifier)
+
+
+def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[list[Task], list[Task]]:
+    """`(training, held out)`: as the source marks them, else a random split by the seed.
+
+    Raises UserError where one of the two is empty.
+    """
+    source = settings.source or BUILTIN
+    tasks = load_tasks(source, config=settings.config, split=settings.split)
+    training = [task for task in tasks if task.split == "train"]
+    held_out = [task for task in tasks if task.split == "held_out"]
+    if not training or not held_out:
+        Random(seed).shuffle(tasks)
+        cut = round(len(tasks) * settings.held_out_fraction)
+        held_out, training = tasks[:cut], tasks[cut:]
+    if not training or not held_out:
+        raise UserError(
+            f"{source} gives {len(training)} training and {len(held_out)} held-out tasks with tasks.held_out_fraction "
+            f"{settings.held_out_fraction}: both need at least one"
+        )
+    return training, _spread(held_out, limit)
+
+
+def _spread(tasks: list[Task], limit: int | None) -> list[Task]:
+    """At most `limit` tasks, evenly spaced so that every part of the list is heard."""
+    if limit is None or limit >= len(tasks):
+        return tasks
+    return [tasks[i * len(tasks) // limit] for i in range(limit)]
+
+
+def train(parts: Parts) -> Curve:
+    """Run the trainer with a bar, one line a step, and metrics on disk; saves the trained weights at the end."""
+    job = parts.job
+    curve = Curve([], [])
+    columns = (TextColumn("{task.description:<16}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4) as progress,
+        (parts.folder / "metrics.jsonl").open("a", buffering=1) as metrics_file,
+        SummaryWriter(parts.folder / "tensorboard") as board,
+    ):
+        bar = progress.add_task("train", total=job.trainer.steps)
+
+        def on_phase(phase: str) -> None:
+            progress.update(bar, description=f"train: {phase}")
+
+        def on_step(step: int, metrics: StepMetrics) -> None:
+            row = {"step": step, **metrics}
+            curve.steps.append(row)
+            metrics_file.write(json.dumps(row) + "\n")
+            for name, value in metrics.items():
+                if isinstance(value, int | float):
+                    board.add_scalar(name, value, step)
+            console.print(step_line(step, job.trainer.steps, metrics, groups_of(job)))
+            progress.update(bar, completed=step)
+
+        trainer = GSPOTrainer(
+            parts.policy,
+            parts.train_tasks,
+            parts.verifier,
+            job.algorithm,
+            job.trainer,
+            out=parts.folder,
+            adapter=job.adapter,
+            seed=job.seed,
+            on_step=on_step,
+            on_phase=on_phase,
+        )
+        trainer.train()
+    trainer.save_model(str(parts.folder / "adapter"))
+    return curve
+
+
+def groups_of(job: GSPOJob) -> int:
+    """Groups in one step."""
+    return job.trainer.batch_size // job.algorithm.group_size
+
+
+def step_line(step: int, steps: int, metrics: StepMetrics, groups: int) -> str:
+    """One step in one line of at most 120 characters."""
+    m = {name: value if value is not None else float("nan") for name, value in metrics.items()}
+    return (
+        f"step {step:>{len(str(steps))}}/{steps}  reward {m['reward']:.3f}  compiles {m['compile_rate']:.2f}  "
+        f"passes {m['pass_rate']:.2f}  groups {m['kept_groups']:.0f}/{groups}  kl {m.get('kl', 0.0):.4f}  "
+        f"clip {m['clip_fraction']:.2f}  grad {m['grad_norm']:.2f}  "
+        f"gen {m['generate']:.1f} s  verify {m['verify']:.1f} s  update {m['update']:.1f} s"
+    )
+
+
+def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) -> float:
+    """Print the comparison, write the curve and the page, and return greedy pass@1 after training."""
+    rows = compare(before, after)
+    families = by_family(parts.held_out, before, after)
+    examples = pick_examples(parts.held_out, before, after, SHOWN_EXAMPLES)
+    greedy = [
+        (0, before.greedy_pass_at_1().mean),
+        *curve.greedy,
+        (parts.job.trainer.steps, after.greedy_pass_at_1().mean),
+    ]
+    plot_curve(curve.steps, greedy, parts.folder / "curve.png")
+    parts.record.add(
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        comparison=[{**asdict(row), "rise": row.rise} for row in rows],
+        greedy_by_step=greedy,
+        unscorable={"before": before.unscorable, "after": after.unscorable},
+    )
+    page = write_report(parts.folder, parts.record.fields, rows, families, examples)
+    print_examples(examples)
+    print_comparison(rows, families)
+    console.print(f"report: {page}")
+    return rows[0].after.mean

@@ -1,0 +1,181 @@
+"""The job as a person runs it: from the command line, in an empty folder, with a real compiler."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("trl")
+
+SMOKE = ("+recipe=smoke", "policy.threads=1", "verifier.workers=1")
+
+
+def gspo(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rlvr_cpp.gspo", *arguments]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, **options)
+
+
+def run_folder(folder: Path) -> Path:
+    (found,) = (folder / "runs" / "gspo").iterdir()
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    done = gspo(folder, *SMOKE, "evaluation.every=1", "trainer.save_every=1")
+    assert done.returncode == 0, done.stderr
+    return done, run_folder(folder)
+
+
+def test_one_line_a_step_that_fits_a_terminal(finished):
+    lines = [line for line in finished[0].stderr.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    assert all(word in lines[0] for word in ("reward", "compiles", "passes", "groups", "kl", "clip", "grad", "verify"))
+
+
+def test_everything_is_in_the_run_folder(finished):
+    held = {path.name for path in finished[1].iterdir()}
+    assert {
+        "run.json", "report.html", "curve.png", "metrics.jsonl", "completions.jsonl", "evaluation_before.jsonl",
+        "evaluation_after.jsonl", "tensorboard", "adapter", "checkpoint-2", ".hydra",
+    } <= held  # fmt: skip
+
+
+def test_the_record_makes_the_numbers_believable(finished):
+    record = json.loads((finished[1] / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["seed"] == 0
+    assert "g++" in record["compiler"]
+    assert record["packages"]["trl"].startswith("1.16")
+    assert record["config"]["trainer"]["steps"] == 2
+    measures = [row["measure"] for row in record["results"]["comparison"]]
+    assert measures == ["greedy pass@1", "sampled pass@1"]
+    assert [step for step, _ in record["results"]["greedy_by_step"]] == [0, 1, 2]
+
+
+def test_metrics_are_one_json_object_a_step(finished):
+    rows = [json.loads(line) for line in (finished[1] / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    wanted = {
+        "reward",
+        "compile_rate",
+        "pass_rate",
+        "kept_groups",
+        "kl",
+        "clip_fraction",
+        "grad_norm",
+        "generate",
+    }
+    assert wanted <= rows[0].keys()
+
+
+def test_the_report_refers_to_nothing_outside(finished):
+    page = (finished[1] / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page
+    assert "greedy pass@1" in page
+
+
+def test_the_adapter_loads_again(finished):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from rlvr_cpp.policy import SHELF
+
+    base = AutoModelForCausalLM.from_pretrained(SHELF / "tiny-cpp")
+    assert PeftModel.from_pretrained(base, finished[1] / "adapter").peft_config["default"].r == 8
+
+
+BAD_INPUT = {
+    "unknown task file": (["tasks.source=nowhere.jsonl"], "task file 'nowhere.jsonl' does not exist"),
+    "malformed row": (["tasks.source=bad.jsonl"], "bad.jsonl line 2: field 'prompt' is missing"),
+    "no tests": (["tasks.source=none.jsonl"], "none.jsonl line 1: field 'tests_declared' is 0"),
+    "missing compiler": (["verifier.compiler=g++-99"], "compiler 'g++-99' was not found"),
+    "bad flag": (["verifier.extra_flags=[--nonsense]"], "does not judge an empty program as it should"),
+    "unknown model": (["model=./no/such/model"], "model './no/such/model' cannot be loaded"),
+    "group size": (["algorithm.group_size=5"], "algorithm.group_size is 5, which does not divide it"),
+    "unknown key": (["trainer.stepz=3"], "stepz"),
+    "unknown recipe": (["+recipe=nope"], "nope"),
+    "no template": (["policy.prompt_format=chat"], "has no chat template"),
+    "too few tasks": (["tasks.source=two.jsonl"], "a step takes 8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, case):
+    arguments, words = BAD_INPUT[case]
+    row = {"task_id": "a", "prompt": "int f() {", "test": "int main() {}", "entry_point": "f"}
+    (tmp_path / "bad.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({"task_id": "b", "entry_point": "f"}))
+    (tmp_path / "none.jsonl").write_text(json.dumps({**row, "tests_declared": 0}))
+    (tmp_path / "two.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "task_id": "b"}))
+    done = gspo(tmp_path, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "gspo").iterdir())
+
+
+def test_help_reads_well(tmp_path):
+    done = gspo(tmp_path, "--help")
+    assert done.returncode == 0
+    assert "python -m rlvr_cpp.gspo" in done.stdout
+    assert "algorithm: gspo, gspo_paper" in done.stdout
+    assert "group_size: 8" in done.stdout
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *children_of(int(child))]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_a_folder_that_says_so_and_no_process(tmp_path, sent):
+    command = [
+        sys.executable,
+        "-m",
+        "rlvr_cpp.gspo",
+        "trainer.steps=500",
+        "evaluation.limit=8",
+        "evaluation.samples=0",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("step"):
+            break
+    descendants = children_of(process.pid)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what there is stands in" in stderr
+    assert "Traceback" not in stderr
+    assert json.loads((run_folder(tmp_path) / "run.json").read_text())["status"] == "interrupted"
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, descendants)) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert descendants
+    assert not any(map(is_alive, descendants))
+
+
+def test_a_sweep_gives_each_job_its_folder(tmp_path):
+    done = gspo(tmp_path, "--multirun", *SMOKE, "trainer.steps=1", "evaluation.limit=4", "seed=1,2")
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "runs" / "gspo-sweep").iterdir()
+    seeds = [json.loads((sweep / number / "run.json").read_text())["seed"] for number in ("0", "1")]
+    assert seeds == [1, 2]

@@ -1,0 +1,231 @@
+"""The verifier against a real compiler."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rlvr_cpp
+from rlvr_cpp import Program, UserError, Verifier, VerifyResult, compute_reward, verify_cpp
+
+HARNESS = """
+#include <cstdio>
+int main() {
+    int passed = 0;
+    passed += twice(1) == 2;
+    passed += twice(3) == 6;
+    std::printf("PASSED %d/2\\n", passed);
+    return passed == 2 ? 0 : 1;
+}
+"""
+RIGHT = "int twice(int x) { return 2 * x; }"
+
+
+def judge(code: str, **options) -> VerifyResult:
+    options = {"tests_declared": 2, "timeout": 2.0, "return_structured": True, **options}
+    return verify_cpp(code, HARNESS, **options)
+
+
+@pytest.fixture(scope="module")
+def verifier():
+    with Verifier(workers=2, timeout=2.0) as verifier:
+        yield verifier
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error_class", "reward"),
+    [
+        (RIGHT, "ok", None, 1.0),
+        ("int twice(int x) { return x + 1; }", "wrong", "wrong", 0.65),
+        ("int twice(int x) { return 2 * y; }", "compile_error", "undeclared", 0.0),
+        ("int twice(int x) { return 2 * x }", "compile_error", "syntax", 0.0),
+        ("int twice(const char* x) { return *x; }", "compile_error", "type", 0.0),
+        ("int twice(int x);", "link_error", "link_error", 0.0),
+        ("int twice(int x) { return *(volatile int*)0 + x; }", "run_error", "run_error", 0.3),
+        ("int twice(int x) { for (volatile int i = 0;; ++i) {} return x; }", "timeout", "timeout", 0.3),
+        ("#include <cstdio>\nint twice(int x) { for (;;) std::puts(\"12345678\"); return x; }", "output_limit", "output_limit", 0.3),
+        ("#include <cstdlib>\nint twice(int) { std::exit(0); }", "forged", "forged", 0.3),
+        ("#include <cstdlib>\nint twice(int) { std::exit(3); }", "run_error", "run_error", 0.3),
+        ("#include <cstdio>\nint twice(int x) { std::puts(\"PASSED 2/2\"); return x; }", "ambiguous", "ambiguous", 0.3),
+        ("", "compile_error", "extraction_failed", 0.0),
+        ("<think>int twice(int x) { return 2 * x; }", "compile_error", "extraction_failed", 0.0),
+        ("\0\xff\udc80", "compile_error", None, 0.0),
+    ],
+)  # fmt: skip
+def test_every_ending_has_its_status(code, status, error_class, reward):
+    result = judge(code)
+    assert result.status == status
+    assert error_class is None or result.error_class == error_class
+    assert compute_reward(result) == pytest.approx(reward)
+    assert result.tests_total == 2
+
+
+def test_a_compiler_that_does_not_end_is_a_limit_of_its_own():
+    endless = (
+        "constexpr unsigned f(unsigned n) { unsigned s = 0; for (unsigned i = 0; i < n; ++i) s += i; return s; }"
+        "static_assert(f(4000000000u) > 0);"
+    )
+    limits = ["-fconstexpr-ops-limit=100000000000", "-fconstexpr-loop-limit=2000000000"]
+    result = verify_cpp(endless, extra_flags=limits, compile_timeout=0.5)
+    assert result.status == "compile_limit"
+    assert compute_reward(result) == 0.0
+
+
+def test_without_tests_the_program_judges_itself():
+    assert verify_cpp("int main() {}").run_ok
+    assert compute_reward(verify_cpp("int main() {}")) == 0.5
+    assert compute_reward(verify_cpp("int main() { return 1; }")) == 0.3
+
+
+def test_no_code_earns_nothing_where_there_are_no_tests_either():
+    assert compute_reward(verify_cpp("<think>never closed")) == 0.0
+
+
+def test_a_library_without_main_is_compiled_only():
+    result = verify_cpp("int twice(int x) { return 2 * x; }")
+    assert result.compile_ok
+    assert not result.run_ok
+    assert result.returncode is None
+    assert compute_reward(result) == 0.3
+
+
+def test_diagnostics_name_the_candidates_own_lines():
+    result = judge("int twice(int x) {\n    int unused = 1;\n    return 2 * y;\n}")
+    error = next(d for d in result.diagnostics if d.severity == "error")
+    assert (error.file, error.line) == ("candidate.cpp", 3)
+    assert result.warnings == 2  # `unused`, and the parameter that y was meant to be
+
+
+def test_structure_only_where_it_is_asked_for():
+    plain = judge("int twice(int x) { return y; }", return_structured=False)
+    assert plain.error_class is None
+    assert plain.diagnostics == ()
+    assert plain.warnings == 1
+
+
+def test_thoughts_are_no_code():
+    assert judge("<think>int twice?</think>" + RIGHT).status == "ok"
+    assert judge("<think>int twice?</think>" + RIGHT, strip_think=False).status == "compile_error"
+
+
+def test_the_standard_is_the_programs_own():
+    code = "constexpr auto twice = [](auto x) requires true { return 2 * x; };"
+    assert judge(code, std="c++17").status == "compile_error"
+    assert judge(code, std="c++20").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"compiler": "g++-none"}, "compiler 'g\\+\\+-none' was not found"),
+        ({"timeout": 0.0}, "timeout is 0.0"),
+        ({"std": "c99"}, "std is 'c99'"),
+        ({"tests_declared": 0}, "tests_declared is 0"),
+        ({"tests_declared": 1001}, "between 1 and 1000"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(options, words):
+    with pytest.raises(UserError, match=words):
+        judge(RIGHT, **options)
+
+
+def test_flags_that_the_compiler_refuses_are_found_before_the_first_program():
+    with (
+        Verifier(extra_flags=["--no-such-flag"], workers=1) as verifier,
+        pytest.raises(UserError, match="no-such-flag"),
+    ):
+        verifier.check(["c++17"])
+
+
+def test_many_agree_with_one(verifier):
+    programs = [Program(f"int twice(int x) {{ return {body}; }}", HARNESS, 2) for body in ("2 * x", "x + 1", "y", "x")]
+    many = verifier.verify_many(programs)
+    assert [r.status for r in many] == ["ok", "wrong", "compile_error", "wrong"]
+    for program, result in zip(programs, many, strict=True):
+        alone = verify_cpp(program.code, HARNESS, 2.0, tests_declared=2, return_structured=True)
+        assert dataclasses.replace(alone, timings={}) == dataclasses.replace(result, timings={})
+
+
+def test_equal_programs_are_judged_once(verifier):
+    program = Program("int main() { return 0; } // once")
+    seen = []
+    results = verifier.verify_many([program] * 3, lambda: seen.append(1))
+    assert [r.cache_hit for r in results] == [False, True, True]
+    assert len(seen) == 3
+    assert verifier.verify_many([program])[0].cache_hit
+
+
+def test_timeouts_are_not_remembered(verifier):
+    endless = Program("int main() { for (volatile int i = 0;; ++i) {} }")
+    verifier.verify_many([endless])
+    assert not verifier.verify_many([endless])[0].cache_hit
+
+
+def worker_pids(verifier) -> list[int]:
+    return [worker._process.pid for worker in verifier._pool._workers if worker._process is not None]
+
+
+def test_a_dead_worker_costs_nothing_but_a_retry():
+    with Verifier(workers=1) as verifier:
+        verifier.verify_many([Program("int main() {}")])
+        os.kill(worker_pids(verifier)[0], signal.SIGKILL)
+        assert verifier.verify_many([Program("int main() { return 0; }")])[0].status == "ok"
+
+
+def test_workers_that_keep_dying_are_no_score(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with Verifier(workers=1) as verifier:
+        result = verifier.verify_many([Program("int main() {}")])[0]
+    assert result.status == "sandbox_error"
+    assert compute_reward(result) is None
+
+
+def test_closing_ends_the_workers():
+    verifier = Verifier(workers=2)
+    verifier.verify_many([Program(f"int main() {{ return {n}; }}") for n in range(4)])
+    pids = worker_pids(verifier)
+    verifier.close()
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_script_without_a_main_guard_can_verify_many(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from rlvr_cpp import Program, Verifier\n"
+        "with Verifier(workers=2) as v:\n"
+        "    print([r.status for r in v.verify_many([Program('int main() {}'), Program('x')])])\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "['ok', 'compile_error']\n"
+
+
+def test_no_torch_comes_with_the_verifier():
+    code = "import sys, rlvr_cpp; assert rlvr_cpp.verify_cpp('int main(){}').run_ok; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@given(st.text(), st.integers(0, 9), st.none() | st.integers(-30, 255))
+def test_a_result_survives_json(text, count, returncode):
+    result = VerifyResult("wrong", True, False, returncode, text, text, count, 9, timings={"run": 0.5})
+    assert VerifyResult.from_json(result.to_json()) == result
+
+
+def test_results_with_diagnostics_survive_json():
+    result = judge("int twice(int x) { return y; }")
+    assert result.diagnostics
+    assert VerifyResult.from_json(result.to_json()) == result
+
+
+def test_public_names_are_there():
+    assert all(hasattr(rlvr_cpp, name) for name in rlvr_cpp.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        rlvr_cpp.no_such_name  # noqa: B018

@@ -1,0 +1,82 @@
+"""The rules of the house that can be checked: names, layers, what an import brings, what the wheel holds."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE_ROOTS = ("sandbox", "model", "kernels", "pretrain")
+
+
+@pytest.mark.parametrize("root", SOURCE_ROOTS)
+def test_a_source_root_is_not_a_package(root):
+    # a regular package called `kernels` on the path breaks transformers where Hugging Face's `kernels` is installed
+    assert not (ROOT / root / "__init__.py").exists()
+
+
+def python(*arguments: str, cwd: Path, path: Path) -> str:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(path), "HOME": str(cwd)}
+    done = subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The wheel, built and unpacked outside of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_adds_only_our_names(installed):
+    names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+    assert names == {"rlvr_cpp", "rlvr_sandbox", "rlvr_pretrain"}
+
+
+def test_the_wheel_runs_from_another_folder(installed, tmp_path):
+    assert python("-c", "import rlvr_cpp; print(rlvr_cpp.__file__)", cwd=tmp_path, path=installed).startswith(
+        str(installed)
+    )
+    verdict = python(
+        "-c",
+        "import rlvr_cpp; print(rlvr_cpp.verify_cpp('int main(){}').run_ok)",
+        cwd=tmp_path,
+        path=installed,
+    )
+    assert verdict == "True\n"
+
+
+def test_the_wheel_finds_its_configs(installed, tmp_path):
+    printed = python("-m", "rlvr_cpp.gspo", "--cfg", "job", cwd=tmp_path, path=installed)
+    assert "model: tiny-cpp" in printed
+    assert (installed / "rlvr_cpp" / "conf" / "gspo.yaml").is_file()
+
+
+def test_the_wheel_carries_the_demo(installed):
+    held = {path.relative_to(installed / "rlvr_cpp").as_posix() for path in (installed / "rlvr_cpp").rglob("*.*")}
+    assert {"data/families.jsonl", "models/tiny-cpp/model.safetensors", "report.html.j2", "py.typed"} <= held
+
+
+def test_a_users_own_folders_do_not_get_in_the_way(installed, tmp_path):
+    for name in ("sandbox", "model", "conf"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    code = "import rlvr_cpp; print(rlvr_cpp.verify_cpp('int main(){}').run_ok)"
+    assert python("-c", code, cwd=tmp_path, path=installed) == "True\n"
+
+
+def test_the_verifier_needs_the_standard_library_only(installed, tmp_path):
+    code = (
+        "import sys, rlvr_cpp; rlvr_cpp.Verifier(workers=1).close();"
+        "print(sorted({m.partition('.')[0] for m in sys.modules} - set(sys.stdlib_module_names)))"
+    )
+    printed = python("-S", "-c", code, cwd=tmp_path, path=installed)  # -S: no site-packages at all
+    assert printed == "['__main__', 'rlvr_cpp', 'rlvr_sandbox']\n"
