@@ -6,33 +6,20 @@ embedded demo. Everything that a run leaves is in its run folder; open `report.h
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from rlvr_cpp.command import plain_endings
-from rlvr_cpp.config import CONF, GSPOJob, load
+from rlvr_cpp.command import run_command
+from rlvr_cpp.config import GSPOJob
 
 
-@hydra.main(version_base=None, config_path=CONF, config_name="gspo")
-def main(raw: DictConfig) -> float:
-    """Run one job; returns held-out greedy pass@1 afterwards, which a sweeper can maximise."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
-    with plain_endings(folder):
-        return run(load(raw), folder)
+def main() -> None:
+    """The command."""
+    run_command(run, config_name="gspo")
 
 
 def run(job: GSPOJob, folder: Path) -> float:
-    """Measure, train, measure again, report."""
-    from rlvr_cpp.training_run import (
-        prepare,
-        report,
-        train,
-    )  # torch and friends, seconds after --help has answered
+    """Measure, train, measure again, report; returns held-out greedy pass@1, which a sweeper can maximise."""
+    from rlvr_cpp.training_run import prepare, report, train  # torch and friends: seconds that --help need not wait
 
     with prepare(job, folder) as parts:
         before = parts.evaluate("before")

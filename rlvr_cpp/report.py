@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import matplotlib
 import matplotlib.pyplot as plt
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rlvr_cpp.evaluate import Attempt, Evaluation
@@ -68,13 +69,13 @@ def by_family(tasks: list[Task], before: Evaluation, after: Evaluation) -> list[
 
 def print_comparison(rows: list[Comparison], families: list[tuple[str, int, float, float]]) -> None:
     """The two tables that end a run."""
-    table = Table(title="Held-out tasks, hidden tests, 95 % intervals", title_justify="left")
+    table = Table(title="Held-out tasks, hidden tests, 95 % intervals", title_justify="left", box=SIMPLE_HEAD)
     for column in ("", "before", "after", "rise", "paired p"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for row in rows:
         table.add_row(row.measure, str(row.before), str(row.after), f"{row.rise:+.3f}", format_p(row.p))
     console.print(table)
-    table = Table(title="Greedy pass@1 by family", title_justify="left")
+    table = Table(title="Greedy pass@1 by family", title_justify="left", box=SIMPLE_HEAD)
     for column in ("family", "tasks", "before", "after"):
         table.add_column(column, justify="left" if column == "family" else "right")
     for name, count, low, high in families:

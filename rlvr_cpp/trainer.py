@@ -41,6 +41,16 @@ OVERRIDDEN = (
 StepMetrics = dict[str, float]
 
 
+def require_tasks(tasks: Sequence[Task], algorithm: GSPOConfig, settings: TrainerSettings) -> None:
+    """Raise UserError where there are fewer tasks than prompts in a step."""
+    prompts = settings.batch_size // algorithm.group_size
+    if len(tasks) < prompts:
+        raise UserError(
+            f"there are {len(tasks)} training tasks and a step takes {prompts}: "
+            "lower trainer.batch_size or give more tasks"
+        )
+
+
 def to_trl(
     algorithm: GSPOConfig,
     settings: TrainerSettings,
@@ -115,12 +125,7 @@ class GSPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         on_step: Callable[[int, StepMetrics], None] = lambda step, metrics: None,
         on_phase: Callable[[str], None] = lambda phase: None,
     ) -> None:
-        prompts = settings.batch_size // algorithm.group_size
-        if len(tasks) < prompts:
-            raise UserError(
-                f"there are {len(tasks)} training tasks and a step takes {prompts}: "
-                "lower trainer.batch_size or give more tasks"
-            )
+        require_tasks(tasks, algorithm, settings)
         self.policy, self.algorithm = policy, algorithm
         self.compiler_reward = CompilerReward(tasks, verifier, policy.chat)
         self._on_step, self._on_phase = on_step, on_phase

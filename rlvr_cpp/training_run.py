@@ -6,6 +6,8 @@ Everything that can be wrong with the input is found in `prepare`, before the ru
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -40,10 +42,11 @@ from rlvr_cpp.report import (
 )
 from rlvr_cpp.run_record import RunRecord
 from rlvr_cpp.tasks import BUILTIN, Task, load_tasks
-from rlvr_cpp.trainer import GSPOTrainer, StepMetrics
+from rlvr_cpp.trainer import GSPOTrainer, StepMetrics, require_tasks
 from rlvr_cpp.verifier import Verifier
 
 SHOWN_EXAMPLES = 3
+HEADER_EVERY = 20
 
 
 @dataclass
@@ -91,7 +94,9 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by trl
     train_tasks, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
+    require_tasks(train_tasks, job.algorithm, job.trainer)
     with ExitStack() as stack:
         verifier = stack.enter_context(
             Verifier(
@@ -104,12 +109,6 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
         )
         verifier.check(task.std for task in (*train_tasks, *held_out))
         policy = load_policy(job.model, job.policy)
-        prompts = job.trainer.batch_size // job.algorithm.group_size
-        if len(train_tasks) < prompts:
-            raise UserError(
-                f"there are {len(train_tasks)} training tasks and a step takes {prompts}: "
-                "lower trainer.batch_size or give more tasks"
-            )
         record = stack.enter_context(RunRecord(folder, job, verifier.version))
         parameters = sum(p.numel() for p in policy.model.parameters())
         console.print(
@@ -169,8 +168,14 @@ def train(parts: Parts) -> Curve:
             for name, value in metrics.items():
                 if isinstance(value, int | float):
                     board.add_scalar(name, value, step)
+            if (step - 1) % HEADER_EVERY == 0:
+                console.print(HEADER, style="bold")
             console.print(step_line(step, job.trainer.steps, metrics, groups_of(job)))
             progress.update(bar, completed=step)
+            if job.evaluation.every and step % job.evaluation.every == 0 and step < job.trainer.steps:
+                progress.stop()  # the evaluation draws bars of its own
+                curve.greedy.append((step, parts.evaluate(f"step {step}", samples=0).greedy_pass_at_1().mean))
+                progress.start()
 
         trainer = GSPOTrainer(
             parts.policy,
@@ -194,14 +199,17 @@ def groups_of(job: GSPOJob) -> int:
     return job.trainer.batch_size // job.algorithm.group_size
 
 
+HEADER = "  step  reward compiles  passes  groups      kl   clip   grad  gen s  ver s  upd s"
+
+
 def step_line(step: int, steps: int, metrics: StepMetrics, groups: int) -> str:
-    """One step in one line of at most 120 characters."""
-    m = {name: value if value is not None else float("nan") for name, value in metrics.items()}
+    """One step as a row under `HEADER`, 80 characters wide."""
+    m = {name: math.nan if value is None else value for name, value in metrics.items()}
+    done, kept = f"{step}/{steps}", f"{m['kept_groups']:.0f}/{groups}"
     return (
-        f"step {step:>{len(str(steps))}}/{steps}  reward {m['reward']:.3f}  compiles {m['compile_rate']:.2f}  "
-        f"passes {m['pass_rate']:.2f}  groups {m['kept_groups']:.0f}/{groups}  kl {m.get('kl', 0.0):.4f}  "
-        f"clip {m['clip_fraction']:.2f}  grad {m['grad_norm']:.2f}  "
-        f"gen {m['generate']:.1f} s  verify {m['verify']:.1f} s  update {m['update']:.1f} s"
+        f"{done:>7} {m['reward']:>7.3f} {m['compile_rate']:>8.2f} {m['pass_rate']:>7.2f} "
+        f"{kept:>7} {m.get('kl', 0.0):>7.4f} {m['clip_fraction']:>6.2f} "
+        f"{m['grad_norm']:>6.2f} {m['generate']:>6.1f} {m['verify']:>6.1f} {m['update']:>6.1f}"
     )
 
 

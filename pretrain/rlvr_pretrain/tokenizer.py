@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 PAD, EOS = "<pad>", "<eos>"
-CUTS = Regex(r"\n *| ?\d| ?[A-Za-z_]+| ?[^\sA-Za-z_\d]+|\s")
+CUTS = Regex(r"\n *| {2,}| ?\d| ?[A-Za-z_]+| ?[^\sA-Za-z_\d]+|\s")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

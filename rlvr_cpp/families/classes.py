@@ -33,7 +33,9 @@ def _saturating(k: int) -> Update:
 
 
 def _wrapping(k: int) -> Update:
-    return Update(f"adds x, modulo {k}", (f"total = (total + x) % {k};",), lambda total, x: (total + x) % k)
+    line = f"total = (total + x) % {k};"
+    habit = (line, f"total = total + x % {k};")
+    return Update(f"adds x, modulo {k}", (line,), lambda total, x: (total + x) % k, habit)
 
 
 def _floored(k: int) -> Update:
@@ -85,4 +87,4 @@ def _exercise(template: bool, update: Update, guard: Predicate) -> Exercise:
 
 
 def _draw_values(rng: Random) -> list[int]:
-    return [rng.randint(0, rng.choice((12, 30, 60))) for _ in range(rng.randint(1, 10))]
+    return [rng.randint(0, rng.choice((12, 30, 60))) for _ in range(rng.randint(1, 16))]

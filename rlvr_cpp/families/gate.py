@@ -1,14 +1,15 @@
 """The quality gate: no task enters unless its tests tell right from wrong.
 
-The reference passes all tests, public and hidden. Every stub (a completion that does no work) passes fewer than a
-fifth of the hidden ones. Mutants of the reference are rejected by the hidden ones, four in five or more; those that
-do not compile say nothing and are not counted.
+The reference passes all tests, public and hidden, and the habit, where there is one, fails both. Every stub (a
+completion that does no work) passes fewer than a fifth of the hidden ones. Mutants of the reference are rejected by
+the hidden ones, four in five or more; those that do not compile say nothing and are not counted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from random import Random
 
@@ -55,20 +56,35 @@ def admit(drafts: Sequence[tuple[Exercise, Task]], verifier: Verifier) -> list[T
     results = iter(verifier.verify_many(programs))
     admitted = []
     for exercise, task in drafts:
-        references = list(islice(results, 2))
-        stubs = list(islice(results, len(exercise.stubs)))
-        mutants = list(islice(results, len(_chosen_mutants(exercise))))
-        measured = _measure(task, references, stubs, mutants)
+        trials = Trials(*(list(islice(results, len(bodies))) for bodies in _bodies(exercise)))
+        measured = measure(task, trials)
         if measured is not None:
             admitted.append(measured)
     return admitted
 
 
+@dataclass(frozen=True)
+class Trials:
+    """What became of everything that the gate tries on one task."""
+
+    references: list[VerifyResult]
+    habits: list[VerifyResult]
+    stubs: list[VerifyResult]
+    mutants: list[VerifyResult]
+
+
 def trial_programs(exercise: Exercise, task: Task) -> list[Program]:
-    """What the gate judges of one draft: the reference twice, then every stub, then the mutants."""
-    bodies = [exercise.solution, *exercise.stubs, *_chosen_mutants(exercise)]
-    hidden = [task.program(task.prompt + body, hidden=True) for body in bodies]
-    return [task.program(task.prompt + exercise.solution), *hidden]
+    """The programs of the trials: reference and habit with both sets of tests, stubs and mutants with the hidden."""
+    references, habits, stubs, edits = _bodies(exercise)
+    both = [
+        task.program(task.prompt + body, hidden) for body in (*references[:1], *habits[:1]) for hidden in (False, True)
+    ]
+    return both + [task.program(task.prompt + body, hidden=True) for body in (*stubs, *edits)]
+
+
+def _bodies(exercise: Exercise) -> tuple[list[str], list[str], list[str], list[str]]:
+    habits = [] if exercise.habit is None else [exercise.habit] * 2
+    return [exercise.solution] * 2, habits, list(exercise.stubs), _chosen_mutants(exercise)
 
 
 def _chosen_mutants(exercise: Exercise) -> list[str]:
@@ -76,17 +92,17 @@ def _chosen_mutants(exercise: Exercise) -> list[str]:
     return Random(exercise.key).sample(edits, min(MUTANTS, len(edits)))
 
 
-def _measure(
-    task: Task, references: list[VerifyResult], stubs: list[VerifyResult], mutants: list[VerifyResult]
-) -> Task | None:
+def measure(task: Task, trials: Trials) -> Task | None:
     """The task with its measurements, or None where it fails the gate."""
-    for result in (*references, *stubs, *mutants):
+    for result in (*trials.references, *trials.habits, *trials.stubs, *trials.mutants):
         if result.status == "sandbox_error":
             raise SandboxError(f"{task.task_id} could not be judged: {result.stderr}")
-    killed = [not result.passed for result in mutants if result.compile_ok]
-    if not all(result.passed for result in references) or len(killed) < MIN_MUTANTS:
+    if not all(result.passed for result in trials.references) or any(result.passed for result in trials.habits):
         return None
-    stub_share = max(result.tests_passed / HIDDEN_TESTS for result in stubs)
+    killed = [not result.passed for result in trials.mutants if result.compile_ok]
+    if len(killed) < MIN_MUTANTS:
+        return None
+    stub_share = max(result.tests_passed / HIDDEN_TESTS for result in trials.stubs)
     kill_rate = sum(killed) / len(killed)
     if stub_share >= MAX_STUB_SHARE or kill_rate < MIN_KILL_RATE:
         return None

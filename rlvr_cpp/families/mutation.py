@@ -8,27 +8,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-SWAPS = (
-    ("+=", "-="),
-    ("++", "--"),
-    ("<=", "<"),
-    (" < ", " <= "),
-    (" > ", " >= "),
-    (" > ", " < "),
-    ("==", "!="),
-    ("!=", "=="),
-    ("&&", "||"),
-    ("||", "&&"),
-    (" + ", " - "),
-    (" - ", " + "),
-    (" * ", " + "),
-    (" % ", " / "),
-    ("<<", ">>"),
-    (">>", "<<"),
-    (" | ", " & "),
-    (" & ", " | "),
-    (" ^ ", " | "),
-    ("~", ""),
+SWAPS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\+=", "-="),
+        (r"\+\+(\w+)\)", r"\1 += 2)"),
+        (r"\+\+(\w+);", r"--\1;"),
+        (r"<=", "<"),
+        (r" < ", " <= "),
+        (r" > ", " >= "),
+        (r" > ", " < "),
+        (r"==", "!="),
+        (r"!=", "=="),
+        (r"&&", "||"),
+        (r"\|\|", "&&"),
+        (r" \+ ", " - "),
+        (r" - ", " + "),
+        (r" \* ", " + "),
+        (r" % ", " / "),
+        (r"<<", ">>"),
+        (r">>", "<<"),
+        (r" \| ", " & "),
+        (r" & ", " | "),
+        (r" \^ ", " | "),
+        (r"~", ""),
+    )
 )
 EXTREME_UPDATE = re.compile(r"if \((.+) [<>] (\w+)\) \2 = \1;")  # means the same with <= and >=
 NUMBER = re.compile(r"(?<![\w.])\d+")
@@ -42,8 +46,9 @@ def mutants(code: str) -> list[str]:
 
 
 def _edits(code: str) -> Iterator[tuple[int, str]]:
-    for old, new in SWAPS:
-        for match in re.finditer(re.escape(old), code):
+    for pattern, replacement in SWAPS:
+        for match in pattern.finditer(code):
+            new = match.expand(replacement)
             if new in (" <= ", " >= ") and _is_extreme_update(code, match.start()):
                 continue
             yield match.start(), code[: match.start()] + new + code[match.end() :]

@@ -43,6 +43,7 @@ def _exercise(aggregate: str, transform: str, predicate: Predicate) -> Exercise:
         "    return r;\n}\n"
     )
     habits = {"smallest": ("r = 999", "r = 0"), "count": ("++r", "r += v[i]")}
+    old, new = habits.get(aggregate, ("!= 0", "== 1"))  # a remainder need not be 1, nor positive
     return Exercise(
         family="reductions",
         combination=(aggregate, transform, predicate.words),
@@ -53,7 +54,7 @@ def _exercise(aggregate: str, transform: str, predicate: Predicate) -> Exercise:
         oracle=lambda v: fold([apply(x) for x in v if predicate.holds(x)]),
         check=array_check,
         stubs=(*INT_STUBS, "    return n > 0 ? v[0] : 0;\n}\n"),
-        habit=solution.replace(*habits[aggregate]) if aggregate in habits else None,
+        habit=solution.replace(old, new) if old in solution else None,
     )
 
 

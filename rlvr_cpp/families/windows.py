@@ -34,7 +34,7 @@ def _best_window(which: str, width: int) -> Exercise:
         ("window", which, str(width)),
         f"// Returns the {which} sum of {width} adjacent elements; n is at least {width}.\n",
         solution,
-        draw=lambda rng: [rng.randint(-20, 30) for _ in range(rng.randint(width, width + 8))],
+        draw=lambda rng: _around_any_mean(rng, rng.randint(width, width + 8)),
         oracle=lambda v: best(sum(v[i : i + width]) for i in range(len(v) - width + 1)),
         habit=solution.replace(f"if (i >= {width - 1} && sum", "if (sum"),
     )
@@ -59,12 +59,9 @@ def _longest_run(predicate: Predicate) -> Exercise:
 
 
 def _counted_prefixes(predicate: Predicate) -> Exercise:
+    add, test = "        sum += v[i];\n", f"        if ({predicate.cpp.format(x='sum')}) ++count;\n"
     solution = (
-        "    int sum = 0, count = 0;\n"
-        "    for (int i = 0; i < n; ++i) {\n"
-        "        sum += v[i];\n"
-        f"        if ({predicate.cpp.format(x='sum')}) ++count;\n"
-        "    }\n    return count;\n}\n"
+        f"    int sum = 0, count = 0;\n    for (int i = 0; i < n; ++i) {{\n{add}{test}    }}\n    return count;\n}}\n"
     )
     return _on_array(
         ("prefix", predicate.words),
@@ -72,6 +69,7 @@ def _counted_prefixes(predicate: Predicate) -> Exercise:
         solution,
         draw=lambda rng: [rng.randint(-8, 9) for _ in range(rng.randint(0, 30))],
         oracle=lambda v: sum(map(predicate.holds, accumulate(v))),
+        habit=solution.replace(add + test, test + add),
     )
 
 
@@ -98,6 +96,12 @@ def _counted_pairs(order: str, k: int) -> Exercise:
         draw=lambda rng: sorted(rng.randint(-5, 25) for _ in range(rng.randint(2, 12))),
         oracle=oracle,
     )
+
+
+def _around_any_mean(rng: Random, count: int) -> list[int]:
+    """Values whose mean is anywhere: in a mostly negative array a short window beats a full one."""
+    mean = rng.randint(-15, 15)
+    return [rng.randint(mean - 12, mean + 12) for _ in range(count)]
 
 
 def _streaks(rng: Random, predicate: Predicate) -> list[int]:

@@ -35,9 +35,13 @@ def finished(tmp_path_factory):
 
 
 def test_one_line_a_step_that_fits_a_terminal(finished):
-    lines = [line for line in finished[0].stderr.splitlines() if line.startswith("step ")]
-    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
-    assert all(word in lines[0] for word in ("reward", "compiles", "passes", "groups", "kl", "clip", "grad", "verify"))
+    lines = finished[0].stderr.splitlines()
+    header = next(line for line in lines if line.lstrip().startswith("step"))
+    for word in ("reward", "compiles", "passes", "groups", "kl", "clip", "grad", "gen s", "ver s", "upd s"):
+        assert word in header
+    rows = [line for line in lines if line.lstrip().startswith(("1/2 ", "2/2 "))]
+    assert [row.split()[0] for row in rows] == ["1/2", "2/2"]
+    assert all(len(line) <= 80 for line in (header, *rows))
 
 
 def test_everything_is_in_the_run_folder(finished):
@@ -157,7 +161,7 @@ def test_an_interruption_leaves_a_folder_that_says_so_and_no_process(tmp_path, s
     ]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
-        if line.startswith("step"):
+        if line.lstrip().startswith("1/500"):
             break
     descendants = children_of(process.pid)
     process.send_signal(sent)
@@ -179,3 +183,10 @@ def test_a_sweep_gives_each_job_its_folder(tmp_path):
     (sweep,) = (tmp_path / "runs" / "gspo-sweep").iterdir()
     seeds = [json.loads((sweep / number / "run.json").read_text())["seed"] for number in ("0", "1")]
     assert seeds == [1, 2]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="needs a CUDA device")
+def test_the_same_job_runs_on_a_gpu(tmp_path):
+    done = gspo(tmp_path, *SMOKE, "policy=gpu")
+    assert done.returncode == 0, done.stderr
