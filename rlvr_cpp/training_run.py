@@ -112,8 +112,11 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
         record = stack.enter_context(RunRecord(folder, job, verifier.version))
         parameters = sum(p.numel() for p in policy.model.parameters())
         console.print(
-            f"{job.model}, {parameters:,} parameters; {len(train_tasks)} training and {len(held_out)} held-out tasks; "
-            f"{verifier.version}; {folder}"
+            f"model   {job.model}, {parameters:,} parameters\n"
+            f"tasks   {len(train_tasks)} for training, {len(held_out)} held out\n"
+            f"judge   {verifier.version}\n"
+            f"run     {folder}",
+            soft_wrap=True,
         )
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier)
 
@@ -169,8 +172,8 @@ def train(parts: Parts) -> Curve:
                 if isinstance(value, int | float):
                     board.add_scalar(name, value, step)
             if (step - 1) % HEADER_EVERY == 0:
-                console.print(HEADER, style="bold")
-            console.print(step_line(step, job.trainer.steps, metrics, groups_of(job)))
+                console.print(HEADER, style="bold", soft_wrap=True)
+            console.print(step_line(step, job.trainer.steps, metrics, groups_of(job)), soft_wrap=True)
             progress.update(bar, completed=step)
             if job.evaluation.every and step % job.evaluation.every == 0 and step < job.trainer.steps:
                 progress.stop()  # the evaluation draws bars of its own
@@ -199,17 +202,17 @@ def groups_of(job: GSPOJob) -> int:
     return job.trainer.batch_size // job.algorithm.group_size
 
 
-HEADER = "  step  reward compiles  passes  groups      kl   clip   grad  gen s  ver s  upd s"
+HEADER = "   step  reward compiles passes groups     kl   clip   grad  gen s  ver s  upd s"
 
 
 def step_line(step: int, steps: int, metrics: StepMetrics, groups: int) -> str:
-    """One step as a row under `HEADER`, 80 characters wide."""
+    """One step as a row under `HEADER`: 80 characters, and no more while every number is ordinary."""
     m = {name: math.nan if value is None else value for name, value in metrics.items()}
     done, kept = f"{step}/{steps}", f"{m['kept_groups']:.0f}/{groups}"
     return (
-        f"{done:>7} {m['reward']:>7.3f} {m['compile_rate']:>8.2f} {m['pass_rate']:>7.2f} "
-        f"{kept:>7} {m.get('kl', 0.0):>7.4f} {m['clip_fraction']:>6.2f} "
-        f"{m['grad_norm']:>6.2f} {m['generate']:>6.1f} {m['verify']:>6.1f} {m['update']:>6.1f}"
+        f"{done:>7}{m['reward']:>8.3f}{m['compile_rate']:>9.2f}{m['pass_rate']:>7.2f}{kept:>7}"
+        f"{m.get('kl', 0.0):>7.4f}{m['clip_fraction']:>7.2f}{m['grad_norm']:>7.2f}"
+        f"{m['generate']:>7.1f}{m['verify']:>7.1f}{m['update']:>7.1f}"
     )
 
 
@@ -233,5 +236,5 @@ def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) ->
     page = write_report(parts.folder, parts.record.fields, rows, families, examples)
     print_examples(examples)
     print_comparison(rows, families)
-    console.print(f"report: {page}")
+    console.print(f"report: {page}", soft_wrap=True)
     return rows[0].after.mean

@@ -108,7 +108,7 @@ BAD_INPUT = {
     "unknown key": (["trainer.stepz=3"], "stepz"),
     "unknown recipe": (["+recipe=nope"], "nope"),
     "no template": (["policy.prompt_format=chat"], "has no chat template"),
-    "too few tasks": (["tasks.source=two.jsonl"], "a step takes 8"),
+    "too few tasks": (["tasks.source=two.jsonl", "tasks.held_out_fraction=0.5"], "a step takes 8"),
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from rlvr_cpp.trainer import OVERRIDDEN, GSPOTrainer, to_trl  # noqa: E402
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "policy_losses.json").read_text())
 CPU = PolicySettings("float32", "cpu", None, "auto", 1)
+SMALL = GSPOConfig(group_size=4, max_gen_len=8)
 LORA = AdapterSettings(True, 4, 8, 0.0, ["all-linear"])
 
 
@@ -172,12 +173,13 @@ def tasks():
     return [task for task in load_tasks(BUILTIN) if task.split == "train"][:16]
 
 
-def train(tasks, verifier, out, **changes):
+def train(tasks, verifier, out, algorithm=SMALL, **changes):
     """Train two steps and return the step metrics and how far the adapter moved."""
+    out.mkdir(exist_ok=True)
     seen = []
     policy = load_policy("tiny-cpp", CPU)
     trainer = GSPOTrainer(
-        policy, tasks, verifier, GSPOConfig(group_size=4, max_gen_len=8), settings(**changes),
+        policy, tasks, verifier, algorithm, settings(**changes),
         adapter=LORA, out=out, on_step=lambda step, metrics: seen.append({"step": step, **metrics}),
     )  # fmt: skip
     before = adapter_weights(policy.model)
@@ -216,14 +218,9 @@ def test_momentum_moves_nothing_on_a_batch_without_a_signal(tasks, tmp_path):
                 self.statuses = ("wrong",)
             return super().verify_many(programs, on_result)
 
-    _, once = train(tasks, DecidedVerifier("ok", "wrong"), tmp_path / "a", steps=1, **mkdir(tmp_path / "a"))
-    _, twice = train(tasks, SignalThenNone("ok", "wrong"), tmp_path / "b", steps=3, **mkdir(tmp_path / "b"))
+    _, once = train(tasks, DecidedVerifier("ok", "wrong"), tmp_path / "a", steps=1)
+    _, twice = train(tasks, SignalThenNone("ok", "wrong"), tmp_path / "b", steps=3)
     assert twice == pytest.approx(once, abs=0)
-
-
-def mkdir(path):
-    path.mkdir()
-    return {}
 
 
 def test_completions_are_logged_with_their_fate(tasks, tmp_path):
@@ -236,7 +233,6 @@ def test_completions_are_logged_with_their_fate(tasks, tmp_path):
 
 
 def test_the_same_seed_trains_the_same(tasks, tmp_path):
-    mkdir(tmp_path / "a"), mkdir(tmp_path / "b")
     first = train(tasks, DecidedVerifier("ok", "wrong"), tmp_path / "a")
     second = train(tasks, DecidedVerifier("ok", "wrong"), tmp_path / "b")
     assert first[1] == second[1]
@@ -244,10 +240,12 @@ def test_the_same_seed_trains_the_same(tasks, tmp_path):
 
 
 def test_micro_batches_change_only_the_arithmetic(tasks, tmp_path):
-    mkdir(tmp_path / "a"), mkdir(tmp_path / "b")
-    whole = train(tasks, DecidedVerifier("ok", "wrong", "wrong", "ok"), tmp_path / "a", steps=1)
-    parts = train(tasks, DecidedVerifier("ok", "wrong", "wrong", "ok"), tmp_path / "b", steps=1, micro_batch_size=1)
-    assert whole[0][0]["grad_norm"] == pytest.approx(parts[0][0]["grad_norm"], rel=1e-3)
+    hot = GSPOConfig(group_size=4, max_gen_len=32, temperature=1.5, num_minibatches=1)  # so that completions differ
+    verdicts = ("ok", "wrong", "wrong", "ok", "wrong", "wrong", "wrong", "wrong")  # and one of two groups is tied
+    whole, _ = train(tasks, DecidedVerifier(*verdicts), tmp_path / "a", hot, steps=1)
+    parts, _ = train(tasks, DecidedVerifier(*verdicts), tmp_path / "b", hot, steps=1, micro_batch_size=1)
+    assert whole[0]["grad_norm"] > 1e-3
+    assert whole[0]["grad_norm"] == pytest.approx(parts[0]["grad_norm"], rel=1e-4)
 
 
 def test_too_few_tasks_for_a_step_are_refused(tasks, tmp_path):
