@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rlvr_cpp.command import run_command
 from rlvr_cpp.config import GSPOJob
+from rlvr_cpp.progress import console
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
 
 def run(job: GSPOJob, folder: Path) -> float:
     """Measure, train, measure again, report; returns held-out greedy pass@1, which a sweeper can maximise."""
-    from rlvr_cpp.training_run import prepare, report, train  # torch and friends: seconds that --help need not wait
+    console.print("loading torch, trl and the model ...")
+    from rlvr_cpp.training_run import prepare, report, train  # seconds that --help need not wait
 
     with prepare(job, folder) as parts:
         before = parts.evaluate("before")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,12 +101,20 @@ def format_p(p: float) -> str:
 
 
 def plot_curve(steps: list[dict[str, Any]], greedy: list[tuple[int, float]], path: Path) -> None:
-    """Training reward, compile rate and pass rate a step, and held-out greedy pass@1 where it was measured."""
+    """Training reward, compile and pass rate, step by step and smoothed, and held-out greedy pass@1 where measured.
+
+    A reward that is None (a step without a scorable completion) leaves a gap.
+    """
     figure, axes = plt.subplots(figsize=(8, 4.2), dpi=150)
     numbers = [row["step"] for row in steps]
-    axes.plot(numbers, [row["reward"] for row in steps], color=BLUE, label="reward (training)")
-    axes.plot(numbers, [row["compile_rate"] for row in steps], color=GREY, label="compiles (training)")
-    axes.plot(numbers, [row["pass_rate"] for row in steps], color=GREEN, label="passes all tests (training)")
+    for name, color, label in (
+        ("compile_rate", GREY, "compiles (training)"),
+        ("reward", BLUE, "reward (training)"),
+        ("pass_rate", GREEN, "passes all tests (training)"),
+    ):
+        values = [math.nan if row[name] is None else row[name] for row in steps]
+        axes.plot(numbers, values, color=color, alpha=0.25, linewidth=1)
+        axes.plot(numbers, running_mean(values), color=color, label=label)
     axes.plot(*zip(*greedy, strict=True), "o-", color=ORANGE, label="greedy pass@1 (held out)")
     axes.set(xlabel="step", ylim=(0, 1.02), xlim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
@@ -113,6 +123,12 @@ def plot_curve(steps: list[dict[str, Any]], greedy: list[tuple[int, float]], pat
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Each value's mean with its neighbours, three to each side where there are so many."""
+    windows = (values[max(0, i - 3) : i + 4] for i in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
 
 
 def pick_examples(tasks: list[Task], before: Evaluation, after: Evaluation, count: int) -> list[dict[str, Any]]:

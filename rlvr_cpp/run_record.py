@@ -43,7 +43,7 @@ class RunRecord:
             "started": _now(),
             "ended": None,
             "error": None,
-            "command": sys.argv,
+            "command": sys.orig_argv,
             "seed": job.seed,
             "git_commit": git_commit(),
             "compiler": compiler,
