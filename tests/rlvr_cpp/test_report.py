@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from rlvr_cpp.evaluate import Attempt, Evaluation  # noqa: E402
-from rlvr_cpp.report import by_family, compare, format_p, pick_examples, plot_curve, running_mean  # noqa: E402
-from rlvr_cpp.result import VerifyResult  # noqa: E402
-from rlvr_cpp.tasks import Task  # noqa: E402
+from rlvr_cpp.evaluate import Attempt, Evaluation
+from rlvr_cpp.report import by_family, compare, format_p, pick_examples, plot_curve, running_mean
+from rlvr_cpp.result import VerifyResult
+from rlvr_cpp.tasks import Task
 
 PASS = VerifyResult("ok", True, True, 0, tests_passed=4, tests_total=4)
 FAIL = VerifyResult("wrong", True, False, 1, tests_passed=1, tests_total=4)
