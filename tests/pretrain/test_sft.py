@@ -1,0 +1,78 @@
+"""Fine-tuning a small model from scratch: it fits what it is shown, and what it writes loads again."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+
+from rlvr_pretrain.sft import Recipe, encode_row, language_model_loss, learning_rate_factor, save_model, train_model  # noqa: E402
+from rlvr_pretrain.tokenizer import train_tokenizer  # noqa: E402
+
+ROWS = [{"prompt": f"int f{n}() {{\n", "completion": f"    return {n};\n}}\n"} for n in range(8)]
+SMALL = Recipe(steps=60, batch_rows=8, warmup_steps=5, vocab_size=300, hidden_size=32, intermediate_size=64)
+TOKENIZER = train_tokenizer((row["prompt"] + row["completion"] for row in ROWS), 300)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train_model(ROWS, SMALL)
+
+
+def test_it_fits_what_it_is_shown(trained):
+    _, _, loss = trained
+    untrained = torch.log(torch.tensor(300.0)).item()
+    assert loss < untrained / 2
+
+
+def test_the_same_seed_gives_the_same_weights(trained):
+    again, _, _ = train_model(ROWS, SMALL)
+    for name, value in trained[0].state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_what_it_writes_loads_again(trained, tmp_path):
+    model, tokenizer, _ = trained
+    save_model(model, tokenizer, tmp_path)
+    loaded, reread = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    text = "int f3() {\n    return 3;\n}\n"
+    assert reread(text)["input_ids"] == tokenizer(text)["input_ids"]
+    ids = torch.tensor([reread(text)["input_ids"]])
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert loaded.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+@given(st.text(max_size=60))
+def test_any_text_survives_the_tokenizer(text):
+    assert TOKENIZER.decode(TOKENIZER(text)["input_ids"]) == text
+
+
+def test_digits_stay_apart():
+    ids = TOKENIZER("return 127;")["input_ids"]
+    assert [TOKENIZER.decode([i]).strip() for i in ids][-4:] == ["1", "2", "7", ";"]
+
+
+def test_prompt_and_completion_are_tokenized_apart():
+    row = {"prompt": "int f() {\n", "completion": "    return 1;\n}\n"}
+    ids = encode_row(row, TOKENIZER, 512)
+    prompt = TOKENIZER(row["prompt"])["input_ids"]
+    assert ids[: len(prompt)] == prompt
+    assert ids[-1] == TOKENIZER.eos_token_id
+    assert len(encode_row(row, TOKENIZER, 5)) == 5
+
+
+def test_padding_does_not_change_the_loss(trained):
+    model, tokenizer, _ = trained
+    ids = encode_row(ROWS[0], tokenizer, 512)
+    plain = language_model_loss(model, torch.tensor([ids]))
+    padded = language_model_loss(model, torch.tensor([ids + [tokenizer.pad_token_id] * 5]))
+    assert padded.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    factors = [learning_rate_factor(step, SMALL) for step in range(SMALL.steps + 1)]
+    assert factors[SMALL.warmup_steps] == max(factors) == 1.0
+    assert factors[-1] == pytest.approx(0.0, abs=1e-9)
+    assert sorted(factors[: SMALL.warmup_steps]) == factors[: SMALL.warmup_steps]

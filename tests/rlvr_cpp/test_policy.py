@@ -1,0 +1,82 @@
+"""Models by name or folder, and text out of them."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from transformers import AutoTokenizer  # noqa: E402
+
+from rlvr_cpp import UserError  # noqa: E402
+from rlvr_cpp.config import AdapterSettings, PolicySettings  # noqa: E402
+from rlvr_cpp.policy import SHELF, Policy, generate, load_policy, lora_config  # noqa: E402
+from rlvr_cpp.tasks import BUILTIN, load_tasks  # noqa: E402
+
+CPU = PolicySettings("float32", "cpu", None, "auto", None)
+TASKS = [task for task in load_tasks(BUILTIN) if task.split == "held_out"][::16]
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return load_policy("tiny-cpp", CPU)
+
+
+def write(policy, **options) -> list[str]:
+    return generate(policy, TASKS, max_new_tokens=48, **{"batch_size": 4, **options})
+
+
+def test_greedy_text_does_not_depend_on_the_batch(policy):
+    assert write(policy, batch_size=1) == write(policy, batch_size=6)
+
+
+def test_completions_come_in_the_order_of_the_tasks(policy):
+    assert write(policy)[::-1] == generate(policy, TASKS[::-1], max_new_tokens=48, batch_size=4)
+
+
+def test_sampling_depends_on_the_seed_alone(policy):
+    torch.manual_seed(1)
+    first = write(policy, temperature=1.0, seed=7)
+    torch.manual_seed(2)
+    assert write(policy, temperature=1.0, seed=7) == first
+    assert write(policy, temperature=1.0, seed=8) != first
+
+
+def test_the_global_random_state_and_the_mode_are_left_alone(policy):
+    policy.model.train()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    write(policy, temperature=1.0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert policy.model.training
+    policy.model.eval()
+
+
+def test_a_folder_with_a_chat_template_is_asked_in_a_chat(tmp_path):
+    plain = load_policy("tiny-cpp", CPU)
+    plain.model.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(SHELF / "tiny-cpp")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    tokenizer.save_pretrained(tmp_path)
+    chat = load_policy(str(tmp_path), CPU)
+    assert chat.chat
+    (message,) = chat.prompt(TASKS[0])
+    assert TASKS[0].prompt.rstrip() in message["content"]
+    assert TASKS[0].entry_point in message["content"]
+    assert len(write(chat)) == len(TASKS)
+    assert not load_policy(str(tmp_path), PolicySettings("float32", "cpu", None, "completion", None)).chat
+
+
+def test_a_model_that_is_not_there_is_told_with_the_fix():
+    with pytest.raises(UserError, match=r"model './nowhere' cannot be loaded .* \(tiny-cpp\)"):
+        load_policy("./nowhere", CPU)
+
+
+def test_the_shipped_model_is_small_and_safe():
+    files = {path.name: path.stat().st_size for path in (SHELF / "tiny-cpp").iterdir()}
+    assert files["model.safetensors"] < 2_000_000
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
+
+
+def test_lora_targets():
+    assert lora_config(AdapterSettings(False, 8, 16, 0.0, ["all-linear"])) is None
+    assert lora_config(AdapterSettings(True, 8, 16, 0.0, ["all-linear"])).target_modules == "all-linear"
+    assert lora_config(AdapterSettings(True, 8, 16, 0.0, ["q_proj"])).target_modules == {"q_proj"}
