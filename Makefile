@@ -44,8 +44,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,dev]"
 	touch $(READY)
 
-families: setup ## judge and write the shipped tasks anew (about six minutes)
-	$(BIN)/rlvr-families tasks
+families: setup ## judge and write the shipped tasks anew (about eight minutes)
+	$(BIN)/rlvr-families tasks --out rlvr_cpp/data/families.jsonl
 
 base-model: setup ## train the shipped base model anew (under three minutes)
 	$(BIN)/rlvr-families corpus --out build/corpus.jsonl

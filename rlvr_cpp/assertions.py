@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-MAIN = re.compile(r"\bint\s+main\s*\([^)]*\)")
+MAIN = re.compile(r"^[ \t]*int\s+main\s*\([^)]*\)", re.MULTILINE)
 INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b.*$", re.MULTILINE)
 
 COUNTING_ASSERT = """

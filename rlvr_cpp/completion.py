@@ -17,9 +17,10 @@ from rlvr_cpp.think import think_block_end
 FENCE = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 LEXEME = re.compile(
     r'//[^\n]*|/\*.*?(?:\*/|\Z)|R"(?P<tag>[^\s()\\]{0,16})\(.*?\)(?P=tag)"'
-    r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[{}]",
+    r"|\"(?:\\.|[^\"\\\n])*\"|(?<!\w)\d(?:'?[\w.])*|'(?:\\.|[^'\\\n])*'|[{}]",
     re.DOTALL,
 )
+"""Comments, literals (numbers too: the quote in `1'000` opens nothing) and braces."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,27 @@ def _fenced(task: Task, completion: str, begin: int) -> Candidate:
         return _continued(task, completion, begin)
     start, stop = max(blocks, key=lambda span: span[1] - span[0])
     block = completion[start:stop]
-    prefix = _preamble(task) if _defines(block, task.entry_point) else task.prompt
+    opening = definition_start(task.prompt, task.entry_point)
+    is_whole = definition_start(block, task.entry_point) is not None
+    prefix = task.prompt[:opening] if is_whole and opening is not None else task.prompt
     return Candidate(prefix + block + "\n", len(prefix), start, len(block))
 
 
-def _defines(code: str, name: str) -> bool:
-    pattern = rf"\b(?:struct|class)\s+{re.escape(name)}\b|\b{re.escape(name)}\s*\([^;{{}}]*\)\s*(?:const\s*)?\{{"
-    return re.search(pattern, code) is not None
+def definition_start(code: str, name: str) -> int | None:
+    """Where the line begins that opens the function or type `name` outside of all braces; None where none does.
 
-
-def _preamble(task: Task) -> str:
-    """The prompt's lines before the one that opens the entry point."""
-    lines = task.prompt.splitlines(keepends=True)
-    opening = [i for i, line in enumerate(lines) if re.search(rf"\b{re.escape(task.entry_point)}\b", line)]
-    cut = opening[-1] if opening else len(lines)
-    if cut > 0 and lines[cut - 1].lstrip().startswith("template"):
-        cut -= 1
-    return "".join(lines[:cut])
+    A line before it with the head of a template belongs to it.
+    """
+    plain = LEXEME.sub(lambda match: match.group() if match.group() in "{}" else " " * len(match.group()), code)
+    word = re.escape(name)
+    pair = r"(?:[^;{}()]|\([^()]*\))*"
+    opens = rf"\b(?:struct|class)\s+{word}\b[^;{{}}]*\{{|\b{word}\s*\({pair}\){pair}\{{"
+    for match in re.finditer(opens, plain):
+        if plain.count("{", 0, match.start()) == plain.count("}", 0, match.start()):
+            line = code.rfind("\n", 0, match.start()) + 1
+            above = code.rfind("\n", 0, max(0, line - 1)) + 1
+            return above if code[above:line].lstrip().startswith("template") else line
+    return None
 
 
 def _closing_brace(prompt: str, completion: str) -> int:

@@ -13,22 +13,38 @@ DIAGNOSTIC = re.compile(
     r"(?P<severity>fatal error|error|warning|note): (?P<message>.*?)(?: \[(?P<flag>-W[^\]]+)\])?$",
     re.MULTILINE,
 )
-LINK_FAILURE = re.compile(r"undefined reference to|multiple definition of|ld returned \d|linker command failed")
-UNDEFINED_MAIN = re.compile(r"undefined reference to `?'?main'")
-UNDEFINED = re.compile(r"undefined reference to")
+LINK_FAILURE = re.compile(
+    r"undefined reference to|undefined symbol|multiple definition of|ld returned \d|linker command failed"
+)
+UNDEFINED = re.compile(r"undefined (?:reference to|symbol:)")
+UNDEFINED_MAIN = re.compile(r"undefined (?:reference to|symbol:) [`']?main\b")
 
-ERROR_CLASSES = (
-    ("syntax", re.compile(r"expected |stray |missing terminating|unterminated|extraneous ")),
-    (
-        "undeclared",
-        re.compile(r"was not declared|undeclared|not a member of|no member named|has no member|unknown type"),
-    ),
-    (
-        "type",
-        re.compile(r"cannot convert|invalid conversion|no matching|no viable|incompatible|invalid operands"),
-    ),
-    ("redefinition", re.compile(r"redefinition|redeclar|conflicting declaration|previously defined")),
-    ("include", re.compile(r"No such file or directory|file not found")),
+TROUBLE = re.compile(
+    r"^[^\n]*(?:No space left on device|Killed signal terminated program|cannot execute|Cannot allocate memory|"
+    r"Resource temporarily unavailable|Disk quota exceeded|out of memory allocating)[^\n]*$",
+    re.MULTILINE,
+)
+
+ERROR_CLASSES = tuple(
+    (name, re.compile("|".join(phrases)))
+    for name, phrases in (
+        ("syntax", ("expected ", "stray ", "missing terminating", "unterminated", "extraneous ")),
+        (
+            "undeclared",
+            (
+                "was not declared",
+                "undeclared",
+                "not a member of",
+                "no member named",
+                "has no member",
+                "unknown type",
+                "does not name a type",
+            ),
+        ),
+        ("type", ("cannot convert", "invalid conversion", "no match", "no viable", "incompatible", "invalid operands")),
+        ("redefinition", ("redefinition", "redeclar", "conflicting declaration", "previously defined")),
+        ("include", ("No such file or directory", "file not found")),
+    )
 )
 
 
@@ -85,3 +101,16 @@ def is_link_failure(stderr: str) -> bool:
 def lacks_only_main(stderr: str) -> bool:
     """The one thing missing is a `main`: the program compiles, there is nothing to run."""
     return len(UNDEFINED.findall(stderr)) == 1 and UNDEFINED_MAIN.search(stderr) is not None
+
+
+def toolchain_trouble(stderr: str) -> str | None:
+    """The line in which the driver, the compiler or a tool says that the machine failed it; None where none does.
+
+    Lines with the place of a diagnostic or the echo of a source line may hold the candidate's own words and are not
+    looked at.
+    """
+    for match in TROUBLE.finditer(stderr):
+        line = match.group()
+        if not DIAGNOSTIC.match(line) and not re.match(r"\s*\d* \|", line):
+            return line
+    return None

@@ -6,20 +6,24 @@ the compiler's diagnostics name the candidate's own lines. Each judgement has a 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rlvr_cpp.diagnostics import (
+    Diagnostic,
     count_warnings,
     error_class,
     is_link_failure,
     lacks_only_main,
     parse_diagnostics,
+    toolchain_trouble,
 )
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.result import VerifyResult
@@ -27,6 +31,8 @@ from rlvr_cpp.verdict import MAX_TESTS, read_verdict
 from rlvr_sandbox import Finished, SandboxError, run
 
 CANDIDATE, HARNESS, MAIN = "candidate.cpp", "harness.cpp", "main.cpp"
+OBJECT, PROGRAM = "candidate.o", "program"
+MAX_SECONDS = 86_400
 STANDARD = re.compile(r"(c|gnu)\+\+(98|03|11|14|17|20|23|26|0x|1y|1z|2a|2b|2c)")
 
 
@@ -55,21 +61,35 @@ class Toolchain:
     """Wall seconds of the build."""
 
 
-def check_toolchain(toolchain: Toolchain) -> None:
-    """Raise UserError where the compiler cannot be found or a timeout is no time."""
-    if shutil.which(toolchain.compiler) is None:
+def make_toolchain(compiler: str, extra_flags: Sequence[str], timeout: float, compile_timeout: float) -> Toolchain:
+    """The toolchain with its compiler found on PATH now, so that what was checked is what is run.
+
+    Raises UserError where the compiler is missing or does not start, or an argument makes no sense.
+    """
+    if isinstance(extra_flags, str):
+        raise UserError(f"extra_flags is {extra_flags!r}: it must be a list of flags, such as ['-O2']")
+    for name, seconds in (("timeout", timeout), ("compile_timeout", compile_timeout)):
+        if not (isinstance(seconds, int | float) and 0 < seconds <= MAX_SECONDS):
+            raise UserError(f"{name} is {seconds!r}: it must be a number of seconds above 0, at most {MAX_SECONDS}")
+    found = shutil.which(compiler)
+    if found is None:
         raise UserError(
-            f"compiler {toolchain.compiler!r} was not found on PATH: install it (apt-get install g++ or clang) "
+            f"compiler {compiler!r} was not found on PATH: install it (apt-get install g++ or clang) "
             "or name another one"
         )
-    for name in ("timeout", "compile_timeout"):
-        seconds = getattr(toolchain, name)
-        if not seconds > 0:
-            raise UserError(f"{name} is {seconds}: it must be a positive number of seconds")
+    toolchain = Toolchain(os.path.abspath(found), tuple(extra_flags), timeout, compile_timeout)
+    try:
+        compiler_version(toolchain.compiler)
+    except (SandboxError, OSError) as error:
+        raise UserError(f"compiler {compiler!r} cannot be run ({error}): mend it or name another one") from error
+    return toolchain
 
 
 def check_program(program: Program) -> None:
-    """Raise UserError where the standard or the number of tests makes no sense."""
+    """Raise UserError where a text is no text, or the standard or the number of tests makes no sense."""
+    for name, text in (("code", program.code), ("test", program.test)):
+        if not isinstance(text, str) and (name == "code" or text is not None):
+            raise UserError(f"{name} is a {type(text).__name__}: it must be C++ text")
     if not STANDARD.fullmatch(program.std):
         raise UserError(f"std is {program.std!r}: it must be a C++ standard such as c++17 or gnu++20")
     declared = program.tests_declared
@@ -83,7 +103,7 @@ def check_program(program: Program) -> None:
 
 def judge(program: Program, toolchain: Toolchain) -> VerifyResult:
     """Build and run one program here and now; infrastructure trouble is tried once more, then reported."""
-    if not program.code.strip():  # it would compile: an answer without code must not earn that tier
+    if not program.code.strip():  # it would compile: an answer without text must not earn that tier
         return VerifyResult(
             "compile_error",
             compile_ok=False,
@@ -108,28 +128,49 @@ def sandbox_failure(reason: str) -> VerifyResult:
 
 
 def _judge_once(program: Program, toolchain: Toolchain) -> VerifyResult:
-    with tempfile.TemporaryDirectory(prefix="rlvr_verify_") as name:
-        directory = Path(name)
+    scratch = tempfile.TemporaryDirectory(prefix="rlvr_verify_", ignore_cleanup_errors=True)
+    try:
+        directory = Path(scratch.name)
         build = _build(program, toolchain, directory)
-        built = build.returncode == 0 and not build.timed_out
-        executed = _execute(toolchain, directory) if built else None
-    return _result(program, toolchain, build, executed)
+        executed = None
+        if (directory / PROGRAM).exists() and build.returncode == 0:
+            executed = run([f"./{PROGRAM}"], directory, timeout=toolchain.timeout, kill_at_output_limit=True)
+        return _result(program, toolchain, build, executed)
+    finally:
+        _remove(scratch)
+
+
+def _remove(scratch: tempfile.TemporaryDirectory[str]) -> None:
+    """Delete what a program left; it may have nested folders deeper than Python's own recursion goes."""
+    try:
+        scratch.cleanup()
+    except RecursionError:
+        run(["rm", "-rf", scratch.name], Path("/"), timeout=60.0)
 
 
 def _build(program: Program, toolchain: Toolchain, directory: Path) -> Finished:
+    """Compile and link; a candidate without tests is linked only if it compiles, and need not have a `main`."""
     (directory / CANDIDATE).write_bytes(program.code.encode(errors="replace"))
-    source = CANDIDATE
+    command = [toolchain.compiler, f"-std={program.std}", "-O0", "-Wall", "-Wextra", *toolchain.extra_flags]
     if program.test is not None:
         (directory / HARNESS).write_bytes(program.test.encode(errors="replace"))
         (directory / MAIN).write_text(f'#include "{CANDIDATE}"\n#include "{HARNESS}"\n')
-        source = MAIN
-    flags = (f"-std={program.std}", "-O0", "-Wall", "-Wextra", *toolchain.extra_flags)
-    command = [toolchain.compiler, *flags, source, "-o", "program"]
-    return run(command, directory, timeout=toolchain.compile_timeout)
+        return _compile([*command, MAIN, "-o", PROGRAM], toolchain, directory)
+    compiled = _compile([*command, "-c", CANDIDATE, "-o", OBJECT], toolchain, directory)
+    if compiled.returncode != 0:
+        return compiled
+    linked = _compile([*command, OBJECT, "-o", PROGRAM], toolchain, directory)
+    without_main = linked.returncode > 0 and lacks_only_main(linked.stderr.decode(errors="replace"))
+    return compiled if linked.returncode == 0 or without_main else linked
 
 
-def _execute(toolchain: Toolchain, directory: Path) -> Finished:
-    return run(["./program"], directory, timeout=toolchain.timeout, kill_at_output_limit=True)
+def _compile(command: Sequence[str], toolchain: Toolchain, directory: Path) -> Finished:
+    """Run the compiler. Raises SandboxError where the machine failed it, which its exit status does not tell apart."""
+    finished = run(command, directory, timeout=toolchain.compile_timeout)
+    trouble = toolchain_trouble(finished.stderr.decode(errors="replace")) if finished.returncode != 0 else None
+    if trouble is not None:
+        raise SandboxError(trouble)
+    return finished
 
 
 def _result(program: Program, toolchain: Toolchain, build: Finished, executed: Finished | None) -> VerifyResult:
@@ -141,7 +182,7 @@ def _result(program: Program, toolchain: Toolchain, build: Finished, executed: F
         "toolchain": compiler_version(toolchain.compiler),
     }
     if executed is None:
-        status = _build_status(program, build, stderr)
+        status = _build_status(build, diagnostics)
         return VerifyResult(
             status,
             compile_ok=status == "ok",
@@ -168,13 +209,16 @@ def _result(program: Program, toolchain: Toolchain, build: Finished, executed: F
     )
 
 
-def _build_status(program: Program, build: Finished, stderr: str) -> str:
+def _build_status(build: Finished, diagnostics: tuple[Diagnostic, ...]) -> str:
     """Why there is no program to run."""
     if build.timed_out:
         return "compile_limit"
-    if program.test is None and lacks_only_main(stderr):
-        return "ok"
-    return "link_error" if is_link_failure(stderr) else "compile_error"
+    if build.returncode == 0:
+        return "ok"  # a library: it compiles, and there is nothing to run
+    # Only where the compiler found no error is its output the linker's own, and no text of the candidate's.
+    if any(diagnostic.severity.endswith("error") for diagnostic in diagnostics):
+        return "compile_error"
+    return "link_error" if is_link_failure(build.stderr.decode(errors="replace")) else "compile_error"
 
 
 @cache

@@ -17,11 +17,9 @@ STATUSES = (
     "link_error",
     "run_error",  # a signal, or a failing exit status without a verdict
     "timeout",
-    "memory_limit",
     "output_limit",
     "forged",  # a verdict that contradicts the exit status, the number of tests, or itself
     "ambiguous",  # more than one verdict
-    "policy",
     "sandbox_error",  # ours, not the program's
 )
 

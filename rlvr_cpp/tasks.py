@@ -11,6 +11,7 @@ import dataclasses
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from rlvr_cpp.verdict import MAX_TESTS
 BUILTIN = Path(__file__).parent / "data" / "families.jsonl"
 SPLITS = ("train", "held_out")
 Row = Mapping[str, Any]
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,9 @@ def _own_shape(row: Row, where: str) -> Task:
     for name in row:
         if name not in fields:
             raise UserError(f"{where}: field {name!r} is not part of a task: remove it or correct its name")
+    for name in ("reference", "hidden_test"):
+        if row.get(name) is not None:
+            _text(row, name, where)
     values = dict(row)
     for name in ("callees", "tags"):
         value = values.get(name, ())
@@ -131,7 +136,7 @@ def _humaneval_x_shape(row: Row, where: str) -> Task:
         task_id=_text(row, "task_id", where),
         prompt=prompt,
         test=count_assertions(_text(row, "test", where)),
-        entry_point=_entry_point(row.get("declaration") or prompt, where),
+        entry_point=_entry_point(_text(row, "declaration", where) if "declaration" in row else prompt, where),
         reference=_text(row, "canonical_solution", where),
         tags=("humaneval_x",),
         split="held_out",
@@ -154,7 +159,8 @@ def _multipl_e_shape(row: Row, where: str) -> Task:
 
 def _entry_point(declaration: str, where: str) -> str:
     """The last function that a declaration opens."""
-    names = re.findall(r"([A-Za-z_]\w*)\s*\([^;{}]*\)\s*(?:const\s*)?\{", declaration)
+    code = COMMENT.sub(" ", declaration)
+    names = re.findall(r"([A-Za-z_]\w*)\s*\([^;{}]*\)\s*(?:const\s*)?\{", code)
     if not names:
         raise UserError(f"{where}: no function is opened in the prompt: it must end with 'type name(...) {{'")
     return str(names[-1])
@@ -201,15 +207,15 @@ def _read_rows(path: Path) -> Iterator[tuple[str, Row]]:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield f"{path} line {number}", _parse_line(line, f"{path} line {number}")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"task file {str(path)!r} cannot be read: {error}") from error
 
 
 def _parse_line(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno}): one object a line") from error
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error}): one object a line") from error
     if not isinstance(row, dict):
         raise UserError(f"{where}: a {type(row).__name__} where a JSON object should stand")
     return row

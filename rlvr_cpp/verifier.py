@@ -11,21 +11,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.judge import Program, Toolchain, check_program, check_toolchain, compiler_version, judge
+from rlvr_cpp.judge import Program, check_program, compiler_version, judge, make_toolchain
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.think import strip_think_blocks
 from rlvr_cpp.workers import WorkerPool
 
-CACHE_SIZE = 100_000  # results; some hundred bytes each
-MOODS = (
+CACHE_SIZE = 10_000  # results; most are some hundred bytes, with a flood of output up to 200 KB
+NOT_REMEMBERED = (
     "timeout",
     "compile_limit",
     "sandbox_error",
-)  # outcomes that another try may change: never remembered
+)  # another try may end otherwise
 
 
 def verify_cpp(
@@ -50,10 +51,11 @@ def verify_cpp(
     compiled. Raises UserError where the compiler is missing or an argument makes no sense; whatever the candidate
     does is in the result.
     """
-    toolchain = Toolchain(compiler, tuple(extra_flags), timeout, compile_timeout)
-    check_toolchain(toolchain)
-    program = Program(strip_think_blocks(code) if strip_think else code, test_code, tests_declared, std)
+    toolchain = make_toolchain(compiler, extra_flags, timeout, compile_timeout)
+    program = Program(code, test_code or None, tests_declared, std)
     check_program(program)
+    if strip_think:
+        program = dataclasses.replace(program, code=strip_think_blocks(code))
     result = judge(program, toolchain)
     return result if return_structured else dataclasses.replace(result, error_class=None, diagnostics=())
 
@@ -75,11 +77,13 @@ class Verifier:
         workers: int | None = None,
     ) -> None:
         """`workers` defaults to the number of cores. Raises UserError where the compiler is missing."""
-        self.toolchain = Toolchain(compiler, tuple(extra_flags), timeout, compile_timeout)
-        check_toolchain(self.toolchain)
-        self.version = compiler_version(compiler)
+        if workers is not None and workers < 1:
+            raise UserError(f"workers is {workers}: it must be at least 1")
+        self.toolchain = make_toolchain(compiler, extra_flags, timeout, compile_timeout)
+        self.version = compiler_version(self.toolchain.compiler)
         self._pool = WorkerPool(workers or available_cores())
         self._cache: dict[str, VerifyResult] = {}
+        self._cache_lock = threading.Lock()
 
     def __enter__(self) -> Verifier:
         return self
@@ -116,7 +120,8 @@ class Verifier:
         for program in batch:
             check_program(program)
         keys = [self._key(program) for program in batch]
-        fresh = {key: program for key, program in zip(keys, batch, strict=True) if key not in self._cache}
+        known = self._recall(keys)
+        fresh = {key: program for key, program in zip(keys, batch, strict=True) if key not in known}
         for _ in range(len(batch) - len(fresh)):
             on_result()
         judged = dict(zip(fresh, self._pool.judge_all(list(fresh.values()), self.toolchain, on_result), strict=True))
@@ -127,13 +132,18 @@ class Verifier:
                 del fresh[key]
                 results.append(judged[key])
             else:
-                results.append(dataclasses.replace(judged.get(key) or self._cache[key], cache_hit=True))
+                results.append(dataclasses.replace(known.get(key) or judged[key], cache_hit=True))
         return results
 
+    def _recall(self, keys: Iterable[str]) -> dict[str, VerifyResult]:
+        with self._cache_lock:
+            return {key: self._cache[key] for key in keys if key in self._cache}
+
     def _remember(self, judged: dict[str, VerifyResult]) -> None:
-        self._cache.update({key: result for key, result in judged.items() if result.status not in MOODS})
-        while len(self._cache) > CACHE_SIZE:
-            del self._cache[next(iter(self._cache))]
+        with self._cache_lock:
+            self._cache.update({key: r for key, r in judged.items() if r.status not in NOT_REMEMBERED})
+            while len(self._cache) > CACHE_SIZE:
+                del self._cache[next(iter(self._cache))]
 
     def _key(self, program: Program) -> str:
         parts = (dataclasses.astuple(program), dataclasses.astuple(self.toolchain), self.version)

@@ -12,10 +12,11 @@ import dataclasses
 import json
 import os
 import queue
-import select
+import selectors
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -30,6 +31,7 @@ class WorkerPool:
 
     def __init__(self, count: int) -> None:
         """Start `count` workers lazily: the first batch starts them."""
+        self._closed = False
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="rlvr-verify")
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._workers = [_Worker() for _ in range(count)]
@@ -40,6 +42,8 @@ class WorkerPool:
         self, programs: Sequence[Program], toolchain: Toolchain, on_result: Callable[[], None]
     ) -> list[VerifyResult]:
         """Judge every program, in order; `on_result` is called in this thread as each one is done."""
+        if self._closed:
+            raise RuntimeError("the verifier was closed")
         pending = [self._threads.submit(self._judge, program, toolchain) for program in programs]
         for _ in as_completed(pending):
             on_result()
@@ -47,6 +51,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End every worker and what it runs."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self._workers:
             worker.stop()
@@ -75,46 +80,40 @@ class _Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self._starting = threading.Lock()
 
     def judge(self, program: Program, toolchain: Toolchain) -> VerifyResult:
         """Have one program judged. Raises WorkerDied where no answer comes."""
+        request = json.dumps([dataclasses.asdict(program), dataclasses.asdict(toolchain)]).encode() + b"\n"
         process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        request = json.dumps([dataclasses.asdict(program), dataclasses.asdict(toolchain)])
         try:
-            process.stdin.write(request.encode() + b"\n")
-            process.stdin.flush()
-        except OSError as error:
-            raise self._died("took no program") from error
-        if not select.select([process.stdout], [], [], 2 * (toolchain.timeout + toolchain.compile_timeout) + GRACE)[0]:
-            raise self._died("fell silent")
-        answer = process.stdout.readline()
+            answer = _exchange(process, request, 2 * (toolchain.timeout + toolchain.compile_timeout) + GRACE)
+        except BaseException:
+            self._end()  # an answer that comes later must not be taken for the next program's
+            raise
         if not answer.endswith(b"\n"):
-            raise self._died("ended before it answered")
+            raise WorkerDied(f"a verifier worker ended before it answered (exit status {self._end()})")
         return VerifyResult.from_json(answer.decode())
 
     def stop(self) -> None:
         """End the process for good. It kills what it runs when told to terminate, and is killed if it does not."""
-        self._stopped = True
+        with self._starting:
+            self._stopped = True
         self._end()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._stopped:
-            raise WorkerDied("the verifier was closed")
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", "from rlvr_cpp.workers import main; main()"],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C in the terminal is for the trainer, which then stops its workers
-            )
-        return self._process
-
-    def _died(self, what: str) -> WorkerDied:
-        status = self._end()
-        return WorkerDied(f"a verifier worker {what} (exit status {status})")
+        with self._starting:
+            if self._stopped:
+                raise WorkerDied("the verifier was closed")
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", "from rlvr_cpp.workers import main; main()"],
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    start_new_session=True,  # Ctrl-C in the terminal is for the trainer, which then stops its workers
+                )
+            return self._process
 
     def _end(self) -> int | None:
         process, self._process = self._process, None
@@ -131,6 +130,22 @@ class _Worker:
                 if pipe is not None:
                     with contextlib.suppress(OSError):  # a request that the dead worker never read
                         pipe.close()
+
+
+def _exchange(process: subprocess.Popen[bytes], request: bytes, seconds: float) -> bytes:
+    """Send a line and read one back; empty where the process has ended. Raises WorkerDied where it falls silent."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(request)
+        process.stdin.flush()
+    except OSError as error:
+        raise WorkerDied("a verifier worker took no program") from error
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        if not selector.select(seconds):
+            raise WorkerDied(f"a verifier worker fell silent for {seconds:.0f} s")
+    return process.stdout.readline()
 
 
 def main() -> None:

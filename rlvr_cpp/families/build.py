@@ -17,8 +17,9 @@ from rlvr_cpp.families.corpus import corpus_rows
 from rlvr_cpp.families.exercise import Exercise
 from rlvr_cpp.families.gate import admit, draft_task
 from rlvr_cpp.progress import console, progress_bar
-from rlvr_cpp.tasks import BUILTIN, Task, save_tasks
+from rlvr_cpp.tasks import Task, save_tasks
 from rlvr_cpp.verifier import Verifier
+from rlvr_sandbox import SandboxError
 
 TRAIN_PER_FAMILY, HELD_OUT_PER_FAMILY = 60, 12
 RUN_SECONDS = 2.0  # a right solution needs milliseconds; some mutants never end
@@ -61,7 +62,7 @@ def main() -> None:
         prog="rlvr-families", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("tasks", "corpus"))
-    parser.add_argument("--out", type=Path, help=f"where to write (tasks: {BUILTIN.name})")
+    parser.add_argument("--out", type=Path, required=True, help="the .jsonl file to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, default=TRAIN_PER_FAMILY, help="training tasks of each family")
     parser.add_argument("--held-out", type=int, default=HELD_OUT_PER_FAMILY, help="held-out tasks of each family")
@@ -72,23 +73,22 @@ def main() -> None:
             _write_tasks(arguments)
         else:
             _write_corpus(arguments)
-    except UserError as error:
+    except (UserError, SandboxError) as error:
         sys.exit(f"error: {error}")
 
 
 def _write_tasks(arguments: argparse.Namespace) -> None:
-    out = arguments.out or BUILTIN
     with Verifier(timeout=RUN_SECONDS) as verifier:
         tasks = build_tasks(arguments.seed, arguments.train, arguments.held_out, verifier)
-    save_tasks(tasks, out)
-    console.print(f"{len(tasks)} tasks in {out}")
+    save_tasks(tasks, arguments.out)
+    console.print(f"{len(tasks)} tasks in {arguments.out}")
 
 
 def _write_corpus(arguments: argparse.Namespace) -> None:
-    out = arguments.out or Path("corpus.jsonl")
     rows = corpus_rows(arguments.seed, arguments.rows)
-    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    console.print(f"{arguments.rows} rows in {out}")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    console.print(f"{arguments.rows} rows in {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 from rlvr_cpp.families.exercise import Exercise
 
@@ -57,7 +58,7 @@ def _exercise(aggregate: str, measure: str, test: str, accept: bool) -> Exercise
         f"// Returns the {words} of ids 1 to n {which} {test}.\n"
         "int solve(int n) {\n",
         solution=solution,
-        draw=lambda rng: (rng.choice((0, 1, 2, *range(6, 18))), rng.randint(3, 60), rng.randint(1, 40)),
+        draw=lambda rng: _draw_case(rng, accept, none_allowed=aggregate in ("sum", "squared")),
         oracle=oracle,
         check=check,
         stubs=tuple(f"    return {stub};\n}}\n" for stub in ("0", "1", "n", f"{measure}(n)", f"{measure}(1)")),
@@ -65,6 +66,14 @@ def _exercise(aggregate: str, measure: str, test: str, accept: bool) -> Exercise
         callees=(measure, test),
         support=_definitions(measure, test),
     )
+
+
+def _draw_case(rng: Random, accept: bool, none_allowed: bool) -> Case:
+    """A case in which some id counts, unless the exercise says what the answer is where none does."""
+    while True:
+        n, multiplier, step = rng.choice((0, 1, 2, *range(6, 18))), rng.randint(3, 60), rng.randint(1, 40)
+        if none_allowed or any(_passes(i, step) == accept for i in range(1, n + 1)):
+            return n, multiplier, step
 
 
 def _measure(i: int, multiplier: int) -> int:

@@ -82,7 +82,7 @@ def make_tests(exercise: Exercise, count: int, seed: str) -> TestSet:
 
 
 def render_main(statements: Sequence[str]) -> str:
-    """The harness around the statements: it counts, prints one marker, and exits 0 on a full pass only."""
+    """The harness around the statements: one marker, on a line of its own, and exit status 0 on a full pass only."""
     count = len(statements)
     body = "\n".join(f"    {statement}" for statement in statements)
     return (
@@ -90,7 +90,7 @@ def render_main(statements: Sequence[str]) -> str:
         "int main() {\n"
         "    int passed = 0;\n"
         f"{body}\n"
-        f'    std::printf("PASSED %d/{count}\\n", passed);\n'
+        f'    std::printf("\\nPASSED %d/{count}\\n", passed);\n'
         f"    return passed == {count} ? 0 : 1;\n"
         "}\n"
     )

@@ -3,7 +3,8 @@
 What is covered: the command and everything in its process group are killed when it ends, runs out of time or
 (where asked) writes too much; it inherits no variable and no descriptor of ours; its output is read while it runs,
 so a full pipe never blocks it.
-What is not covered: files, network, memory and the number of processes. Nothing here uses `preexec_fn`, which would
+What is not covered: files, network, memory, the number of processes, and a process that leaves the group (it is
+bounded by its CPU limit alone). Nothing here uses `preexec_fn`, which would
 cost a fork of the whole trainer.
 
 A command's own failure is a `Finished`. Ours (no such compiler, no process to be had) is a `SandboxError`.
@@ -12,7 +13,9 @@ A command's own failure is a `Finished`. Ours (no such compiler, no process to b
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -58,6 +61,7 @@ def run(command: Sequence[str], directory: Path, *, timeout: float, kill_at_outp
     """
     start = time.monotonic()
     process = _start(command, directory)
+    _limit_cpu(process.pid, timeout)
     stdout, stderr = _Pipe(process.stdout), _Pipe(process.stderr)
     timed_out = False
     try:
@@ -95,6 +99,13 @@ def _start(command: Sequence[str], directory: Path) -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise SandboxError(f"cannot start {command[0]}: {error.strerror}") from error
+
+
+def _limit_cpu(pid: int, timeout: float) -> None:
+    """Bound the CPU seconds of each process of the command: what survives us must not run for ever."""
+    seconds = math.ceil(timeout) * (os.cpu_count() or 1) + 1  # threads add up
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended already
+        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
 
 
 class _Pipe:

@@ -19,6 +19,7 @@ STRUCT = Task("s", "struct S {\n    void add(int x) {\n", "", "S")
         (FUNCTION, "    if (x) { return 1; }\n    return 0;\n}\nint g() {}", "    if (x) { return 1; }\n    return 0;\n}"),
         (FUNCTION, '    auto s = "}"; // }\n    /* } */ char c = \'}\';\n}\nx', '    auto s = "}"; // }\n    /* } */ char c = \'}\';\n}'),
         (FUNCTION, 'auto s = R"(})"; auto t = "\\"}";\n}x', 'auto s = R"(})"; auto t = "\\"}";\n}'),
+        (FUNCTION, "    if (x > 1'000) { x = 'a'; }\n    return x;\n}\nx", "    if (x > 1'000) { x = 'a'; }\n    return x;\n}"),
         (FUNCTION, "    return x;", "    return x;"),
         (FUNCTION, "", ""),
         (STRUCT, "        total += x;\n    }\n};\nint y;", "        total += x;\n    }\n};"),
@@ -48,6 +49,24 @@ def test_a_chat_answer_that_defines_the_function_keeps_the_includes():
 def test_a_chat_answer_that_gives_the_body_continues_the_prompt():
     candidate = read_completion(FUNCTION, "```\n    return x;\n}\n```", chat=True)
     assert candidate.code == FUNCTION.prompt + "    return x;\n}\n\n"
+
+
+@pytest.mark.parametrize("head", ["auto f(int x) -> int {", "int f(int x) noexcept {", "int\nf(int x) {"])
+def test_however_the_function_is_opened_it_is_whole(head):
+    candidate = read_completion(FUNCTION, f"```cpp\n{head}\n    return x;\n}}\n```", chat=True)
+    assert candidate.code.startswith("#include <string>\n// Adds.\n" + head)
+
+
+def test_a_call_of_the_function_is_not_its_definition():
+    body = "    if (f(x - 1)) { return 1; }\n    return 0;\n}\n"
+    candidate = read_completion(FUNCTION, f"```cpp\n{body}```", chat=True)
+    assert candidate.code == FUNCTION.prompt + body + "\n"
+
+
+def test_a_comment_that_names_the_function_is_not_its_definition():
+    task = Task("f", "int f(int x) {\n    // f it { \n", "", "f")
+    candidate = read_completion(task, "```cpp\nint f(int x) {\n    return x;\n}\n```", chat=True)
+    assert candidate.code == "int f(int x) {\n    return x;\n}\n\n"
 
 
 def test_the_longest_fence_counts():

@@ -79,6 +79,8 @@ def test_gzip_is_read(tmp_path):
         ({"split": "dev"}, "line 2: field 'split' is 'dev'"),
         ({"colour": 1}, "line 2: field 'colour' is not part of a task"),
         ({"tags": "a"}, "line 2: field 'tags' is 'a'"),
+        ({"hidden_test": 5}, "line 2: field 'hidden_test' is 5"),
+        ({"reference": 5}, "line 2: field 'reference' is 5"),
         ({"task_id": "first"}, "task_id 'first' occurs twice"),
     ],
 )
@@ -140,6 +142,17 @@ def test_humaneval_x_counts_its_assertions(verifier):
     )
     assert outcomes(verifier, task, solution, *wrong) == [("ok", 3, 3), ("wrong", 2, 3), ("wrong", 1, 3)]
     assert outcomes(verifier, task, "    exit(0);\n}\n")[0][0] != "ok"
+
+
+def test_a_comment_with_parentheses_is_no_function():
+    prompt = "// A number (largest integer) and decimals\n// (leftover part).\nfloat truncate(float number) {\n"
+    assert parse_task({**MULTIPL_E, "prompt": prompt}, "here").entry_point == "truncate"
+
+
+def test_a_comment_about_main_is_not_main(verifier):
+    tests = MULTIPL_E["tests"].replace("}\nint main", "}\n// int main() runs it\nint main")
+    task = parse_task({**MULTIPL_E, "tests": tests}, "here")
+    assert outcomes(verifier, task, "    return x + y;\n}") == [("ok", 2, 2)]
 
 
 def test_multipl_e_counts_its_assertions(verifier):

@@ -1,10 +1,13 @@
 """The verifier against a real compiler."""
 
+import contextlib
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -134,6 +137,78 @@ def test_a_mistake_is_told_in_a_sentence(options, words):
         judge(RIGHT, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"extra_flags": "-O2"}, "extra_flags is '-O2'"),
+        ({"timeout": "5"}, "timeout is '5'"),
+        ({"timeout": float("inf")}, "timeout is inf"),
+        ({"compile_timeout": float("nan")}, "compile_timeout is nan"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_told_in_a_sentence(options, words):
+    with pytest.raises(UserError, match=words):
+        verify_cpp(RIGHT, **options)
+    with pytest.raises(UserError, match=words):
+        Verifier(**options)
+
+
+def test_no_workers_is_a_mistake():
+    with pytest.raises(UserError, match="workers is 0"):
+        Verifier(workers=0)
+
+
+def test_the_compiler_that_was_checked_is_the_one_that_is_run(tmp_path, monkeypatch):
+    compiler = tmp_path / "my-g++"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo mine && exit\nexec /usr/bin/env g++ "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert verify_cpp("int main() {}", compiler="my-g++").toolchain == "mine"
+    monkeypatch.chdir(tmp_path)
+    assert verify_cpp("int main() {}", compiler="./my-g++").run_ok
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "/tmp/cc0.s: fatal error: error writing to -: No space left on device",
+        "g++: fatal error: Killed signal terminated program cc1plus",
+        "g++: fatal error: cannot execute 'cc1plus': vfork: Resource temporarily unavailable",
+        "cc1plus: out of memory allocating 65536 bytes after a total of 1 bytes",
+    ],
+)
+def test_a_compiler_that_the_machine_failed_is_no_score(tmp_path, trouble):
+    compiler = tmp_path / "failing"
+    compiler.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo failing && exit\necho "{trouble}" >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    result = verify_cpp("int main() {}", compiler=str(compiler))
+    assert result.status == "sandbox_error"
+    assert compute_reward(result) is None
+
+
+def test_a_candidate_cannot_talk_itself_out_of_a_score():
+    for text in ("Killed signal terminated program", "No space left on device"):
+        assert verify_cpp(f"#error {text}\nint main() {{}}").status == "compile_error"
+    line_marker = '# 1 "nowhere"\n#error undefined reference to `main\'\n int x = ;'
+    assert verify_cpp(line_marker).status == "compile_error"
+    assert verify_cpp('static_assert(false, "undefined reference to x"); int main() {}').status == "compile_error"
+
+
+def test_many_warnings_do_not_hide_that_a_library_compiles():
+    code = "int f() {\n" + "".join(f"int a{n};\n" for n in range(1200)) + "return 0; }"
+    result = verify_cpp(code)
+    assert (result.status, result.compile_ok, result.returncode) == ("ok", True, None)
+
+
+def test_folders_nested_deeper_than_recursion_are_removed():
+    code = """
+    #include <sys/stat.h>
+    #include <unistd.h>
+    int main() { for (int i = 0; i < 3000; ++i) { mkdir("d", 0777); if (chdir("d")) return 1; } }
+    """
+    assert verify_cpp(code).status == "ok"
+
+
 def test_flags_that_the_compiler_refuses_are_found_before_the_first_program():
     with (
         Verifier(extra_flags=["--no-such-flag"], workers=1) as verifier,
@@ -158,6 +233,39 @@ def test_equal_programs_are_judged_once(verifier):
     assert [r.cache_hit for r in results] == [False, True, True]
     assert len(seen) == 3
     assert verifier.verify_many([program])[0].cache_hit
+
+
+def test_a_full_cache_forgets_without_losing_an_answer(monkeypatch):
+    monkeypatch.setattr("rlvr_cpp.verifier.CACHE_SIZE", 2)
+    first, second, third = (Program(f"int main() {{ return {n}; }}") for n in range(3))
+    with Verifier(workers=1) as small:
+        small.verify_many([first, second])
+        assert [r.returncode for r in small.verify_many([first, third])] == [0, 2]
+
+
+def test_two_threads_may_share_a_verifier(verifier):
+    batches = [[Program(f"int main() {{ return {n}; }} // {k}") for n in range(4)] for k in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        for results in threads.map(verifier.verify_many, batches):
+            assert [r.returncode for r in results] == [0, 1, 2, 3]
+
+
+def test_many_open_files_do_not_matter():
+    with contextlib.ExitStack() as stack:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            stack.enter_context(open("/dev/null"))
+        with Verifier(workers=1) as verifier:
+            assert verifier.verify_many([Program("int main() {}")])[0].status == "ok"
+
+
+def test_a_closed_verifier_says_so():
+    verifier = Verifier(workers=1)
+    verifier.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        verifier.verify_many([Program("int main() {}")])
 
 
 def test_timeouts_are_not_remembered(verifier):
