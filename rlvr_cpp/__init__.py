@@ -6,6 +6,7 @@ extra `train`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rlvr_cpp.errors import UserError
@@ -33,13 +34,13 @@ __all__ = [  # without the lazy names: a star import must not need torch
 ]
 
 
+LAZY = {"GSPOConfig": "rlvr_cpp.config", "GSPOTrainer": "rlvr_cpp.trainer"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "GSPOConfig":
-        from rlvr_cpp.config import GSPOConfig
-
-        return GSPOConfig
-    if name == "GSPOTrainer":
-        from rlvr_cpp.trainer import GSPOTrainer
-
-        return GSPOTrainer
+    if name in LAZY:
+        try:
+            return getattr(import_module(LAZY[name]), name)
+        except ModuleNotFoundError as error:
+            raise ImportError(f"{name} needs the extra 'train' ({error}): pip install 'rlvr-cpp[train]'") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,20 +6,28 @@ embedded demo. Everything that a run leaves is in its run folder; open `report.h
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from rlvr_cpp.command import run_command
 from rlvr_cpp.config import GSPOJob
-from rlvr_cpp.progress import console
+
+INSTALL = "pip install 'rlvr-cpp[train]'"
 
 
 def main() -> None:
     """The command."""
+    try:
+        from rlvr_cpp.command import run_command
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is missing: training needs the extra 'train': {INSTALL}", file=sys.stderr)
+        sys.exit(2)
     run_command(run, config_name="gspo")
 
 
 def run(job: GSPOJob, folder: Path) -> float:
     """Measure, train, measure again, report; returns held-out greedy pass@1, which a sweeper can maximise."""
+    from rlvr_cpp.progress import console
+
     console.print("loading torch, trl and the model ...")
     from rlvr_cpp.training_run import prepare, report, train  # seconds that --help need not wait
 

@@ -73,6 +73,19 @@ def test_a_users_own_folders_do_not_get_in_the_way(installed, tmp_path):
     assert python("-c", code, cwd=tmp_path, path=installed) == "True\n"
 
 
+def test_without_the_extra_training_says_what_is_missing(installed, tmp_path):
+    code = (
+        "import rlvr_cpp.gspo\n"
+        "try: rlvr_cpp.GSPOTrainer\n"
+        "except ImportError as error: print(error)\n"
+        "try: rlvr_cpp.gspo.main()\n"
+        "except SystemExit as end: print(end.code)\n"
+    )
+    printed = python("-S", "-c", code, cwd=tmp_path, path=installed).splitlines()
+    assert "GSPOTrainer needs the extra 'train'" in printed[0]
+    assert printed[1] == "2"
+
+
 def test_the_verifier_needs_the_standard_library_only(installed, tmp_path):
     code = (
         "import sys, rlvr_cpp; rlvr_cpp.Verifier(workers=1).close();"
