@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import hydra
@@ -47,15 +47,26 @@ def run_command(job: Callable[[GSPOJob, Path], float], config_name: str) -> None
 def plain_endings(folder: Path) -> Iterator[None]:
     """Turn a UserError into exit status 2 and Ctrl-C into 130.
 
-    A mistake is found before the run begins, so `folder` then holds nothing but Hydra's own files and is removed.
+    A mistake is found before the run begins; what Hydra then wrote into `folder` is removed, and nothing else.
     """
     try:
         yield
     except UserError as error:
-        if not (folder / "run.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        _forget(folder)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
-        print(f"interrupted; what there is stands in {folder}", file=sys.stderr)
+        if (folder / "run.json").exists():
+            print(f"interrupted; what there is stands in {folder}", file=sys.stderr)
+        else:
+            _forget(folder)
+            print("interrupted before the run began", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _forget(folder: Path) -> None:
+    """Remove Hydra's own files of a run that never began, and the folder if that leaves it empty."""
+    if not (folder / "run.json").exists():
+        shutil.rmtree(folder / ".hydra", ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()

@@ -18,12 +18,35 @@ CONF = str(_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "con
 """The folder of the YAML files: inside the package once installed, beside it in a checkout."""
 
 
+_STEPS = "a rollout step is counted by it; use trainer.steps, trainer.batch_size, algorithm.num_minibatches"
+RESERVED = {
+    **dict.fromkeys(
+        (
+            "num_iterations",
+            "steps_per_generation",
+            "generation_batch_size",
+            "gradient_accumulation_steps",
+            "per_device_train_batch_size",
+            "max_steps",
+            "logging_steps",
+            "num_generations",
+        ),
+        _STEPS,
+    ),
+    "loss_type": "the group rules are proved for GSPO's own",
+    "importance_sampling_level": "GSPO's ratio is the sequence's",
+    "output_dir": "it is the run folder; use hydra.run.dir",
+    "seed": "use seed",
+}
+"""Arguments of trl that this job decides itself, and why."""
+
+
 @dataclass
 class PolicySettings:
     """How the model is loaded and asked."""
 
     dtype: str
-    """Weights and compute: `float32`, `bfloat16` or `float16`."""
+    """Weights and compute: `float32` or `bfloat16`."""
     device: str
     """`auto` is a GPU where there is one; else `cpu`, `cuda`, `cuda:1`, ..."""
     attn_implementation: str | None
@@ -111,9 +134,9 @@ class TrainerSettings:
     max_grad_norm: float
     gradient_checkpointing: bool
     save_every: int | None
-    """Rollout steps between checkpoints; None saves the adapter at the end only."""
+    """Rollout steps between checkpoints; None saves what was trained at the end only."""
     trl: dict[str, Any] = field(default_factory=dict)
-    """Anything else that trl.GRPOConfig takes, by its name."""
+    """Other arguments of trl.GRPOConfig by their names, but for those in `RESERVED`."""
 
 
 @dataclass
@@ -163,26 +186,39 @@ def load(raw: Any) -> GSPOJob:
 
 def check(job: GSPOJob) -> None:
     """Raise one UserError with every relation between keys that does not hold."""
-    algorithm, trainer = job.algorithm, job.trainer
+    algorithm, trainer, evaluation = job.algorithm, job.trainer, job.evaluation
     problems = [
         f"{name} is {value}: it must be at least {least}"
         for name, value, least in (
             ("algorithm.group_size", algorithm.group_size, 2),
             ("algorithm.num_minibatches", algorithm.num_minibatches, 1),
             ("algorithm.max_gen_len", algorithm.max_gen_len, 1),
+            ("algorithm.kl_coeff", algorithm.kl_coeff, 0),
+            ("algorithm.clip_eps", algorithm.clip_eps, 0),
+            ("adapter.rank", job.adapter.rank, 1),
             ("trainer.steps", trainer.steps, 1),
             ("trainer.batch_size", trainer.batch_size, 1),
-            ("evaluation.samples", job.evaluation.samples, 0),
-            ("evaluation.batch_size", job.evaluation.batch_size, 1),
+            ("trainer.learning_rate", trainer.learning_rate, 0),
+            ("trainer.warmup_steps", trainer.warmup_steps, 0),
+            ("trainer.save_every", trainer.save_every, 1),
+            ("evaluation.samples", evaluation.samples, 0),
+            ("evaluation.every", evaluation.every, 1),
+            ("evaluation.limit", evaluation.limit, 1),
+            ("evaluation.batch_size", evaluation.batch_size, 1),
         )
-        if value < least
+        if value is not None and not value >= least
     ]
     if not problems:
         problems = _batch_problems(algorithm, trainer)
+    problems += [
+        f"trainer.trl.{name} cannot be set: {reason}" for name, reason in RESERVED.items() if name in trainer.trl
+    ]
     if not algorithm.temperature > 0:
         problems.append(f"algorithm.temperature is {algorithm.temperature}: sampling needs a positive number")
-    if job.policy.dtype not in ("float32", "bfloat16", "float16"):
-        problems.append(f"policy.dtype is {job.policy.dtype!r}: it must be float32, bfloat16 or float16")
+    if not 0 < job.tasks.held_out_fraction < 1:
+        problems.append(f"tasks.held_out_fraction is {job.tasks.held_out_fraction}: it must be between 0 and 1")
+    if job.policy.dtype not in ("float32", "bfloat16"):
+        problems.append(f"policy.dtype is {job.policy.dtype!r}: it must be float32 or bfloat16")
     if job.policy.prompt_format not in ("auto", "completion", "chat"):
         problems.append(f"policy.prompt_format is {job.policy.prompt_format!r}: it must be auto, completion or chat")
     if problems:

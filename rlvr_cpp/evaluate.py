@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 from rlvr_cpp.completion import read_completion
 from rlvr_cpp.config import EvaluationSettings, GSPOConfig
 from rlvr_cpp.policy import Policy, generate
 from rlvr_cpp.progress import progress_bar
 from rlvr_cpp.result import VerifyResult
-from rlvr_cpp.statistics import Estimate, bootstrap_mean, wilson
+from rlvr_cpp.statistics import Estimate, wilson
 from rlvr_cpp.tasks import Task
 from rlvr_cpp.verifier import Verifier
 
@@ -51,16 +52,12 @@ class Evaluation:
 
     def greedy_pass_at_1(self) -> Estimate:
         """With Wilson's interval."""
-        passes = self.greedy_passes()
-        return wilson(sum(passes.values()), len(passes))
+        return pass_rate(list(self.greedy_passes().values()))
 
-    def sampled_pass_at_1(self) -> Estimate:
-        """The mean over tasks with a bootstrap interval over tasks."""
-        return bootstrap_mean(list(self.sampled_rates().values()))
 
-    def compile_rate(self) -> float:
-        """Of the greedy completions."""
-        return sum(a.result.compile_ok for a in self.greedy) / len(self.greedy)
+def pass_rate(passes: Sequence[bool]) -> Estimate:
+    """The share that passed with Wilson's interval; NaN where nothing could be judged."""
+    return wilson(sum(passes), len(passes)) if passes else Estimate(nan, nan, nan)
 
 
 def evaluate(

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvr_cpp.config import AdapterSettings, PolicySettings
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.progress import console
 from rlvr_cpp.tasks import Task
 
 SHELF = Path(__file__).parent / "models"
@@ -46,12 +48,15 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     source = SHELF / model if (SHELF / model / "config.json").is_file() else model
+    device = pick_device(settings.device)
+    if not Path(source).exists():
+        console.print(f"{model} is no local folder; asking the Hugging Face hub for it ...")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         loaded = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, settings.dtype), attn_implementation=settings.attn_implementation
-        )
-    except (OSError, ValueError) as error:
+        ).to(device)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         shelf = ", ".join(sorted(path.name for path in SHELF.iterdir() if path.is_dir()))
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
@@ -64,14 +69,25 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
     if settings.prompt_format == "chat" and not has_template:
         raise UserError(f"policy.prompt_format is chat but model {model!r} has no chat template: use completion")
     chat = has_template if settings.prompt_format == "auto" else settings.prompt_format == "chat"
-    return Policy(loaded.to(pick_device(settings.device)), tokenizer, chat)
+    # a model's own penalties and cut-offs would make what is sampled another distribution than what is trained
+    loaded.generation_config = GenerationConfig(
+        eos_token_id=loaded.generation_config.eos_token_id or tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Policy(loaded, tokenizer, chat)
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU where torch sees one, else the CPU."""
+    """`auto` is a GPU where torch sees one, else the CPU. Raises UserError where there is no such device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"policy.device is {name!r}, which is not here ({reason}): use auto or cpu") from error
+    return device
 
 
 def lora_config(settings: AdapterSettings) -> Any | None:
@@ -117,12 +133,7 @@ def generate(
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             inputs = _encode(policy, [tasks[i] for i in indices]).to(model.device)
-            output = model.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                **_decoding(temperature),
-            )
+            output = model.generate(**inputs, generation_config=_decoding(temperature, max_new_tokens))
             texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             for i, text in zip(indices, texts, strict=True):
                 completions[i] = text
@@ -140,7 +151,6 @@ def _encode(policy: Policy, tasks: Sequence[Task]) -> Any:
     return policy.tokenizer(prompts, padding=True, return_tensors="pt", return_token_type_ids=False)
 
 
-def _decoding(temperature: float) -> dict[str, Any]:
-    if temperature == 0:
-        return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    return {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
+def _decoding(temperature: float, max_new_tokens: int) -> GenerationConfig:
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
+    return GenerationConfig(max_new_tokens=max_new_tokens, **sampling)

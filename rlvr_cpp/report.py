@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import matplotlib
@@ -16,14 +16,15 @@ import matplotlib.pyplot as plt
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rlvr_cpp.evaluate import Attempt, Evaluation
+from rlvr_cpp.evaluate import Attempt, Evaluation, pass_rate
 from rlvr_cpp.progress import console
-from rlvr_cpp.statistics import Estimate, mcnemar_p, sign_flip_p
+from rlvr_cpp.statistics import Estimate, bootstrap_mean, mcnemar_p, sign_flip_p
 from rlvr_cpp.tasks import Task
 
 matplotlib.use("agg")
 
-INK, BLUE, GREEN, ORANGE, GREY = "#1f2933", "#2563a8", "#2f855a", "#c05621", "#9aa5b1"
+BLUE, GREEN, ORANGE, GREY = "#2563a8", "#2f855a", "#c05621", "#9aa5b1"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,21 @@ class Comparison:
 
 
 def compare(before: Evaluation, after: Evaluation) -> list[Comparison]:
-    """Greedy and, where there are samples, sampled pass@1; over the tasks that both could judge."""
-    first, second = before.greedy_passes(), after.greedy_passes()
-    common = [task_id for task_id in first if task_id in second]
-    p = mcnemar_p([first[t] for t in common], [second[t] for t in common])
-    rows = [Comparison("greedy pass@1", before.greedy_pass_at_1(), after.greedy_pass_at_1(), p)]
-    if before.sampled and after.sampled:
-        low, high = before.sampled_rates(), after.sampled_rates()
-        common = [task_id for task_id in low if task_id in high]
-        p = sign_flip_p([low[t] for t in common], [high[t] for t in common])
-        rows.append(Comparison("sampled pass@1", before.sampled_pass_at_1(), after.sampled_pass_at_1(), p))
+    """Greedy and, where there are samples, sampled pass@1; over the tasks that could be judged both times."""
+    rows = []
+    first, second = _common(before.greedy_passes(), after.greedy_passes())
+    p = mcnemar_p(first, second)
+    rows.append(Comparison("greedy pass@1", pass_rate(first), pass_rate(second), p))
+    low, high = _common(before.sampled_rates(), after.sampled_rates())
+    if low:
+        rows.append(Comparison("sampled pass@1", bootstrap_mean(low), bootstrap_mean(high), sign_flip_p(low, high)))
     return rows
+
+
+def _common(before: dict[str, T], after: dict[str, T]) -> tuple[list[T], list[T]]:
+    """The values of the tasks that both know, in one order."""
+    shared = [task_id for task_id in before if task_id in after]
+    return [before[task_id] for task_id in shared], [after[task_id] for task_id in shared]
 
 
 def by_family(tasks: list[Task], before: Evaluation, after: Evaluation) -> list[tuple[str, int, float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 from scipy import stats
@@ -30,10 +31,13 @@ def wilson(successes: int, trials: int) -> Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean of one value a task with a percentile bootstrap over tasks (10,000 resamples)."""
+    """The mean of one value in [0, 1] a task with a percentile bootstrap over tasks (10,000 resamples).
+
+    Equal values cannot be resampled; all 0 or all 1 they have Wilson's interval, else none (NaN).
+    """
     mean = float(np.mean(values))
     if len(set(values)) == 1:
-        return Estimate(mean, mean, mean)  # resampling equal values says nothing
+        return wilson(round(mean) * len(values), len(values)) if mean in (0.0, 1.0) else Estimate(mean, nan, nan)
     result = stats.bootstrap(
         (np.asarray(values),),
         np.mean,

@@ -41,16 +41,6 @@ OVERRIDDEN = (
 StepMetrics = dict[str, float]
 
 
-def require_tasks(tasks: Sequence[Task], algorithm: GSPOConfig, settings: TrainerSettings) -> None:
-    """Raise UserError where there are fewer tasks than prompts in a step."""
-    prompts = settings.batch_size // algorithm.group_size
-    if len(tasks) < prompts:
-        raise UserError(
-            f"there are {len(tasks)} training tasks and a step takes {prompts}: "
-            "lower trainer.batch_size or give more tasks"
-        )
-
-
 def to_trl(
     algorithm: GSPOConfig,
     settings: TrainerSettings,
@@ -65,41 +55,40 @@ def to_trl(
     micro_batch = settings.micro_batch_size or mini_batch
     accumulation = mini_batch // micro_batch
     every = algorithm.num_minibatches
-    return trl.GRPOConfig(
-        output_dir=str(out),
-        seed=seed,
-        loss_type="grpo",
-        importance_sampling_level="sequence",
-        num_generations=algorithm.group_size,
-        beta=algorithm.kl_coeff,
-        use_bias_correction_kl=False,
-        epsilon=algorithm.clip_eps,
-        epsilon_high=algorithm.clip_eps_high,
-        max_completion_length=algorithm.max_gen_len,
-        temperature=algorithm.temperature,
-        top_p=1.0,
-        top_k=0,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=accumulation,
-        steps_per_generation=algorithm.num_minibatches * accumulation,
-        max_steps=settings.steps * every,
-        logging_steps=every,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_schedule,
-        warmup_steps=settings.warmup_steps,
-        weight_decay=0.0,
-        max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
-        use_cpu=device.type == "cpu",
-        save_strategy="no" if settings.save_every is None else "steps",
-        save_steps=(settings.save_every or 1) * every,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=device.type != "cpu",
-        **settings.trl,
-    )
+    ours: dict[str, Any] = {
+        "output_dir": str(out),
+        "seed": seed,
+        "loss_type": "grpo",
+        "importance_sampling_level": "sequence",
+        "num_generations": algorithm.group_size,
+        "beta": algorithm.kl_coeff,
+        "use_bias_correction_kl": False,
+        "epsilon": algorithm.clip_eps,
+        "epsilon_high": algorithm.clip_eps_high,
+        "max_completion_length": algorithm.max_gen_len,
+        "temperature": algorithm.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "steps_per_generation": algorithm.num_minibatches * accumulation,
+        "max_steps": settings.steps * every,
+        "logging_steps": every,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_schedule,
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": 0.0,
+        "max_grad_norm": settings.max_grad_norm,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "bf16": dtype == torch.bfloat16,
+        "use_cpu": device.type == "cpu",
+        "save_strategy": "no" if settings.save_every is None else "steps",
+        "save_steps": (settings.save_every or 1) * every,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": device.type != "cpu",
+    }
+    return trl.GRPOConfig(**{**ours, **settings.trl})
 
 
 class GSPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
@@ -108,7 +97,8 @@ class GSPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
     `on_step` is called after each rollout step with its number, from 1, and its metrics: `reward`, `compile_rate`,
     `pass_rate`, `kept_groups`, `tied_groups`, `infra_groups`, `kl`, `clip_fraction`, `grad_norm`, `skipped_updates`,
     and the seconds `generate`, `verify` and `update`. Completions go to `completions.jsonl` in `out`.
-    Raises UserError where there are fewer tasks than prompts in a step.
+    `on_step` and `on_phase` are attributes and may be set later. Raises UserError where there are fewer tasks than
+    prompts in a step.
     """
 
     def __init__(
@@ -125,10 +115,15 @@ class GSPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         on_step: Callable[[int, StepMetrics], None] = lambda step, metrics: None,
         on_phase: Callable[[str], None] = lambda phase: None,
     ) -> None:
-        require_tasks(tasks, algorithm, settings)
+        prompts = settings.batch_size // algorithm.group_size
+        if len(tasks) < prompts:
+            raise UserError(
+                f"there are {len(tasks)} training tasks and a step takes {prompts}: "
+                "lower trainer.batch_size or give more tasks"
+            )
         self.policy, self.algorithm = policy, algorithm
         self.compiler_reward = CompilerReward(tasks, verifier, policy.chat)
-        self._on_step, self._on_phase = on_step, on_phase
+        self.on_step, self.on_phase = on_step, on_phase
         self._completions_log = out / "completions.jsonl"
         self._started = time.monotonic()
         self._generate_seconds = 0.0
@@ -158,7 +153,7 @@ class GSPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         return not any(p.grad is not None and p.grad.any() for p in self.model.parameters())
 
     def _generate(self, prompts: list[Any]) -> Any:
-        self._on_phase("generate")
+        self.on_phase("generate")
         self._started = started = time.monotonic()
         self._skipped_updates = 0
         generated = super()._generate(prompts)
@@ -166,18 +161,17 @@ class GSPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         return generated
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self._on_phase("verify")
+        self.on_phase("verify")
         rewards: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
         self._rewards = rewards[:, 0]
-        self._on_phase("update")
+        self.on_phase("update")
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """trl's batch, with the rows that may enter the loss marked in `live` and counted in `live_count`."""
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         rows = live_rows(self._rewards, self.algorithm.group_size)
-        first = self.accelerator.process_index * len(inputs)
-        batch["live"] = rows.mask[first : first + len(inputs)]
+        batch["live"] = rows.mask
         batch["live_count"] = rows.mask.sum()
         rollouts = self.compiler_reward.rollouts
         self._record(batch_metrics(rollouts, self.algorithm.max_gen_len))
@@ -192,9 +186,8 @@ class GSPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         if count == 0:
             return _zero_loss(model)
         rows = {key: value[live] if _is_per_row(value, len(live)) else value for key, value in inputs.items()}
-        passes = self.args.steps_per_generation * self.accelerator.num_processes
         loss: torch.Tensor = super()._compute_loss(model, rows)
-        weight: torch.Tensor = count * passes / inputs["live_count"]
+        weight: torch.Tensor = count * self.args.steps_per_generation / inputs["live_count"]
         return loss * weight
 
     def _record(self, metrics: dict[str, float]) -> None:
@@ -223,11 +216,11 @@ class GSPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         super().log(logs, start_time)
         if is_step:
             logs["clip_fraction"] = logs.get("clip_ratio/region_mean", 0.0)
-            self._on_step(self.state.global_step // self.algorithm.num_minibatches, logs)
+            self.on_step(self.state.global_step // self.algorithm.num_minibatches, logs)
 
 
 def _zero_loss(model: Any) -> torch.Tensor:
-    """Nothing to learn, yet something to differentiate: every process of a distributed run needs its backward pass."""
+    """Nothing to learn, yet something to differentiate."""
     return torch.stack([parameter.sum() * 0.0 for parameter in model.parameters() if parameter.requires_grad]).sum()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,7 +43,7 @@ from rlvr_cpp.report import (
 )
 from rlvr_cpp.run_record import RunRecord
 from rlvr_cpp.tasks import BUILTIN, Task, load_tasks
-from rlvr_cpp.trainer import GSPOTrainer, StepMetrics, require_tasks
+from rlvr_cpp.trainer import GSPOTrainer, StepMetrics
 from rlvr_cpp.verifier import Verifier
 
 SHOWN_EXAMPLES = 3
@@ -60,9 +61,10 @@ class Parts:
     held_out: list[Task]
     policy: Policy
     verifier: Verifier
+    trainer: GSPOTrainer
 
-    def evaluate(self, label: str, samples: int | None = None) -> Evaluation:
-        """Measure the policy on the held-out tasks; the full measurements are kept in the run folder."""
+    def evaluate(self, label: str, samples: int | None = None, keep: bool = True) -> Evaluation:
+        """Measure the policy on the held-out tasks; where asked, every attempt is kept in the run folder."""
         job = self.job
         evaluation = evaluate(
             self.policy,
@@ -74,7 +76,7 @@ class Parts:
             label=label,
             samples=samples,
         )
-        if samples is None:
+        if keep:
             lines = (json.dumps(asdict(attempt)) + "\n" for attempt in (*evaluation.greedy, *evaluation.sampled))
             (self.folder / f"evaluation_{label}.jsonl").write_text("".join(lines))
         return evaluation
@@ -95,8 +97,10 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by trl
+    _require_one_process()
+    if (folder / "run.json").exists():
+        raise UserError(f"{folder} already holds a run: choose another hydra.run.dir")
     train_tasks, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
-    require_tasks(train_tasks, job.algorithm, job.trainer)
     with ExitStack() as stack:
         verifier = stack.enter_context(
             Verifier(
@@ -109,8 +113,9 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
         )
         verifier.check(task.std for task in (*train_tasks, *held_out))
         policy = load_policy(job.model, job.policy)
-        record = stack.enter_context(RunRecord(folder, job, verifier.version))
         parameters = sum(p.numel() for p in policy.model.parameters())
+        trainer = build_trainer(job, policy, train_tasks, verifier, folder)
+        record = stack.enter_context(RunRecord(folder, job, verifier.version))
         console.print(
             f"model   {job.model}, {parameters:,} parameters\n"
             f"tasks   {len(train_tasks)} for training, {len(held_out)} held out\n"
@@ -118,7 +123,30 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
             f"run     {folder}",
             soft_wrap=True,
         )
-        yield Parts(job, folder, record, train_tasks, held_out, policy, verifier)
+        yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer)
+
+
+def _require_one_process() -> None:
+    """Each process would write the same run folder and drop its own rows from a loss that all must agree on."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "this job was started in several processes, which it does not support: start it without a launcher"
+        )
+
+
+def build_trainer(job: GSPOJob, policy: Policy, tasks: list[Task], verifier: Verifier, folder: Path) -> GSPOTrainer:
+    """The trainer, with its adapter in the policy. Raises UserError for an argument that trl or peft refuses."""
+    try:
+        return GSPOTrainer(
+            policy, tasks, verifier, job.algorithm, job.trainer, out=folder, adapter=job.adapter, seed=job.seed
+        )
+    except UserError:
+        raise
+    except (ValueError, TypeError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"the trainer cannot be built with these trainer, adapter and algorithm settings: {reason}"
+        ) from error
 
 
 def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[list[Task], list[Task]]:
@@ -177,23 +205,14 @@ def train(parts: Parts) -> Curve:
             progress.update(bar, completed=step)
             if job.evaluation.every and step % job.evaluation.every == 0 and step < job.trainer.steps:
                 progress.stop()  # the evaluation draws bars of its own
-                curve.greedy.append((step, parts.evaluate(f"step {step}", samples=0).greedy_pass_at_1().mean))
+                curve.greedy.append(
+                    (step, parts.evaluate(f"step {step}", samples=0, keep=False).greedy_pass_at_1().mean)
+                )
                 progress.start()
 
-        trainer = GSPOTrainer(
-            parts.policy,
-            parts.train_tasks,
-            parts.verifier,
-            job.algorithm,
-            job.trainer,
-            out=parts.folder,
-            adapter=job.adapter,
-            seed=job.seed,
-            on_step=on_step,
-            on_phase=on_phase,
-        )
-        trainer.train()
-    trainer.save_model(str(parts.folder / "adapter"))
+        parts.trainer.on_step, parts.trainer.on_phase = on_step, on_phase
+        parts.trainer.train()
+    parts.trainer.save_model(str(parts.folder / ("adapter" if job.adapter.enabled else "model")))
     return curve
 
 

@@ -115,7 +115,7 @@ def encode_row(row: dict[str, str], tokenizer: PreTrainedTokenizerFast, context:
 
 
 def _batches(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[torch.Tensor]:
-    """`steps` batches (B, T), right-padded, of whole rows that end with the end-of-sequence token."""
+    """`steps` batches (B, T), right-padded, of rows as `encode_row` makes them."""
     encoded = [encode_row(row, tokenizer, recipe.context) for row in rows]
     rng = random.Random(recipe.seed)
     waiting: list[list[list[int]]] = []

@@ -108,6 +108,10 @@ BAD_INPUT = {
     "unknown key": (["trainer.stepz=3"], "stepz"),
     "unknown recipe": (["+recipe=nope"], "nope"),
     "no template": (["policy.prompt_format=chat"], "has no chat template"),
+    "schedule": (["trainer.lr_schedule=nope"], "the trainer cannot be built"),
+    "trl argument": (["+trainer.trl.nonsense=1"], "nonsense"),
+    "adapter target": (["adapter.targets=[nope]"], "the trainer cannot be built"),
+    "device": (["policy.device=nowhere"], "policy.device is 'nowhere'"),
     "too few tasks": (["tasks.source=two.jsonl", "tasks.held_out_fraction=0.5"], "a step takes 8"),
 }  # fmt: skip
 
@@ -124,6 +128,29 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, case):
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "gspo").iterdir())
+
+
+def test_a_mistake_removes_nothing_that_was_there(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    done = gspo(tmp_path, "hydra.run.dir=mine", "algorithm.group_size=5")
+    assert done.returncode == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_holds_a_run_is_refused(finished):
+    before = sorted(path.name for path in finished[1].iterdir())
+    done = gspo(finished[1].parent, f"hydra.run.dir={finished[1]}")
+    assert done.returncode == 2
+    assert "already holds a run" in done.stderr
+    assert sorted(path.name for path in finished[1].iterdir()) == before
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = gspo(tmp_path)
+    assert done.returncode == 2
+    assert "several processes" in done.stderr
 
 
 def test_help_reads_well(tmp_path):

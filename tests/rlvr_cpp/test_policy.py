@@ -1,5 +1,8 @@
 """Models by name or folder, and text out of them."""
 
+import json
+import shutil
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -48,6 +51,13 @@ def test_the_global_random_state_and_the_mode_are_left_alone(policy):
     assert torch.equal(torch.get_rng_state(), before)
     assert policy.model.training
     policy.model.eval()
+
+
+def test_a_models_own_penalties_do_not_count(policy, tmp_path):
+    shutil.copytree(SHELF / "tiny-cpp", tmp_path / "model")
+    own = {"eos_token_id": 1, "pad_token_id": 0, "repetition_penalty": 1.5, "no_repeat_ngram_size": 2}
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps(own))
+    assert write(load_policy(str(tmp_path / "model"), CPU)) == write(policy)
 
 
 def test_a_folder_with_a_chat_template_is_asked_in_a_chat(tmp_path):

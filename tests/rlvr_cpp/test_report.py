@@ -1,5 +1,7 @@
 """The ending of a run: what is compared, what is shown, and that odd runs do not break it."""
 
+import math
+
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -40,8 +42,16 @@ def test_what_could_not_be_judged_counts_in_no_rate():
     before, after = evaluation(LOST, FAIL, PASS, FAIL), evaluation(PASS, PASS, PASS, LOST)
     assert before.unscorable == 1
     assert before.greedy_pass_at_1().mean == pytest.approx(1 / 3)
-    assert compare(before, after)[0].p == 1.0  # of the two tasks judged twice one gained
+    (row,) = compare(before, after)  # two tasks were judged both times, and one of them gained
+    assert (row.before.mean, row.after.mean, row.p) == (0.5, 1.0, 1.0)
     assert by_family(TASKS, before, after) == [("a", 1, 1.0, 1.0), ("b", 1, 0.0, 1.0)]
+
+
+def test_an_evaluation_that_could_not_be_judged_is_no_number():
+    lost = evaluation(LOST, LOST, LOST, LOST)
+    (row,) = compare(lost, evaluation(PASS, PASS, PASS, PASS))
+    assert math.isnan(row.before.mean)
+    assert math.isnan(row.rise)
 
 
 def test_examples_are_those_that_began_to_pass_one_a_family():

@@ -1,6 +1,7 @@
 """Intervals and paired tests against the vectors."""
 
 import json
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -45,4 +46,5 @@ def test_direction_does_not_matter(before, after):
 def test_the_bootstrap_brackets_the_mean():
     estimate = bootstrap_mean([0.0, 0.5, 1.0, 0.5, 0.0, 1.0, 0.5, 0.5])
     assert estimate.low < estimate.mean == 0.5 < estimate.high
-    assert bootstrap_mean([1.0, 1.0]).low == 1.0
+    assert bootstrap_mean([1.0, 1.0]) == wilson(2, 2)
+    assert isnan(bootstrap_mean([0.5, 0.5]).low)

@@ -41,6 +41,7 @@ def test_the_private_methods_of_trl_are_as_we_know_them():
         "_generate_and_score_completions": ["inputs"],
         "_compute_loss": ["model", "inputs"],
         "training_step": ["model", "inputs", "num_items_in_batch"],
+        "log": ["logs", "start_time"],
     }
 
 
@@ -197,7 +198,7 @@ def test_a_mixed_batch_moves_the_adapter(tasks, tmp_path):
     assert moved > 0
     assert [row["step"] for row in steps] == [1, 2]
     assert steps[0]["kept_groups"] == 2
-    assert steps[0]["kl"] == pytest.approx(0.0, abs=1e-6) or steps[0]["kl"] > 0
+    assert steps[0]["kl"] >= 0 < steps[1]["kl"]
     assert steps[0]["compile_rate"] == 0.75
     assert steps[0]["pass_rate"] == 0.25
     assert {"reward", "grad_norm", "clip_fraction", "generate", "verify", "update"} <= steps[0].keys()
