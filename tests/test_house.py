@@ -1,6 +1,7 @@
 """The rules of the house that can be checked: names, layers, what an import brings, what the wheel holds."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -93,3 +94,11 @@ def test_the_verifier_needs_the_standard_library_only(installed, tmp_path):
     )
     printed = python("-S", "-c", code, cwd=tmp_path, path=installed)  # -S: no site-packages at all
     assert printed == "['__main__', 'rlvr_cpp', 'rlvr_sandbox']\n"
+
+
+def test_what_the_readme_shows_is_there():
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert links
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+    assert not re.search(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"`[^`]*`", "", text))
