@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.judge import Program
+from rlvr_cpp.program import Program
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.reward import compute_reward
 from rlvr_cpp.think import strip_think_blocks, strip_think_token_ids

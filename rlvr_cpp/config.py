@@ -90,11 +90,21 @@ class VerifierSettings:
     compiler: str
     extra_flags: list[str]
     timeout: float
-    """Wall seconds of a run."""
+    """CPU seconds of a run; it may take twice as long and a second on the clock."""
     compile_timeout: float
-    """Wall seconds of a build."""
+    """CPU seconds of a build; the same for the clock."""
     workers: int | None
-    """Worker processes; None is one a core."""
+    """Programs at a time; None is one a core."""
+    cache: str | None
+    """A file of results that runs share; None keeps them in memory."""
+
+
+@dataclass
+class SandboxSettings:
+    """How untrusted programs are kept apart."""
+
+    require: str
+    """What the host must give: `any`, `contained` or `full`; see `python -m rlvr_sandbox doctor`."""
 
 
 @dataclass
@@ -164,6 +174,7 @@ class GSPOJob:
     adapter: AdapterSettings
     tasks: TaskSettings
     verifier: VerifierSettings
+    sandbox: SandboxSettings
     algorithm: GSPOConfig
     trainer: TrainerSettings
     evaluation: EvaluationSettings

@@ -1,125 +1,54 @@
-"""Judge one program here and now: build it, run it, read the verdict.
+"""Judge one program here and now: choose how, build it, run it, read the verdict.
 
-The candidate stands in `candidate.cpp` and its harness in `harness.cpp`; `main.cpp` includes one after the other, so
-the compiler's diagnostics name the candidate's own lines. Each judgement has a temporary directory of its own.
+How a verdict is obtained depends on the tests, strongest first. Inputs and outputs are compared outside the process
+(`cases`). A harness that can call the candidate from a process of its own does (`oracle`). One that can be compiled
+apart from the candidate is sealed off from it (`sealed`). Only one that needs the candidate's own types is compiled
+with it into one text (`marker`).
 """
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
+import dataclasses
+import socket
 
-from rlvr_cpp.diagnostics import (
-    Diagnostic,
-    count_warnings,
-    error_class,
-    is_link_failure,
-    lacks_only_main,
-    parse_diagnostics,
-    toolchain_trouble,
-)
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.assertions import count_assertions, count_declared
+from rlvr_cpp.build import Built, Outcome, compile_candidate, count_own_warnings, uncover
+from rlvr_cpp.cases import CheckerError, outputs_match
+from rlvr_cpp.diagnostics import Diagnostic, error_class, lacks_only_main, render_diagnostics
+from rlvr_cpp.in_process import judge_apart, judge_as_one
+from rlvr_cpp.oracle import ORACLE_CHANNEL, WORKER_CHANNEL, Split, split
+from rlvr_cpp.program import Program, refusal
 from rlvr_cpp.result import VerifyResult
-from rlvr_cpp.verdict import MAX_TESTS, read_verdict
-from rlvr_sandbox import Finished, SandboxError, run
+from rlvr_cpp.verdict import LIMITS, Verdict, read_oracle, read_verdict
+from rlvr_cpp.workshop import PROGRAM, Workshop
+from rlvr_sandbox import SandboxError, Stopped
 
-CANDIDATE, HARNESS, MAIN = "candidate.cpp", "harness.cpp", "main.cpp"
-OBJECT, PROGRAM = "candidate.o", "program"
-MAX_SECONDS = 86_400
-STANDARD = re.compile(r"(c|gnu)\+\+(98|03|11|14|17|20|23|26|0x|1y|1z|2a|2b|2c)")
+WORKER = "rlvr_worker.o"
 
 
-@dataclass(frozen=True)
-class Program:
-    """What is judged."""
-
-    code: str
-    """The candidate: the text that a policy is answerable for."""
-    test: str | None = None
-    """A harness that is compiled after the candidate and prints the marker; None where the task has no tests."""
-    tests_declared: int | None = None
-    """How many tests the harness has; None where only it knows."""
-    std: str = "c++17"
-
-
-@dataclass(frozen=True)
-class Toolchain:
-    """How programs are built and how long they may take."""
-
-    compiler: str = "g++"
-    extra_flags: tuple[str, ...] = ()
-    timeout: float = 10.0
-    """Wall seconds of the run."""
-    compile_timeout: float = 30.0
-    """Wall seconds of the build."""
-
-
-def make_toolchain(compiler: str, extra_flags: Sequence[str], timeout: float, compile_timeout: float) -> Toolchain:
-    """The toolchain with its compiler found on PATH now, so that what was checked is what is run.
-
-    Raises UserError where the compiler is missing or does not start, or an argument makes no sense.
-    """
-    if isinstance(extra_flags, str):
-        raise UserError(f"extra_flags is {extra_flags!r}: it must be a list of flags, such as ['-O2']")
-    for name, seconds in (("timeout", timeout), ("compile_timeout", compile_timeout)):
-        if not (isinstance(seconds, int | float) and 0 < seconds <= MAX_SECONDS):
-            raise UserError(f"{name} is {seconds!r}: it must be a number of seconds above 0, at most {MAX_SECONDS}")
-    found = shutil.which(compiler)
-    if found is None:
-        raise UserError(
-            f"compiler {compiler!r} was not found on PATH: install it (apt-get install g++ or clang) "
-            "or name another one"
-        )
-    toolchain = Toolchain(os.path.abspath(found), tuple(extra_flags), timeout, compile_timeout)
-    try:
-        compiler_version(toolchain.compiler)
-    except (SandboxError, OSError) as error:
-        raise UserError(f"compiler {compiler!r} cannot be run ({error}): mend it or name another one") from error
-    return toolchain
-
-
-def check_program(program: Program) -> None:
-    """Raise UserError where a text is no text, or the standard or the number of tests makes no sense."""
-    for name, text in (("code", program.code), ("test", program.test)):
-        if not isinstance(text, str) and (name == "code" or text is not None):
-            raise UserError(f"{name} is a {type(text).__name__}: it must be C++ text")
-    if not STANDARD.fullmatch(program.std):
-        raise UserError(f"std is {program.std!r}: it must be a C++ standard such as c++17 or gnu++20")
-    declared = program.tests_declared
-    if declared is None:
-        return
-    if program.test is None:
-        raise UserError(f"tests_declared is {declared} but there is no test code: give both or neither")
-    if not 1 <= declared <= MAX_TESTS:
-        raise UserError(f"tests_declared is {declared}: it must be between 1 and {MAX_TESTS}")
-
-
-def judge(program: Program, toolchain: Toolchain) -> VerifyResult:
-    """Build and run one program here and now; infrastructure trouble is tried once more, then reported."""
-    if not program.code.strip():  # it would compile: an answer without text must not earn that tier
+def judge(program: Program, workshop: Workshop) -> VerifyResult:
+    """Build and run one program; infrastructure trouble is tried once more, then reported. Raises Stopped."""
+    if (reason := refusal(program)) is not None:  # nothing would compile: an answer without text earns no such tier
         return VerifyResult(
             "compile_error",
             compile_ok=False,
             run_ok=False,
-            stderr="there is no code to judge",
-            tests_total=program.tests_declared or 0,
+            stderr=reason,
+            tests_total=_known_total(program),
             error_class="extraction_failed",
-            toolchain=compiler_version(toolchain.compiler),
+            toolchain=workshop.toolchain.version,
         )
-    try:
-        return _judge_once(program, toolchain)
-    except (SandboxError, OSError):
+    for last_try in (False, True):
         try:
-            return _judge_once(program, toolchain)
+            return _judge_once(program, workshop)
+        except Stopped:
+            raise
         except (SandboxError, OSError) as error:
+            if last_try:
+                return sandbox_failure(str(error))
+        except CheckerError as error:
             return sandbox_failure(str(error))
+    raise AssertionError("unreachable")
 
 
 def sandbox_failure(reason: str) -> VerifyResult:
@@ -127,103 +56,161 @@ def sandbox_failure(reason: str) -> VerifyResult:
     return VerifyResult("sandbox_error", False, False, stderr=reason, error_class="sandbox_error")
 
 
-def _judge_once(program: Program, toolchain: Toolchain) -> VerifyResult:
-    scratch = tempfile.TemporaryDirectory(prefix="rlvr_verify_", ignore_cleanup_errors=True)
-    try:
-        directory = Path(scratch.name)
-        build = _build(program, toolchain, directory)
-        executed = None
-        if (directory / PROGRAM).exists() and build.returncode == 0:
-            executed = run([f"./{PROGRAM}"], directory, timeout=toolchain.timeout, kill_at_output_limit=True)
-        return _result(program, toolchain, build, executed)
-    finally:
-        _remove(scratch)
+def _judge_once(program: Program, workshop: Workshop) -> VerifyResult:
+    result = _result(program, workshop, _outcome(program, workshop))
+    if program.hidden_test is None or result.status not in ("ok", "wrong"):
+        return result
+    hidden = dataclasses.replace(
+        program,
+        test=program.hidden_test,
+        tests_declared=program.hidden_tests_declared,
+        hidden_test=None,
+        hidden_tests_declared=None,
+    )
+    return _with_hidden(result, _result(hidden, workshop, _outcome(hidden, workshop)))
 
 
-def _remove(scratch: tempfile.TemporaryDirectory[str]) -> None:
-    """Delete what a program left; it may have nested folders deeper than Python's own recursion goes."""
-    try:
-        scratch.cleanup()
-    except RecursionError:
-        run(["rm", "-rf", scratch.name], Path("/"), timeout=60.0)
-
-
-def _build(program: Program, toolchain: Toolchain, directory: Path) -> Finished:
-    """Compile and link; a candidate without tests is linked only if it compiles, and need not have a `main`."""
-    (directory / CANDIDATE).write_bytes(program.code.encode(errors="replace"))
-    command = [toolchain.compiler, f"-std={program.std}", "-O0", "-Wall", "-Wextra", *toolchain.extra_flags]
-    if program.test is not None:
-        (directory / HARNESS).write_bytes(program.test.encode(errors="replace"))
-        (directory / MAIN).write_text(f'#include "{CANDIDATE}"\n#include "{HARNESS}"\n')
-        return _compile([*command, MAIN, "-o", PROGRAM], toolchain, directory)
-    compiled = _compile([*command, "-c", CANDIDATE, "-o", OBJECT], toolchain, directory)
-    if compiled.returncode != 0:
-        return compiled
-    linked = _compile([*command, OBJECT, "-o", PROGRAM], toolchain, directory)
-    without_main = linked.returncode > 0 and lacks_only_main(linked.stderr.decode(errors="replace"))
-    return compiled if linked.returncode == 0 or without_main else linked
-
-
-def _compile(command: Sequence[str], toolchain: Toolchain, directory: Path) -> Finished:
-    """Run the compiler. Raises SandboxError where the machine failed it, which its exit status does not tell apart."""
-    finished = run(command, directory, timeout=toolchain.compile_timeout)
-    trouble = toolchain_trouble(finished.stderr.decode(errors="replace")) if finished.returncode != 0 else None
-    if trouble is not None:
-        raise SandboxError(trouble)
-    return finished
-
-
-def _result(program: Program, toolchain: Toolchain, build: Finished, executed: Finished | None) -> VerifyResult:
-    stderr = build.stderr.decode(errors="replace")
-    diagnostics = parse_diagnostics(stderr)
-    common: dict[str, Any] = {
-        "warnings": count_warnings(diagnostics, CANDIDATE),
-        "diagnostics": diagnostics,
-        "toolchain": compiler_version(toolchain.compiler),
-    }
-    if executed is None:
-        status = _build_status(build, diagnostics)
-        return VerifyResult(
-            status,
-            compile_ok=status == "ok",
-            run_ok=False,
-            stderr=stderr,
-            tests_total=program.tests_declared or 0,
-            error_class={"ok": None, "compile_error": error_class(diagnostics)}.get(status, status),
-            timings={"compile": build.seconds},
-            **common,
-        )
-    verdict = read_verdict(executed, program.test is not None, program.tests_declared)
-    return VerifyResult(
-        verdict.status,
-        compile_ok=True,
-        run_ok=executed.returncode == 0 and not executed.timed_out,
-        returncode=executed.returncode,
-        stdout=executed.stdout.decode(errors="replace"),
-        stderr=executed.stderr.decode(errors="replace"),
-        tests_passed=verdict.passed,
-        tests_total=verdict.total,
-        error_class=None if verdict.status == "ok" else verdict.status,
-        timings={"compile": build.seconds, "run": executed.seconds},
-        **common,
+def _with_hidden(visible: VerifyResult, hidden: VerifyResult) -> VerifyResult:
+    """One result for both sets of tests: the hidden ones count like the visible ones and are reported apart, too."""
+    failed = visible if visible.status != "ok" else hidden
+    return dataclasses.replace(
+        failed,
+        tests_passed=visible.tests_passed + hidden.tests_passed,
+        tests_total=visible.tests_total + hidden.tests_total,
+        hidden_passed=hidden.tests_passed,
+        hidden_total=hidden.tests_total,
+        run_ok=visible.run_ok and hidden.run_ok,
+        timings={name: visible.timings[name] + hidden.timings.get(name, 0.0) for name in visible.timings},
     )
 
 
-def _build_status(build: Finished, diagnostics: tuple[Diagnostic, ...]) -> str:
-    """Why there is no program to run."""
-    if build.timed_out:
-        return "compile_limit"
-    if build.returncode == 0:
-        return "ok"  # a library: it compiles, and there is nothing to run
-    # Only where the compiler found no error is its output the linker's own, and no text of the candidate's.
-    if any(diagnostic.severity.endswith("error") for diagnostic in diagnostics):
-        return "compile_error"
-    return "link_error" if is_link_failure(build.stderr.decode(errors="replace")) else "compile_error"
+def _outcome(program: Program, workshop: Workshop) -> Outcome:
+    if program.cases:
+        return _by_cases(program, workshop)
+    if program.test is None:
+        return _alone(program, workshop)
+    counted = count_assertions(program.test)
+    declared = program.tests_declared
+    if declared is None and counted != program.test:
+        declared = count_declared(program.test)
+    program = dataclasses.replace(program, test=counted, tests_declared=declared)
+    return _by_oracle(program, workshop) or judge_apart(program, workshop) or judge_as_one(program, workshop)
 
 
-@cache
-def compiler_version(compiler: str) -> str:
-    """The first line of `<compiler> --version`."""
-    with tempfile.TemporaryDirectory(prefix="rlvr_verify_") as directory:
-        finished = run([compiler, "--version"], Path(directory), timeout=30.0)
-    return finished.stdout.decode(errors="replace").partition("\n")[0]
+def _alone(program: Program, workshop: Workshop) -> Outcome:
+    """No tests: the program judges itself by its exit status; one without a `main` is compiled only."""
+    with workshop.scratch(program.files) as folder:
+        compiled = compile_candidate(program, workshop, folder, ["-c"])
+        if compiled.failure is not None:
+            return Outcome("none", compiled)
+        linked = compile_candidate(program, workshop, folder, ["-o", PROGRAM, *workshop.link_flags])
+        if linked.failure is not None:
+            without_main = lacks_only_main(linked.finished.stderr.decode(errors="replace"))
+            return Outcome("none", compiled if without_main else linked)
+        run = workshop.run(workshop.program(folder))
+        return Outcome("none", linked, read_verdict(run, False, None), run, run.seconds)
+
+
+def _by_cases(program: Program, workshop: Workshop) -> Outcome:
+    """Feed each input and compare what comes out here, where the candidate has no say. A limit ends it."""
+    with workshop.scratch(program.files) as folder:
+        built = compile_candidate(program, workshop, folder, ["-o", PROGRAM, *workshop.link_flags])
+        if built.failure is not None:
+            return Outcome("cases", built)
+        passed, seconds, total = 0, 0.0, len(program.cases)
+        for case in program.cases:
+            run = workshop.run(workshop.program(folder, stdin=case.stdin.encode(errors="replace")))
+            seconds += run.seconds
+            verdict = read_verdict(run, False, None)
+            if run.ended in LIMITS:
+                return Outcome("cases", built, Verdict(verdict.status, total=total), run, seconds)
+            passed += verdict.status == "ok" and outputs_match(program.checker, case, run.stdout)
+        return Outcome("cases", built, Verdict("ok" if passed == total else "wrong", passed, total), run, seconds)
+
+
+def _by_oracle(program: Program, workshop: Workshop) -> Outcome | None:
+    """The harness in one process, the candidate in another. None where this harness cannot be split."""
+    parts = _split(program, program.declaration)
+    if parts is None:
+        return None
+    outcome = _run_split(program, workshop, parts)
+    if outcome is None or outcome.built.failure != "link_error" or program.declaration is None:
+        return outcome
+    # The candidate may have given the function other parameter types than the prompt, which the harness can call too.
+    own = _split(program, None)
+    return (_run_split(program, workshop, own) if own is not None and own != parts else None) or outcome
+
+
+def _split(program: Program, declaration: str | None) -> Split | None:
+    return split(program.test or "", declaration, "\n".join(program.files.values()))
+
+
+def _run_split(program: Program, workshop: Workshop, parts: Split) -> Outcome | None:
+    flags = ("-w", *workshop.trusted_flags(program.std))
+    oracle = workshop.built_once(
+        PROGRAM, {"oracle.cpp": parts.oracle}, [*flags, "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
+    )
+    worker = workshop.built_once(WORKER, {"worker.cpp": parts.worker}, [*flags, "-c", "worker.cpp", "-o", WORKER])
+    if oracle is None or worker is None:
+        return None
+    with workshop.scratch({**program.files, WORKER: worker.read_bytes()}) as folder:
+        built = compile_candidate(program, workshop, folder, [WORKER, "-o", PROGRAM, *workshop.link_flags])
+        if built.failure is not None:
+            return Outcome("oracle", built)
+        ask, answer = (end.detach() for end in socket.socketpair())
+        harness, candidate = workshop.run_split(
+            workshop.program(oracle.parent, descriptors=((ask, ORACLE_CHANNEL),)),
+            workshop.program(folder, descriptors=((answer, WORKER_CHANNEL),)),
+        )
+    verdict = read_oracle(harness, candidate, program.tests_declared)
+    return Outcome("oracle", built, verdict, candidate, max(harness.seconds, candidate.seconds), harness.stdout)
+
+
+def _result(program: Program, workshop: Workshop, outcome: Outcome) -> VerifyResult:
+    built, verdict, run = outcome.built, outcome.verdict, outcome.run
+    diagnostics, suppressions = uncover(program, workshop, built)
+    status = verdict.status if verdict else built.failure or "ok"
+    limit = built.limit if run is None else run.ended if run.ended in (*LIMITS, "signal") else None
+    return VerifyResult(
+        status,
+        compile_ok=built.failure is None,
+        run_ok=run is not None and run.ended == "exit" and run.returncode == 0,
+        returncode=None if run is None else run.returncode,
+        stdout="" if run is None else (run.stdout + outcome.marker).decode(errors="replace"),
+        stderr=_said(outcome, diagnostics),
+        tests_passed=verdict.passed if verdict else 0,
+        tests_total=(verdict.total if verdict else 0) or _known_total(program),
+        warnings=count_own_warnings(program, diagnostics),
+        error_class=error_class(diagnostics) if status == "compile_error" else None if status == "ok" else status,
+        diagnostics=diagnostics,
+        suppressions=suppressions,
+        tier=outcome.tier,
+        isolation=workshop.controls.names,
+        limit=limit,
+        timings=_timings(outcome),
+        toolchain=workshop.toolchain.version,
+    )
+
+
+def _said(outcome: Outcome, diagnostics: tuple[Diagnostic, ...]) -> str:
+    """What there is to read: of the run, or of the compiler, with the places as they really are."""
+    if outcome.run is not None:
+        return outcome.run.stderr.decode(errors="replace")
+    if outcome.why:
+        return outcome.why
+    return _compiler_text(outcome.built, diagnostics)
+
+
+def _compiler_text(built: Built, diagnostics: tuple[Diagnostic, ...]) -> str:
+    return built.text if diagnostics == built.diagnostics else render_diagnostics(diagnostics)
+
+
+def _known_total(program: Program) -> int:
+    return len(program.cases) or program.tests_declared or 0
+
+
+def _timings(outcome: Outcome) -> dict[str, float]:
+    timings = {"compile": outcome.built.finished.seconds, "compile_cpu": outcome.built.finished.cpu_seconds}
+    if outcome.run is not None:
+        timings |= {"run": outcome.seconds, "run_cpu": outcome.run.cpu_seconds}
+    return timings

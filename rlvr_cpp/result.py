@@ -13,13 +13,15 @@ STATUSES = (
     "ok",  # everything that was asked for happened: compiled, ran, passed all tests there are
     "wrong",  # ran to its end and failed tests
     "compile_error",
-    "compile_limit",  # the compiler itself ran out of time
+    "compile_limit",  # the compiler itself ran out of time, memory or disk
     "link_error",
     "run_error",  # a signal, or a failing exit status without a verdict
     "timeout",
+    "memory_limit",
     "output_limit",
     "forged",  # a verdict that contradicts the exit status, the number of tests, or itself
     "ambiguous",  # more than one verdict
+    "policy",  # its object code could tamper with a verdict in the same process, so it was not run
     "sandbox_error",  # ours, not the program's
 )
 
@@ -36,24 +38,32 @@ class VerifyResult:
     returncode: int | None = None
     """Of the run; minus the signal's number where one ended it; None where nothing was run."""
     stdout: str = ""
-    """Of the run, cut at 64 KiB."""
+    """Of the candidate's run, cut at 64 KiB."""
     stderr: str = ""
     """Of the build where that failed, else of the run; cut at 64 KiB."""
     tests_passed: int = 0
     tests_total: int = 0
     """How many tests the task has; 0 where it has none."""
+    hidden_passed: int = 0
+    hidden_total: int = 0
+    """The part of `tests_passed` and `tests_total` that comes from hidden tests."""
     warnings: int = 0
     """In the candidate's own lines, each place and option once."""
     error_class: str | None = None
     """A word for the failure (`syntax`, `undeclared`, ..., or the status); with `return_structured` only."""
     diagnostics: tuple[Diagnostic, ...] = ()
     """With `return_structured` only."""
-    tier: str = "marker"
-    """How the verdict was obtained: `marker` is a strict reading of the harness's own line."""
-    isolation: tuple[str, ...] = ("process_group", "literal_environment", "wall_clock", "output_cut")
+    suppressions: int = 0
+    """Attempts of the candidate to silence warnings; they did not change `warnings`."""
+    tier: str = "none"
+    """How the verdict was obtained, strongest first: `cases` (outputs compared outside), `oracle` (the harness ran in
+    another process), `sealed` (in the same process, but apart), `marker` (one text), `none` (there were no tests)."""
+    isolation: tuple[str, ...] = ()
     """The controls that were active."""
+    limit: str | None = None
+    """Which one ended it: `cpu`, `wall`, `memory`, `output` or `signal`; None where none did."""
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds: `compile`, `run`."""
+    """Seconds on the clock (`compile`, `run`) and of CPU time (`compile_cpu`, `run_cpu`)."""
     cache_hit: bool = False
     toolchain: str = ""
     """The first line of the compiler's `--version`."""

@@ -1,8 +1,9 @@
 """Tasks: what a policy is asked, how its answer is judged, and the file formats they come in.
 
-One record, `Task`, one to one with a line of JSON. Two public shapes are read as well and turned into it: HumanEval-X
-C++ (`task_id, prompt, declaration, canonical_solution, test`) and MultiPL-E (`name, prompt, tests, stop_tokens`).
-Their tests are assertions; `rlvr_cpp.assertions` makes them count.
+One record, `Task`, one to one with a line of JSON. Three public shapes are read as well and turned into it: HumanEval-X
+C++ (`task_id, prompt, declaration, canonical_solution, test`), MultiPL-E (`name, prompt, tests, stop_tokens`) and MBXP
+(`task_id, language, prompt, test, entry_point, canonical_solution`). Their tests stop at the first failure;
+`rlvr_cpp.assertions` makes them count.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlvr_cpp.assertions import count_assertions
+from rlvr_cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.judge import STANDARD, Program
+from rlvr_cpp.program import STANDARD, Program
 from rlvr_cpp.verdict import MAX_TESTS
 
 BUILTIN = Path(__file__).parent / "data" / "families.jsonl"
@@ -62,7 +63,7 @@ class Task:
         test, declared = self.test, self.tests_declared
         if hidden and self.hidden_test is not None:
             test, declared = self.hidden_test, self.hidden_tests_declared
-        return Program(code, test or None, declared, self.std)
+        return Program(code, test or None, declared, self.std, declaration=self.prompt or None)
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -96,7 +97,9 @@ def save_tasks(tasks: Sequence[Task], path: Path) -> None:
 
 def parse_task(row: Row, where: str) -> Task:
     """The task in a row of any known shape. Raises UserError naming `where` and the field."""
-    if "entry_point" in row:
+    if {"entry_point", "language", "canonical_solution"} <= row.keys():
+        task = _mbxp_shape(row, where)
+    elif "entry_point" in row:
         task = _own_shape(row, where)
     elif "canonical_solution" in row:
         task = _humaneval_x_shape(row, where)
@@ -131,11 +134,12 @@ def _own_shape(row: Row, where: str) -> Task:
 
 
 def _humaneval_x_shape(row: Row, where: str) -> Task:
-    prompt = _text(row, "prompt", where)
+    prompt, test = _text(row, "prompt", where), _text(row, "test", where)
     return Task(
         task_id=_text(row, "task_id", where),
         prompt=prompt,
-        test=count_assertions(_text(row, "test", where)),
+        test=count_assertions(test),
+        tests_declared=count_declared(test),
         entry_point=_entry_point(_text(row, "declaration", where) if "declaration" in row else prompt, where),
         reference=_text(row, "canonical_solution", where),
         tags=("humaneval_x",),
@@ -151,8 +155,25 @@ def _multipl_e_shape(row: Row, where: str) -> Task:
         task_id=_text(row, "name", where),
         prompt=prompt,
         test=count_assertions(tests),
+        tests_declared=count_declared(tests),
         entry_point=_entry_point(prompt, where),
         tags=("multipl_e",),
+        split="held_out",
+    )
+
+
+def _mbxp_shape(row: Row, where: str) -> Task:
+    if row["language"] != "cpp":
+        raise UserError(f"{where}: field 'language' is {row['language']!r}: only tasks in 'cpp' can be judged")
+    test = _text(row, "test", where)
+    return Task(
+        task_id=_text(row, "task_id", where),
+        prompt=_text(row, "prompt", where),
+        test=count_assertions(test),
+        tests_declared=count_declared(test),
+        entry_point=_text(row, "entry_point", where),
+        reference=None if row["canonical_solution"] is None else _text(row, "canonical_solution", where),
+        tags=("mbxp",),
         split="held_out",
     )
 

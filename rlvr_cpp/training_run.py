@@ -45,6 +45,7 @@ from rlvr_cpp.run_record import RunRecord
 from rlvr_cpp.tasks import BUILTIN, Task, load_tasks
 from rlvr_cpp.trainer import GSPOTrainer, StepMetrics
 from rlvr_cpp.verifier import Verifier
+from rlvr_sandbox import describe
 
 SHOWN_EXAMPLES = 3
 HEADER_EVERY = 20
@@ -109,6 +110,8 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
                 compile_timeout=job.verifier.compile_timeout,
                 extra_flags=job.verifier.extra_flags,
                 workers=job.verifier.workers,
+                cache=job.verifier.cache,
+                require=job.sandbox.require,
             )
         )
         verifier.check(task.std for task in (*train_tasks, *held_out))
@@ -119,7 +122,7 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
         console.print(
             f"model   {job.model}, {parameters:,} parameters\n"
             f"tasks   {len(train_tasks)} for training, {len(held_out)} held out\n"
-            f"judge   {verifier.version}\n"
+            f"judge   {verifier.version}, {describe(verifier.workshop.controls)}\n"
             f"run     {folder}",
             soft_wrap=True,
         )

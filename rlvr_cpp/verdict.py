@@ -1,7 +1,9 @@
-"""What a finished run says about the tests: one strict reading of the marker, the exit status and the count.
+"""What finished runs say about the tests: strict readings, one for each way a verdict can be obtained.
 
-The contract: a harness prints `PASSED n/m` once, as its last line, and exits with 0 on a full pass and with another
-status otherwise. Whatever contradicts itself is not a verdict and earns no more than having compiled.
+The contract of a harness: it prints `PASSED n/m` once, as its last line, and exits with 0 on a full pass and with
+another status otherwise. Whatever contradicts itself is not a verdict and earns no more than having compiled.
+Where the harness ran in a process of its own (`read_oracle`), what the candidate prints is no verdict at all, and a
+candidate that prints one is caught at it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from rlvr_sandbox import Finished
 
 MARKER = re.compile(rb"^PASSED ([0-9]{1,4})/([0-9]{1,4})$")
 MAX_TESTS = 1000
+WORKER_GONE = 77
+"""The exit status of an oracle whose worker died, fell silent or broke the protocol."""
+LIMITS = {"cpu": "timeout", "wall": "timeout", "memory": "memory_limit", "output": "output_limit"}
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Verdict:
 def read_verdict(run: Finished, has_tests: bool, declared: int | None) -> Verdict:
     """Judge a run. `declared` is the number of tests the task has, None where only its harness knows."""
     known = declared or 0
-    if run.timed_out:
-        return Verdict("timeout", total=known)
+    if run.ended in LIMITS:
+        return Verdict(LIMITS[run.ended], total=known)
     if run.output_cut:
         return Verdict("output_limit", total=known)
     if run.returncode < 0:
@@ -36,6 +41,24 @@ def read_verdict(run: Finished, has_tests: bool, declared: int | None) -> Verdic
     if not has_tests:
         return Verdict("ok" if run.returncode == 0 else "run_error")
     return _read_marker(run, declared)
+
+
+def read_oracle(oracle: Finished, worker: Finished, declared: int | None) -> Verdict:
+    """Judge a harness that called the candidate in another process, the worker."""
+    known = declared or 0
+    for run in (worker, oracle):
+        if run.ended in LIMITS:
+            return Verdict(LIMITS[run.ended], total=known)
+    if worker.ended == "signal":
+        return Verdict("run_error", total=known)
+    if oracle.returncode == WORKER_GONE:
+        # An honest candidate that ends early says so with its status; one that is still there spoke out of turn.
+        gave_up = worker.ended == "exit" and worker.returncode != 0
+        return Verdict("run_error" if gave_up else "forged", total=known)
+    verdict = read_verdict(oracle, True, declared)
+    if verdict.status != "ok" and any(MARKER.match(line.strip()) for line in worker.stdout.split(b"\n")):
+        return Verdict("forged", total=verdict.total)
+    return verdict
 
 
 def _read_marker(run: Finished, declared: int | None) -> Verdict:

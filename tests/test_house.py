@@ -1,5 +1,6 @@
 """The rules of the house that can be checked: names, layers, what an import brings, what the wheel holds."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -74,6 +75,18 @@ def test_a_users_own_folders_do_not_get_in_the_way(installed, tmp_path):
     assert python("-c", code, cwd=tmp_path, path=installed) == "True\n"
 
 
+def with_parser(installed: Path) -> Path:
+    """The installed wheel beside the one dependency that it has."""
+    for name in ("tree_sitter", "tree_sitter_cpp"):
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        target = installed / name
+        if not target.exists():
+            target.symlink_to(Path(found.origin).parent)
+    return installed
+
+
 def test_without_the_extra_training_says_what_is_missing(installed, tmp_path):
     code = (
         "import rlvr_cpp.gspo\n"
@@ -82,18 +95,18 @@ def test_without_the_extra_training_says_what_is_missing(installed, tmp_path):
         "try: rlvr_cpp.gspo.main()\n"
         "except SystemExit as end: print(end.code)\n"
     )
-    printed = python("-S", "-c", code, cwd=tmp_path, path=installed).splitlines()
+    printed = python("-S", "-c", code, cwd=tmp_path, path=with_parser(installed)).splitlines()
     assert "GSPOTrainer needs the extra 'train'" in printed[0]
     assert printed[1] == "2"
 
 
-def test_the_verifier_needs_the_standard_library_only(installed, tmp_path):
+def test_the_verifier_needs_a_parser_and_the_standard_library_only(installed, tmp_path):
     code = (
         "import sys, rlvr_cpp; rlvr_cpp.Verifier(workers=1).close();"
         "print(sorted({m.partition('.')[0] for m in sys.modules} - set(sys.stdlib_module_names)))"
     )
-    printed = python("-S", "-c", code, cwd=tmp_path, path=installed)  # -S: no site-packages at all
-    assert printed == "['__main__', 'rlvr_cpp', 'rlvr_sandbox']\n"
+    printed = python("-S", "-c", code, cwd=tmp_path, path=with_parser(installed))  # -S: no site-packages at all
+    assert printed == "['__main__', 'rlvr_cpp', 'rlvr_sandbox', 'tree_sitter', 'tree_sitter_cpp']\n"
 
 
 def test_what_the_readme_shows_is_there():

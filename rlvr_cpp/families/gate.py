@@ -15,7 +15,7 @@ from random import Random
 
 from rlvr_cpp.families.exercise import Exercise, make_tests
 from rlvr_cpp.families.mutation import mutants
-from rlvr_cpp.judge import Program
+from rlvr_cpp.program import Program
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.tasks import Task
 from rlvr_cpp.verifier import Verifier

@@ -1,5 +1,21 @@
-"""Run a program that nobody trusts and report what it did; knows nothing of rewards, models or torch."""
+"""Run programs that nobody trusts and report what they did; knows nothing of rewards, models or torch."""
 
-from rlvr_sandbox.run import OUTPUT_LIMIT, Finished, SandboxError, run
+from rlvr_sandbox.controls import Controls, describe, host_controls, require_controls
+from rlvr_sandbox.errors import SandboxError, Stopped
+from rlvr_sandbox.run import OUTPUT_LIMIT, Command, Finished, Limits, Stopper, run, run_together
 
-__all__ = ["OUTPUT_LIMIT", "Finished", "SandboxError", "run"]
+__all__ = [
+    "OUTPUT_LIMIT",
+    "Command",
+    "Controls",
+    "Finished",
+    "Limits",
+    "SandboxError",
+    "Stopped",
+    "Stopper",
+    "describe",
+    "host_controls",
+    "require_controls",
+    "run",
+    "run_together",
+]

@@ -1,167 +1,351 @@
-"""Run one command in one directory: its own process group, a literal environment, bounded time and output.
+"""Run commands that nobody trusts, each in a jail of its own, and report how they ended.
 
-What is covered: the command and everything in its process group are killed when it ends, runs out of time or
-(where asked) writes too much; it inherits no variable and no descriptor of ours; its output is read while it runs,
-so a full pipe never blocks it.
-What is not covered: files, network, memory, the number of processes, and a process that leaves the group (it is
-bounded by its CPU limit alone). Nothing here uses `preexec_fn`, which would
-cost a fork of the whole trainer.
-
-A command's own failure is a `Finished`. Ours (no such compiler, no process to be had) is a `SandboxError`.
+The launcher does the isolation (`launcher.c`); this file starts it, feeds and reads the pipes while the commands run,
+and ends them: at the output limit, when a companion is done, or when the caller says so. A command's own failure is a
+`Finished`. Ours (no launcher, no process to be had, a launcher that was killed) is a `SandboxError`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import resource
 import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from rlvr_sandbox.controls import Controls
+from rlvr_sandbox.errors import SandboxError, Stopped
+from rlvr_sandbox.launcher import launcher
+
 OUTPUT_LIMIT = 64 * 1024
-"""Bytes kept of stdout and of stderr, each. A marker is a line; more output is noise or an attack."""
-
-ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
+"""Bytes kept of stdout and of stderr, each. A verdict is a line; more output is noise or an attack."""
+OVERDUE = 10.0  # seconds after its own wall limit at which a launcher counts as hung
 READ_SIZE = 1 << 16
+STACKS = 4 << 30  # bytes of address space that threads may reserve for stacks they do not touch
+ENDINGS = {"e": "exit", "s": "signal", "w": "wall", "c": "cpu", "k": "killed"}
 
 
-class SandboxError(RuntimeError):
-    """The machinery failed, not the program: no verdict may be drawn from it."""
+@dataclass(frozen=True)
+class Limits:
+    """What a command may use. Every limit is hard."""
+
+    cpu: float
+    """CPU seconds of the command; its children have as many each."""
+    wall: float
+    """Seconds on the clock."""
+    memory: int = 1 << 30
+    """Bytes of all its processes together; of address space of each where the host has no memory cgroup."""
+    file_size: int = 1 << 26
+    """Bytes of each file it writes."""
+    processes: int = 64
+    """Processes and threads."""
+    open_files: int = 256
+    output: int = OUTPUT_LIMIT
+    """Bytes kept of stdout and of stderr, each."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run and what it sees."""
+
+    argv: tuple[str, ...]
+    """The path of the program, as it is inside, and its arguments."""
+    directory: Path
+    """A folder of the host that is the working directory (`/work` where the host has mount namespaces)."""
+    limits: Limits
+    readable: tuple[str, ...] = ()
+    """Files and folders of the host that are there under their own names, read-only. Links are shown as links."""
+    writable: bool = False
+    """It may write into its directory."""
+    proc: bool = False
+    """It gets a private /proc, if the host can give one."""
+    bounded_address_space: bool = True
+    """`limits.memory` may bound its address space. Sanitizers reserve terabytes and must not be bounded so."""
+    stdin: bytes = b""
+    descriptors: tuple[tuple[int, int], ...] = ()
+    """Pairs of a descriptor of ours and the number that it gets; every other one is closed. Ours is taken over: it is
+    closed here once the command has it, so that the other end of a pipe sees its end."""
+    kill_at_output_limit: bool = False
+    """Kill it when it writes more than it may, instead of reading on and cutting."""
 
 
 @dataclass(frozen=True)
 class Finished:
     """How a command ended."""
 
+    ended: str
+    """`exit`, `signal`, `cpu`, `wall` (a clock ran out), `memory`, `output`, or `killed` (by the caller)."""
     returncode: int
-    """The exit status; minus the signal's number where a signal ended it."""
-    stdout: bytes
-    """At most `OUTPUT_LIMIT` bytes from the beginning."""
-    stderr: bytes
-    """At most `OUTPUT_LIMIT` bytes from the beginning."""
-    timed_out: bool
-    output_cut: bool
-    """More than `OUTPUT_LIMIT` bytes came on one of the two."""
-    seconds: float
-    """Wall time."""
+    """The exit status; minus the signal's number where a signal ended it; -9 where we did."""
+    stdout: bytes = b""
+    stderr: bytes = b""
+    output_cut: bool = False
+    """More came on one of the two than was kept."""
+    seconds: float = 0.0
+    """Wall time of the command itself."""
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+    """Bytes, of its largest process."""
+
+    @property
+    def timed_out(self) -> bool:
+        """A clock ran out."""
+        return self.ended in ("cpu", "wall")
 
 
-def run(command: Sequence[str], directory: Path, *, timeout: float, kill_at_output_limit: bool = False) -> Finished:
-    """Run `command` in `directory`, which is also its HOME and TMPDIR, for at most `timeout` wall seconds.
+class Stopper:
+    """Ends running commands from another thread."""
 
-    A command that writes more than `OUTPUT_LIMIT` bytes is killed, or read on and cut, as asked.
-    Raises SandboxError where the command cannot be started.
-    """
-    start = time.monotonic()
-    process = _start(command, directory)
-    _limit_cpu(process.pid, timeout)
-    stdout, stderr = _Pipe(process.stdout), _Pipe(process.stderr)
-    timed_out = False
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0)
+
+    def stop(self) -> None:
+        """End every command that listens, now and from now on."""
+        os.eventfd_write(self.descriptor, 1)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.descriptor)
+
+
+def run(command: Command, controls: Controls, stopper: Stopper | None = None) -> Finished:
+    """Run one command to its end. Raises SandboxError where the sandbox failed, Stopped where `stopper` ended it."""
+    return run_together([command], controls, stopper=stopper)[0]
+
+
+def run_together(
+    commands: Sequence[Command],
+    controls: Controls,
+    *,
+    grace: Callable[[Finished], float] = lambda first: 1.0,
+    stopper: Stopper | None = None,
+) -> list[Finished]:
+    """Run commands that talk to each other; when the first is done the others have `grace(first)` seconds left."""
+    running: list[_Running] = []
     try:
-        for pipes in _reads_until_exit(process.pid, (stdout, stderr), deadline=start + timeout):
-            if kill_at_output_limit and any(pipe.cut for pipe in pipes):
-                break
-    except TimeoutError:
-        timed_out = True
+        try:
+            for command in commands:
+                running.append(_Running(command, controls))
+        finally:
+            for descriptor in {ours for command in commands for ours, _ in command.descriptors}:
+                os.close(descriptor)
+        _attend(running, grace, stopper)
     finally:
-        _kill_group(process.pid)
-        process.wait()
-        stdout.drain()
-        stderr.drain()
-    return Finished(
-        returncode=process.returncode,
-        stdout=bytes(stdout.kept),
-        stderr=bytes(stderr.kept),
-        timed_out=timed_out,
-        output_cut=stdout.cut or stderr.cut,
-        seconds=time.monotonic() - start,
-    )
-
-
-def _start(command: Sequence[str], directory: Path) -> subprocess.Popen[bytes]:
-    place = str(directory)
-    try:
-        return subprocess.Popen(
-            command,
-            cwd=place,
-            env={**ENVIRONMENT, "HOME": place, "TMPDIR": place},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise SandboxError(f"cannot start {command[0]}: {error.strerror}") from error
-
-
-def _limit_cpu(pid: int, timeout: float) -> None:
-    """Bound the CPU seconds of each process of the command: what survives us must not run for ever."""
-    seconds = math.ceil(timeout) * (os.cpu_count() or 1) + 1  # threads add up
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended already
-        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
+        for one in running:
+            one.end()
+    return [one.finished() for one in running]
 
 
 class _Pipe:
-    """One output of a process: read without blocking, kept up to `OUTPUT_LIMIT` bytes."""
+    """One output: read without blocking, kept up to a limit."""
 
-    def __init__(self, stream: IO[bytes] | None) -> None:
-        assert stream is not None
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
         os.set_blocking(stream.fileno(), False)
         self.stream = stream
+        self.limit = limit
         self.kept = bytearray()
         self.cut = False
 
-    def read(self) -> bytes | None:
-        """Take one chunk: empty at the end of the stream, None where nothing has come yet."""
+    def read(self) -> bool:
+        """Take one chunk; False at the end of the stream."""
         try:
             chunk = os.read(self.stream.fileno(), READ_SIZE)
         except BlockingIOError:
-            return None
-        room = OUTPUT_LIMIT - len(self.kept)
+            return True
+        room = self.limit - len(self.kept)
         self.kept += chunk[:room]
         self.cut = self.cut or len(chunk) > room
-        return chunk
+        return bool(chunk)
 
     def drain(self) -> None:
-        """Take what a dead process left behind, and close."""
-        while self.read():
-            pass
+        """Take what a dead process left behind, and close. Nobody is left who could write."""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.stream.fileno(), READ_SIZE):
+                room = self.limit - len(self.kept)
+                self.kept += chunk[:room]
+                self.cut = self.cut or len(chunk) > room
         self.stream.close()
 
 
-def _reads_until_exit(pid: int, pipes: tuple[_Pipe, ...], deadline: float) -> Iterator[tuple[_Pipe, ...]]:
-    """Read the pipes as they fill, giving them back after each read, until the process itself exits.
+class _Running:
+    """One launcher and its pipes."""
 
-    The end of a pipe is not the end of the process, nor the other way round: a grandchild may hold a pipe open.
-    Raises TimeoutError at the deadline.
-    """
-    exited = os.pidfd_open(pid)
-    try:
-        with selectors.DefaultSelector() as selector:
-            selector.register(exited, selectors.EVENT_READ)
-            for pipe in pipes:
-                selector.register(pipe.stream, selectors.EVENT_READ, pipe)
-            while True:
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
-                for key, _ in ready:
-                    if key.data is not None and key.data.read() == b"":
-                        selector.unregister(key.fileobj)
-                if any(key.fileobj == exited for key, _ in ready):
-                    return
-                if time.monotonic() >= deadline:
-                    raise TimeoutError
-                yield pipes
-    finally:
-        os.close(exited)
+    def __init__(self, command: Command, controls: Controls) -> None:
+        self.command = command
+        self.cgroups = controls.cgroups()
+        self.deadline = time.monotonic() + command.limits.wall + OVERDUE
+        self.over = False
+        self.killed_for: str | None = None
+        status, status_end = os.pipe()
+        lifeline_end, self.lifeline = os.pipe()
+        stdin = os.memfd_create("stdin") if command.stdin else os.open(os.devnull, os.O_RDONLY)
+        try:
+            if command.stdin:
+                os.write(stdin, command.stdin)
+                os.lseek(stdin, 0, os.SEEK_SET)
+            self.process = subprocess.Popen(
+                [launcher(), *_options(command, controls, self.cgroups, status_end, lifeline_end), "--", *command.argv],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env={},
+                pass_fds=(status_end, lifeline_end, *(ours for ours, _ in command.descriptors)),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(status)
+            os.close(self.lifeline)
+            raise SandboxError(f"cannot start the launcher: {error.strerror}") from error
+        finally:
+            for descriptor in (status_end, lifeline_end, stdin):
+                os.close(descriptor)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.status = _Pipe(os.fdopen(status, "rb"), OUTPUT_LIMIT)
+        self.outputs = [_Pipe(stream, command.limits.output) for stream in (self.process.stdout, self.process.stderr)]
+
+    def kill(self, reason: str) -> None:
+        """Have the launcher kill what it runs; it still reports."""
+        if self.lifeline >= 0:
+            self.killed_for = reason
+            os.close(self.lifeline)
+            self.lifeline = -1
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        self.kill("killed")
+        try:
+            self.process.wait(OVERDUE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # its end is the end of the keeper, which is the end of the program
+            self.process.wait()
+        for pipe in (self.status, *self.outputs):
+            pipe.drain()
+        for folder in filter(None, self.cgroups):
+            _remove_cgroup(folder)
+
+    def finished(self) -> Finished:
+        """The launcher's report. Raises SandboxError where it made none."""
+        words = bytes(self.status.kept).split(b"\n")[0].decode(errors="replace").split(" ", 1)
+        if words[0] != "ended":
+            reason = words[1] if len(words) > 1 else f"the launcher ended without a word ({self.process.returncode})"
+            raise SandboxError(f"sandbox: {reason}")
+        by, value, cpu, wall, peak, out_of_memory = words[1].split()
+        ended = self.killed_for if by == "k" and self.killed_for else ENDINGS[by]
+        if int(out_of_memory) and ended != "killed":
+            ended = "memory"
+        elif ended == "exit" and self.killed_for == "output":
+            ended = "output"
+        return Finished(
+            ended=ended,
+            returncode={"e": int(value), "s": -int(value)}.get(by, -signal.SIGKILL),
+            stdout=bytes(self.outputs[0].kept),
+            stderr=bytes(self.outputs[1].kept),
+            output_cut=any(pipe.cut for pipe in self.outputs),
+            seconds=int(wall) / 1e6,
+            cpu_seconds=int(cpu) / 1e6,
+            peak_memory=int(peak) * 1024,
+        )
 
 
-def _kill_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+def _options(
+    command: Command, controls: Controls, cgroups: tuple[str | None, str | None], status: int, lifeline: int
+) -> list[str]:
+    limits, (memory, pids) = command.limits, cgroups
+    values = {
+        "--work-rw" if command.writable else "--work": str(command.directory),
+        "--wall-ms": str(round(limits.wall * 1000)),
+        "--cpu-ms": str(round(limits.cpu * 1000)),
+        "--memory": str(limits.memory),
+        "--file-size": str(limits.file_size),
+        "--processes": str(limits.processes),
+        "--open-files": str(limits.open_files),
+        "--status": str(status),
+        "--lifeline": str(lifeline),
+    }
+    if memory:
+        values["--memory-cgroup"] = memory
+    elif command.bounded_address_space:
+        values["--address-space"] = str(limits.memory)
+    if command.bounded_address_space:
+        values["--data-size"] = str(limits.memory + STACKS)
+    if pids:
+        values["--pids-cgroup"] = pids
+    options = [word for pair in values.items() for word in pair]
+    for path in command.readable:
+        options += ["--read", path]
+    for ours, theirs in command.descriptors:
+        options += ["--fd", f"{ours}:{theirs}"]
+    for variable in _environment(command, controls):
+        options += ["--env", variable]
+    return options + (controls if command.proc else controls.without("proc")).options()
+
+
+def _environment(command: Command, controls: Controls) -> tuple[str, ...]:
+    """The whole environment: nothing of ours is inherited."""
+    place = "/work" if "mount" in controls.names else str(command.directory)
+    return ("PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", f"TMPDIR={place}")
+
+
+def _attend(running: Sequence[_Running], grace: Callable[[Finished], float], stopper: Stopper | None) -> None:
+    """Read what comes until every launcher has reported and closed its status."""
+    with selectors.DefaultSelector() as selector:
+        for one in running:
+            selector.register(one.status.stream, selectors.EVENT_READ, (one, one.status))
+            for pipe in one.outputs:
+                selector.register(pipe.stream, selectors.EVENT_READ, (one, pipe))
+        if stopper is not None:
+            selector.register(stopper.descriptor, selectors.EVENT_READ, None)
+        last_call = float("inf")
+        while not all(one.over for one in running):
+            now = time.monotonic()
+            if now >= last_call:
+                for one in running:
+                    one.kill("killed")
+                last_call = float("inf")
+            wait = min(last_call, *(one.deadline for one in running if not one.over)) - now
+            if wait <= 0:
+                raise SandboxError("sandbox: the launcher hung")
+            for key, _ in selector.select(wait):
+                if key.data is None:
+                    raise Stopped("the run was stopped")
+                one, pipe = key.data
+                if pipe.read():
+                    _enforce_output_limit(one, pipe)
+                    continue
+                selector.unregister(key.fileobj)
+                if pipe is one.status:
+                    one.over = True
+                    if one is running[0] and len(running) > 1:
+                        last_call = time.monotonic() + grace(one.finished())
+
+
+def _enforce_output_limit(one: _Running, pipe: _Pipe) -> None:
+    if pipe.cut and one.command.kill_at_output_limit:
+        one.kill("output")
+
+
+def _remove_cgroup(folder: str) -> None:
+    """The launcher has removed it, unless it was killed itself; then its processes die a moment after it."""
+    for _ in range(1000):
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            return
+        except OSError:
+            _kill_all_in(folder)
+            os.sched_yield()
+        else:
+            return
+
+
+def _kill_all_in(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        for pid in Path(folder, "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)

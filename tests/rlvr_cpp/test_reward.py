@@ -20,7 +20,7 @@ def result_of(row: dict) -> VerifyResult:
     if not row["ran"]:
         return VerifyResult("ok", compile_ok=True, run_ok=False, tests_total=row["declared_tests"])
     marker = f"PASSED {row['passed']}/{row['total']}\n" if row["nonce_marker"] else ""
-    run = Finished(row["rc"], marker.encode(), b"", row["case"] == "timeout", False, 0.1)
+    run = Finished("wall" if row["case"] == "timeout" else "exit", row["rc"], marker.encode())
     verdict = read_verdict(run, row["declared_tests"] > 0, row["declared_tests"] or None)
     return VerifyResult(verdict.status, True, row["rc"] == 0, row["rc"], marker, "", verdict.passed, verdict.total)
 

@@ -39,6 +39,21 @@ MULTIPL_E = {
 }
 
 
+MBXP = {
+    "task_id": "MBCPP/0",
+    "language": "cpp",
+    "prompt": "#include <bits/stdc++.h>\nusing namespace std;\n\n/**\n * Write a function to double a number.\n"
+    " * > twice(2)\n * 4\n */\nint twice(int n) {\n",
+    "entry_point": "twice",
+    "description": "Write a function to double a number.",
+    "test": "\ntemplate <typename T> bool compare(T a, T b){ \n    return a == b; \n}\n\n"
+    "int main(int argc, char* argv[]) {\n    int x0 = twice(2);\n    if (!(compare(x0, 4))) {\n"
+    '        throw runtime_error("case 0");\n    }\n\n    int x1 = twice(3);\n    if (!(compare(x1, 6))) {\n'
+    '        throw runtime_error("case 1");\n    }\n\n    return 0;\n}\n',
+    "canonical_solution": "    return n + n;\n}",
+}
+
+
 def write(path, *rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -162,6 +177,31 @@ def test_multipl_e_counts_its_assertions(verifier):
         ("ok", 2, 2),
         ("wrong", 1, 2),
     ]
+
+
+def test_mbxp_counts_its_throws(verifier):
+    task = parse_task(MBXP, "here")
+    assert (task.entry_point, task.tests_declared, task.tags) == ("twice", 2, ("mbxp",))
+    throwing = '    if (n == 2) throw runtime_error("two");\n    return 2 * n;\n}'
+    assert outcomes(verifier, task, MBXP["canonical_solution"], "    return 4;\n}", throwing) == [
+        ("ok", 2, 2),
+        ("wrong", 1, 2),
+        ("wrong", 1, 2),
+    ]
+
+
+def test_mbxp_without_a_solution_has_no_reference():
+    assert parse_task({**MBXP, "canonical_solution": None}, "here").reference is None
+
+
+def test_mbxp_in_another_language_is_refused():
+    with pytest.raises(UserError, match="here: field 'language' is 'java': only tasks in 'cpp'"):
+        parse_task({**MBXP, "language": "java"}, "here")
+
+
+@pytest.mark.parametrize(("row", "number"), [(HUMANEVAL_X, 3), (MULTIPL_E, 2), (MBXP, 2)])
+def test_the_number_of_a_public_tasks_tests_is_declared(row, number):
+    assert parse_task(row, "here").tests_declared == number
 
 
 def test_hidden_tests_stand_in_for_public_ones():

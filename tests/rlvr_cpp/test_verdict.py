@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr_cpp.verdict import read_verdict
+from rlvr_cpp.verdict import WORKER_GONE, read_oracle, read_verdict
 from rlvr_sandbox import Finished
 
 
 def finished(stdout: bytes = b"", returncode: int = 0, timed_out: bool = False, cut: bool = False) -> Finished:
-    return Finished(returncode, stdout, b"", timed_out, cut, 0.01)
+    ended = "wall" if timed_out else "output" if cut else "signal" if returncode < 0 else "exit"
+    return Finished(ended, returncode, stdout, output_cut=cut)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,31 @@ def test_never_claims_more_than_was_declared(stdout, returncode, declared):
     assert 0 <= verdict.passed <= verdict.total == declared
     assert verdict.passed == 0 or verdict.status in ("ok", "wrong")
     assert verdict.status != "ok" or (returncode == 0 and verdict.passed == declared)
+
+
+WAITING = finished()  # a worker that served to the end of its input
+
+
+@pytest.mark.parametrize(
+    ("oracle", "worker", "status"),
+    [
+        (finished(b"PASSED 5/5\n"), WAITING, "ok"),
+        (finished(b"PASSED 3/5\n", 1), WAITING, "wrong"),
+        (finished(b"PASSED 5/5\n"), finished(b"PASSED 5/5\n"), "ok"),
+        (finished(b"PASSED 3/5\n", 1), finished(b"debug\nPASSED 5/5\n"), "forged"),
+        (finished(returncode=WORKER_GONE), finished(returncode=0), "forged"),
+        (finished(returncode=WORKER_GONE), finished(returncode=3), "run_error"),
+        (finished(returncode=WORKER_GONE), finished(returncode=-11), "run_error"),
+        (finished(returncode=WORKER_GONE), finished(returncode=-9, timed_out=True), "timeout"),
+        (finished(returncode=WORKER_GONE), finished(returncode=-9, cut=True), "output_limit"),
+        (finished(returncode=WORKER_GONE), Finished("memory", -9), "memory_limit"),
+        (finished(returncode=WORKER_GONE), Finished("killed", -9), "forged"),
+        (finished(b"PASSED 5/5\n"), Finished("killed", -9), "ok"),
+        (finished(returncode=-6), WAITING, "run_error"),
+    ],
+)
+def test_an_oracle_believes_only_itself(oracle, worker, status):
+    verdict = read_oracle(oracle, worker, declared=5)
+    assert verdict.status == status
+    assert verdict.total == 5
+    assert (verdict.passed == 5) == (status == "ok")

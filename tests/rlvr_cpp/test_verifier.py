@@ -1,5 +1,6 @@
 """The verifier against a real compiler."""
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -7,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -54,7 +56,7 @@ def verifier():
         ("#include <cstdio>\nint twice(int x) { for (;;) std::puts(\"12345678\"); return x; }", "output_limit", "output_limit", 0.3),
         ("#include <cstdlib>\nint twice(int) { std::exit(0); }", "forged", "forged", 0.3),
         ("#include <cstdlib>\nint twice(int) { std::exit(3); }", "run_error", "run_error", 0.3),
-        ("#include <cstdio>\nint twice(int x) { std::puts(\"PASSED 2/2\"); return x; }", "ambiguous", "ambiguous", 0.3),
+        ("#include <cstdio>\nint twice(int x) { std::puts(\"PASSED 2/2\"); return x; }", "forged", "forged", 0.3),
         ("", "compile_error", "extraction_failed", 0.0),
         ("<think>int twice(int x) { return 2 * x; }", "compile_error", "extraction_failed", 0.0),
         ("\0\xff\udc80", "compile_error", None, 0.0),
@@ -162,6 +164,7 @@ def test_the_compiler_that_was_checked_is_the_one_that_is_run(tmp_path, monkeypa
     compiler = tmp_path / "my-g++"
     compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo mine && exit\nexec /usr/bin/env g++ "$@"\n')
     compiler.chmod(0o755)
+    tmp_path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert verify_cpp("int main() {}", compiler="my-g++").toolchain == "mine"
     monkeypatch.chdir(tmp_path)
@@ -172,15 +175,14 @@ def test_the_compiler_that_was_checked_is_the_one_that_is_run(tmp_path, monkeypa
     "trouble",
     [
         "/tmp/cc0.s: fatal error: error writing to -: No space left on device",
-        "g++: fatal error: Killed signal terminated program cc1plus",
         "g++: fatal error: cannot execute 'cc1plus': vfork: Resource temporarily unavailable",
-        "cc1plus: out of memory allocating 65536 bytes after a total of 1 bytes",
     ],
 )
 def test_a_compiler_that_the_machine_failed_is_no_score(tmp_path, trouble):
     compiler = tmp_path / "failing"
     compiler.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo failing && exit\necho "{trouble}" >&2\nexit 1\n')
     compiler.chmod(0o755)
+    tmp_path.chmod(0o755)
     result = verify_cpp("int main() {}", compiler=str(compiler))
     assert result.status == "sandbox_error"
     assert compute_reward(result) is None
@@ -200,21 +202,30 @@ def test_many_warnings_do_not_hide_that_a_library_compiles():
     assert (result.status, result.compile_ok, result.returncode) == ("ok", True, None)
 
 
-def test_folders_nested_deeper_than_recursion_are_removed():
+def test_a_program_can_write_nowhere():
     code = """
-    #include <sys/stat.h>
-    #include <unistd.h>
-    int main() { for (int i = 0; i < 3000; ++i) { mkdir("d", 0777); if (chdir("d")) return 1; } }
+    #include <cstdio>
+    #include <initializer_list>
+    int main() { for (const char* path : {"x", "/tmp/x", "/work/x", "/dev/shm/x"}) if (std::fopen(path, "w")) return 1; }
     """
     assert verify_cpp(code).status == "ok"
 
 
 def test_flags_that_the_compiler_refuses_are_found_before_the_first_program():
     with (
-        Verifier(extra_flags=["--no-such-flag"], workers=1) as verifier,
+        Verifier(extra_flags=["-fno-such-flag"], workers=1) as verifier,
         pytest.raises(UserError, match="no-such-flag"),
     ):
         verifier.check(["c++17"])
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["-fplugin=x.so", "-o", "/etc/passwd", "@file", "-specs=x", "-I/etc", "-include", "-Wl,-T,x", "-wrapper", "-B/x"],
+)
+def test_flags_that_name_files_or_programs_are_refused(flag):
+    with pytest.raises(UserError, match="only flags that choose"):
+        Verifier(extra_flags=[flag])
 
 
 def test_many_agree_with_one(verifier):
@@ -236,7 +247,7 @@ def test_equal_programs_are_judged_once(verifier):
 
 
 def test_a_full_cache_forgets_without_losing_an_answer(monkeypatch):
-    monkeypatch.setattr("rlvr_cpp.verifier.CACHE_SIZE", 2)
+    monkeypatch.setattr("rlvr_cpp.cache.MemoryCache.__init__.__defaults__", (2,))
     first, second, third = (Program(f"int main() {{ return {n}; }}") for n in range(3))
     with Verifier(workers=1) as small:
         small.verify_many([first, second])
@@ -274,34 +285,103 @@ def test_timeouts_are_not_remembered(verifier):
     assert not verifier.verify_many([endless])[0].cache_hit
 
 
-def worker_pids(verifier) -> list[int]:
-    return [worker._process.pid for worker in verifier._pool._workers if worker._process is not None]
+def launchers() -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "rlvr-cpp/launcher"], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
 
 
-def test_a_dead_worker_costs_nothing_but_a_retry():
+def kill_launchers(times: int, done: threading.Event) -> None:
+    """Kill the first launchers that appear."""
+    killed: set[int] = set()
+    while len(killed) < times and not done.is_set():
+        for pid in set(launchers()) - killed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, "ok"), (2, "sandbox_error")])
+def test_a_killed_launcher_is_tried_once_more_and_is_never_a_score(times, status):
+    slow = Program("#include <unistd.h>\nint main() { usleep(300000); }")
     with Verifier(workers=1) as verifier:
-        verifier.verify_many([Program("int main() {}")])
-        os.kill(worker_pids(verifier)[0], signal.SIGKILL)
-        assert verifier.verify_many([Program("int main() { return 0; }")])[0].status == "ok"
+        verifier.verify(Program("int main() {}"))  # the probes are over
+        done = threading.Event()
+        killer = threading.Thread(target=kill_launchers, args=(times, done))
+        killer.start()
+        result = verifier.verify(slow)
+        done.set()
+        killer.join()
+    assert result.status == status
+    assert (compute_reward(result) is None) == (status == "sandbox_error")
 
 
-def test_workers_that_keep_dying_are_no_score(monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with Verifier(workers=1) as verifier:
-        result = verifier.verify_many([Program("int main() {}")])[0]
-    assert result.status == "sandbox_error"
-    assert compute_reward(result) is None
-
-
-def test_closing_ends_the_workers():
+def test_closing_leaves_no_thread_and_no_process():
+    before = threading.active_count()
     verifier = Verifier(workers=2)
     verifier.verify_many([Program(f"int main() {{ return {n}; }}") for n in range(4)])
-    pids = worker_pids(verifier)
     verifier.close()
-    assert len(pids) == 2
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    assert threading.active_count() == before
+    assert launchers() == []
+
+
+ENDLESS = "#include <unistd.h>\nint main() { for (;;) pause(); }"
+
+
+def test_the_deadline_of_a_batch_stops_what_is_late():
+    programs = [Program("int main() {}"), *(Program(f"{ENDLESS} // {n}") for n in range(4))]
+    with Verifier(workers=2, timeout=500.0) as verifier:
+        verifier.verify_many(programs[:1])
+        results = verifier.verify_many(programs, deadline=2.0)
+        assert [r.status for r in results] == ["ok"] + ["sandbox_error"] * 4
+        assert launchers() == []
+        assert verifier.verify_many(programs[:1])[0].status == "ok"
+
+
+def test_another_thread_may_close_it_while_it_works():
+    verifier = Verifier(workers=1, timeout=500.0)
+    timer = threading.Timer(1.0, verifier.close)
+    timer.start()
+    assert verifier.verify(Program(ENDLESS)).status == "sandbox_error"
+    timer.join()
+    assert launchers() == []
+
+
+def test_an_event_loop_can_wait_for_it_and_cancel_it():
+    async def wait_and_cancel(verifier: Verifier) -> str:
+        good = await verifier.verify_many_async([Program("int main() {}")])
+        task = asyncio.create_task(verifier.verify_many_async([Program(ENDLESS)]))
+        await asyncio.wait([task], timeout=1.0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return good[0].status
+
+    with Verifier(workers=1, timeout=500.0) as verifier:
+        assert asyncio.run(wait_and_cancel(verifier)) == "ok"
+        assert launchers() == []
+
+
+def test_processes_share_a_cache_on_disk(tmp_path):
+    program = Program("int main() { return 0; } // shared")
+    for hit in (False, True):
+        with Verifier(workers=1, cache=tmp_path / "results.sqlite") as verifier:
+            assert verifier.verify(program).cache_hit == hit
+
+
+def test_a_file_that_is_no_cache_is_told_in_a_sentence(tmp_path):
+    path = tmp_path / "results.sqlite"
+    path.write_text("not a database, and long enough to be taken for one" * 50)
+    with pytest.raises(UserError, match=r"cache .* cannot be used"):
+        Verifier(cache=path)
+
+
+def test_it_works_in_a_forked_child():
+    with Verifier(workers=1) as verifier:
+        verifier.verify(Program("int main() { return 1; }"))
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if verifier.verify(Program("int main() { return 2; }")).returncode == 2 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_script_without_a_main_guard_can_verify_many(tmp_path):

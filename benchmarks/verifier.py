@@ -1,0 +1,256 @@
+"""What a verification costs, beside what people use instead: `python -m benchmarks.verifier`.
+
+Four ways to judge the same programs, taken in turns so that a busy machine slows them alike: one plain `g++` call with
+no sandbox at all, one `g++` call for each test case (as verl with SandboxFusion and open-r1 with Piston do), and this
+verifier with g++ and with clang++, sandbox included. Every program is new to every cache of results. CPU seconds are
+those of all child processes and of this process together; ratios of them hold on a busy machine, seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlvr_cpp import Program, Verifier, VerifyResult
+
+HEADERS = {
+    "cstdio": ("cstdio",),
+    "nine": ("cassert", "cstdio", "cmath", "vector", "string", "map", "set", "algorithm", "sstream"),
+    "bits": ("bits/stdc++.h",),
+}
+TARGETS = {("nine", "g++"): 0.33, ("bits", "g++"): 0.22, ("nine", "clang++"): 0.25, ("bits", "clang++"): 0.13}
+PLAIN = ("-std=c++17", "-O0", "-Wall", "-Wextra")
+TEST_COUNTS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one verification, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+def cpu_seconds() -> float:
+    """Of this process and of every child it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def candidate(headers: str, number: int) -> str:
+    """A solution to "the sum of the squares"; the last line makes each one unlike every other."""
+    includes = "".join(f"#include <{name}>\n" for name in HEADERS[headers])
+    if headers == "cstdio":
+        body = (
+            "int solve(const int* v, int n) {\n    int sum = 0;\n    for (int i = 0; i < n; ++i) sum += v[i] * v[i];\n"
+        )
+        return f"{includes}{body}    return sum;\n}}\n// {number} {os.getpid()}\n"
+    body = "    std::map<int, int> seen;\n    std::sort(v.begin(), v.end());\n    int sum = 0;\n"
+    body += "    for (int x : v) { ++seen[x]; sum += x * x; }\n    return seen.empty() ? 0 : sum;\n"
+    return f"{includes}int solve(std::vector<int> v) {{\n{body}}}\n// {number} {os.getpid()}\n"
+
+
+def harness(headers: str, tests: range, total: int) -> str:
+    """The test cases with these numbers, in the form of the marker."""
+    lines = ["#include <cstdio>", "int main() {", "    int passed = 0;"]
+    for k in tests:
+        values = f"{k}, {k % 7}, {k % 3}"
+        expected = k * k + (k % 7) ** 2 + (k % 3) ** 2
+        if headers == "cstdio":
+            lines.append(f"    {{ const int v[] = {{{values}}}; passed += solve(v, 3) == {expected}; }}")
+        else:
+            lines.append(f"    passed += solve({{{values}}}) == {expected};")
+    lines += [f'    std::printf("PASSED %d/{total}\\n", passed);', f"    return passed == {total} ? 0 : 1;", "}"]
+    return "\n".join(lines) + "\n"
+
+
+def plain(code: str, tests: str, folder: Path) -> bool:
+    """One g++ call and one run, with no protection whatsoever."""
+    (folder / "program.cpp").write_text(code + tests)
+    built = subprocess.run(["g++", *PLAIN, "program.cpp", "-o", "program"], cwd=folder, capture_output=True)
+    return built.returncode == 0 and subprocess.run(["./program"], cwd=folder, capture_output=True).returncode == 0
+
+
+def timed(judge: Callable[[], bool]) -> Cost:
+    """What one verification costs. A wrong verdict ends the benchmark."""
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    if not judge():
+        raise SystemExit("error: a right program was not judged right")
+    return Cost(cpu_seconds() - cpu, time.perf_counter() - wall)
+
+
+def ways(headers: str, count: int, verifiers: dict[str, Verifier], folder: Path) -> dict[str, Callable[[int], Cost]]:
+    """Each way to judge program number n."""
+    whole = harness(headers, range(count), count)
+    singles = [harness(headers, range(k, k + 1), 1) for k in range(count)]
+
+    def ours(verifier: Verifier, number: int) -> Cost:
+        program = Program(candidate(headers, number), whole, count)
+        return timed(lambda: verifier.verify(program).passed)
+
+    def one(number: int) -> Cost:
+        return timed(lambda: plain(candidate(headers, number), whole, folder))
+
+    def each(number: int) -> Cost:
+        code = candidate(headers, number)
+        if count <= 10:
+            return timed(lambda: all(plain(code, single, folder) for single in singles))
+        cost = timed(lambda: all(plain(code, single, folder) for single in singles[:3]))  # 100 compiles take a minute
+        return Cost(cost.cpu * count / 3, cost.wall * count / 3)
+
+    return {"g++": one, "g++ a test": each} | {
+        f"verifier {name}": lambda number, verifier=verifier: ours(verifier, number)  # type: ignore[misc]
+        for name, verifier in verifiers.items()
+    }
+
+
+def measure(headers: str, count: int, rounds: int, verifiers: dict[str, Verifier]) -> dict[str, list[Cost]]:
+    """All ways in turns; the first rounds of a verifier, in which it builds what it keeps, are its cold ones."""
+    costs: dict[str, list[Cost]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        contenders = ways(headers, count, verifiers, Path(name))
+        numbers = iter(range(10**9))
+        for way, judge in contenders.items():
+            if way.startswith("verifier"):
+                costs[f"{way} cold"] = [judge(next(numbers) + count * 1000)]
+                for _ in range(6):
+                    judge(next(numbers) + count * 1000)
+        for _ in range(rounds):
+            for way, judge in contenders.items():
+                costs.setdefault(way, []).append(judge(next(numbers) + count * 1000))
+    return costs
+
+
+def median(costs: list[Cost]) -> Cost:
+    """Of CPU and of wall time."""
+    return Cost(statistics.median(c.cpu for c in costs), statistics.median(c.wall for c in costs))
+
+
+def print_costs(rounds: int, verifiers: dict[str, Verifier]) -> bool:
+    """The table; False where a target was missed."""
+    print(f"{'headers':8} {'tests':>5}  {'way':22} {'CPU ms':>8} {'wall ms':>8} {'CPU ratio':>10} {'target':>7}")
+    met = True
+    for headers in HEADERS:
+        for count in TEST_COUNTS:
+            costs = {way: median(list(of)) for way, of in measure(headers, count, rounds, verifiers).items()}
+            base = costs["g++"].cpu
+            for way, cost in costs.items():
+                target = TARGETS.get((headers, way.removeprefix("verifier ")))
+                missed = target is not None and cost.cpu / base > target
+                met = met and not missed
+                note = f"{target:7.2f}{' missed' if missed else ''}" if target is not None else ""
+                print(
+                    f"{headers:8} {count:5}  {way:22} {cost.cpu * 1e3:8.1f} {cost.wall * 1e3:8.1f} "
+                    f"{cost.cpu / base:10.2f} {note}",
+                    flush=True,
+                )
+    return met
+
+
+def print_sandbox_share(verifier: Verifier) -> None:
+    """What the sandbox itself adds to a verification: everything that is neither the compiler nor the program."""
+    shares: list[tuple[float, float, float]] = []
+    whole = harness("nine", range(10), 10)
+    for number in range(20):
+        program = Program(candidate("nine", 10**7 + number), whole, 10)
+        results: list[VerifyResult] = []
+        cost = timed(lambda program=program, results=results: not results.append(verifier.verify(program)))  # type: ignore[misc]
+        timings = results[0].timings
+        inside = timings["compile_cpu"] + timings["run_cpu"]
+        shares.append(
+            (cost.cpu - inside, (cost.cpu - inside) / cost.cpu, cost.wall - timings["compile"] - timings["run"])
+        )
+    cpu, share, wall = (statistics.median(column) for column in zip(*shares, strict=True))
+    print(
+        f"\nthe sandbox, its oracle process and our Python: {cpu * 1e3:.1f} ms CPU ({share:.0%}), "
+        f"{wall * 1e3:.1f} ms wall a program"
+    )
+
+
+def print_isolation(verifier: Verifier) -> bool:
+    """One run in the jail beside one without, of a program that does nothing."""
+    from rlvr_sandbox import Command, Limits, host_controls, run
+
+    true = shutil.which("true") or "/bin/true"
+    command = Command(
+        (true,),
+        Path("/"),
+        Limits(cpu=5.0, wall=5.0),
+        readable=("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64"),
+    )
+    controls, jailed, bare = host_controls(), [], []
+    for _ in range(100):
+        start = time.perf_counter()
+        run(command, controls)
+        jailed.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        subprocess.run([true], capture_output=True)
+        bare.append(time.perf_counter() - start)
+    added = (statistics.median(jailed) - statistics.median(bare)) * 1e3
+    print(f"isolation adds {added:.1f} ms wall to a run (target 5.0{' missed' if added > 5 else ''})")
+    return added <= 5
+
+
+def print_cache_hit(verifier: Verifier) -> bool:
+    """A program that was judged before."""
+    program = Program(candidate("nine", -1), harness("nine", range(10), 10), 10)
+    verifier.verify(program)
+    costs = [timed(lambda: verifier.verify(program).cache_hit).wall for _ in range(200)]
+    hit = statistics.median(costs) * 1e3
+    print(f"a result that is known takes {hit:.2f} ms (target 0.50{' missed' if hit > 0.5 else ''})")
+    return hit <= 0.5
+
+
+def print_batch(verifier: Verifier, size: int = 64) -> bool:
+    """A GRPO batch: how many cores it keeps busy."""
+    whole = harness("nine", range(10), 10)
+    programs = [Program(candidate("nine", 10**8 + number), whole, 10) for number in range(size)]
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    verifier.verify_many(programs)
+    seconds = time.perf_counter() - wall
+    busy = (cpu_seconds() - cpu) / seconds
+    target = 0.9 * verifier.workers
+    print(
+        f"a batch of {size}: {size / seconds:.1f} programs a second, {busy:.2f} of {verifier.workers} cores busy "
+        f"(target {target:.1f}{' missed' if busy < target else ''})"
+    )
+    return busy >= target
+
+
+def compilers() -> Iterator[str]:
+    """Those of the two that are installed."""
+    for name in ("g++", "clang++"):
+        if shutil.which(name):
+            yield name
+        else:
+            print(f"{name} is not installed: left out")
+
+
+def main() -> int:
+    """Print the tables; exit 1 where a target was missed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=10, help="verifications of each kind")
+    arguments = parser.parse_args()
+    verifiers = {name: Verifier(compiler=name) for name in compilers()}
+    try:
+        met = [print_costs(arguments.rounds, verifiers)]
+        first = next(iter(verifiers.values()))
+        print_sandbox_share(first)
+        met += [print_isolation(first), print_cache_hit(first), print_batch(first)]
+    finally:
+        for verifier in verifiers.values():
+            verifier.close()
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,205 @@
+"""Judge a harness that has to share the candidate's process, behind the seal (`sealed.py`).
+
+`judge_apart` compiles the harness on its own and makes everything of the candidate's object local but what the harness
+calls. `judge_as_one` is for harnesses that need the candidate's own types: both are one text, and the weakest way.
+Either way the candidate's object code is looked at before it is run (`object_policy.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlvr_cpp.build import Built, Outcome, compile_candidate, sources
+from rlvr_cpp.object_policy import (
+    MalformedObject,
+    confirms_syscall,
+    objdump_command,
+    suspicious_opcodes,
+    violations,
+)
+from rlvr_cpp.program import Program
+from rlvr_cpp.sealed import (
+    LINK_FLAGS,
+    NONCE_DESCRIPTOR,
+    NONCE_SIZE,
+    RECORD,
+    RECORD_DESCRIPTOR,
+    SEAL,
+    between,
+    borrowed_variables,
+    calls_exit,
+    kept_symbols,
+    localise_commands,
+    macros_before_headers,
+    redirect_exits_command,
+    sealed_verdict,
+    with_decoys,
+)
+from rlvr_cpp.signature import Function, read_prompt
+from rlvr_cpp.verdict import Verdict, read_verdict
+from rlvr_cpp.workshop import PROGRAM, Workshop, write_files
+from rlvr_sandbox import Finished, SandboxError
+
+HARNESS, MAIN = "rlvr_harness.cpp", "rlvr_main.cpp"
+HARNESS_OBJECT, CANDIDATE_OBJECT, LOCAL_OBJECT, SEAL_OBJECT = (
+    "rlvr_harness.o",
+    "rlvr_candidate.o",
+    "rlvr_local.o",
+    "rlvr_seal.o",
+)
+TOOL_SECONDS = 20.0
+
+
+def judge_apart(program: Program, workshop: Workshop) -> Outcome | None:
+    """Candidate and harness as two objects. None where the harness does not compile without the candidate."""
+    harness = _standing_alone(program)
+    if harness is None or len(sources(program)) != 1 or workshop.toolchain.is_sanitized:
+        return None
+    flags = ("-w", *workshop.trusted_flags(program.std))
+    compiled = workshop.built_once(HARNESS_OBJECT, {HARNESS: harness}, [*flags, "-c", HARNESS, "-o", HARNESS_OBJECT])
+    if compiled is None:
+        return None
+    with workshop.scratch({**program.files, HARNESS_OBJECT: compiled.read_bytes()}) as folder:
+        built = compile_candidate(program, workshop, folder, ["-c", "-o", CANDIDATE_OBJECT])
+        if built.failure is not None:
+            return Outcome("sealed", built)
+        reasons = (*_reasons(workshop, folder, CANDIDATE_OBJECT), *_borrowed(program, folder))
+        if reasons:
+            return _refused("sealed", program, built, reasons)
+        _localise(program, workshop, folder)
+        return _link_and_run("sealed", program, workshop, folder, built, [HARNESS_OBJECT, LOCAL_OBJECT])
+
+
+def judge_as_one(program: Program, workshop: Workshop) -> Outcome:
+    """Candidate and harness in one translation unit, the harness behind what undoes the candidate's macros."""
+    if len(sources(program)) != 1 or calls_exit(program.test or ""):
+        return _judge_unsealed(program, workshop)
+    [name] = sources(program)
+    harness = with_decoys(program.test or "") or program.test or ""
+    code = "\n".join(program.files.values())
+    main = f'#include "{name}"\n{between(code, harness, program.declaration or "")}#include "{HARNESS}"\n'
+    with workshop.scratch({**program.files, HARNESS: harness, MAIN: main}) as folder:
+        built = compile_candidate(program, workshop, folder, ["-c", "-o", CANDIDATE_OBJECT], main=MAIN)
+        if built.failure is not None:
+            return Outcome("marker", built)
+        reasons = [f"it defines the macro {macro} before an #include" for macro in macros_before_headers(code)]
+        if not workshop.toolchain.is_sanitized:
+            reasons += _reasons(workshop, folder, CANDIDATE_OBJECT, harness)
+        if reasons:
+            return _refused("marker", program, built, reasons)
+        return _link_and_run("marker", program, workshop, folder, built, [CANDIDATE_OBJECT])
+
+
+def _judge_unsealed(program: Program, workshop: Workshop) -> Outcome:
+    """Several sources, or a harness that ends the process itself: its line is taken strictly, but at its word."""
+    several = len(sources(program)) > 1
+    main = "".join(f'#include "{name}"\n' for name in (*sources(program), HARNESS))
+    with workshop.scratch({**program.files, HARNESS: program.test or "", MAIN: main}) as folder:
+        arguments = [*([HARNESS] if several else []), "-I.", "-o", PROGRAM, *workshop.link_flags]
+        built = compile_candidate(program, workshop, folder, arguments, main=None if several else MAIN)
+        if built.failure is not None:
+            return Outcome("marker", built)
+        run = workshop.run(workshop.program(folder))
+        return Outcome("marker", built, read_verdict(run, True, program.tests_declared), run, run.seconds)
+
+
+def _standing_alone(program: Program) -> str | None:
+    """The harness with what the task declares before it."""
+    if program.declaration is None:
+        return program.test
+    prompt = read_prompt(program.declaration)
+    if prompt is None:
+        return None
+    opened = f"{_prototype(prompt.function)};\n" if prompt.function is not None else ""
+    return f"{prompt.context}\n{opened}{program.test}"
+
+
+def _prototype(function: Function) -> str:
+    parameters = ", ".join(p.type + (f" = {p.default}" if p.default else "") for p in function.parameters)
+    return f"{function.result} {function.name}({parameters})"
+
+
+def _reasons(workshop: Workshop, folder: Path, name: str, harness: str = "") -> list[str]:
+    """Why an object must not share the harness's process."""
+    content = (folder / name).read_bytes()
+    reasons = list(violations(content, harness))
+    if not reasons and suspicious_opcodes(content):
+        listing = workshop.run_tool(folder, _tool(workshop, objdump_command(name)), TOOL_SECONDS)
+        if listing.output_cut or confirms_syscall(listing.stdout.decode(errors="replace")):
+            reasons.append("its code makes system calls of its own")
+    return reasons
+
+
+def _borrowed(program: Program, folder: Path) -> list[str]:
+    """Variables of the harness that the candidate reaches for and the task did not give it."""
+    objects = [(folder / name).read_bytes() for name in (HARNESS_OBJECT, CANDIDATE_OBJECT)]
+    try:
+        names = borrowed_variables(*objects)
+    except MalformedObject:
+        return ["it is not a sound object file"]
+    given = program.declaration or ""
+    return [f"it uses the harness's own variable {name}" for name in names if name not in given]
+
+
+def _localise(program: Program, workshop: Workshop, folder: Path) -> None:
+    """Leave nothing of the candidate's to be seen but what the harness calls."""
+    kept = kept_symbols(*((folder / name).read_bytes() for name in (HARNESS_OBJECT, CANDIDATE_OBJECT)))
+    commands = localise_commands(CANDIDATE_OBJECT, LOCAL_OBJECT, kept)
+    if calls_exit(program.test or ""):
+        commands.append(redirect_exits_command(HARNESS_OBJECT))
+    for command in commands:
+        done = workshop.run_tool(folder, _tool(workshop, command), TOOL_SECONDS)
+        if done.returncode != 0:
+            raise SandboxError(f"sandbox: {command[0]}: {done.stderr.decode(errors='replace').strip()[:300]}")
+
+
+def _tool(workshop: Workshop, command: Sequence[str]) -> list[str]:
+    """The command with the tool's path."""
+    return [workshop.tool(command[0]), *command[1:]]
+
+
+def _refused(tier: str, program: Program, built: Built, reasons: Sequence[str]) -> Outcome:
+    verdict = Verdict("policy", total=program.tests_declared or 0)
+    return Outcome(tier, built, verdict, why="".join(f"not run: {reason}\n" for reason in reasons))
+
+
+def _link_and_run(
+    tier: str, program: Program, workshop: Workshop, folder: Path, built: Built, objects: Sequence[str]
+) -> Outcome:
+    """Link behind the seal, run with a fresh nonce, and believe the marker only with the record."""
+    _write_seal(workshop, folder)
+    arguments = [SEAL_OBJECT, *objects, *LINK_FLAGS, *workshop.link_flags, "-o", PROGRAM]
+    linked = workshop.compile(folder, [*workshop.trusted_flags(program.std), *arguments])
+    if linked.returncode != 0:
+        text = linked.stderr.decode(errors="replace")
+        return Outcome(tier, Built(linked, built.diagnostics, text, "link_error", None))
+    nonce = secrets.token_bytes(NONCE_SIZE)
+    run, record = _run_sealed(workshop, folder, nonce)
+    verdict = sealed_verdict(run, record, nonce, program.tests_declared)
+    return Outcome(tier, built, verdict, run, run.seconds)
+
+
+def _write_seal(workshop: Workshop, folder: Path) -> None:
+    flags = [flag for flag in workshop.toolchain.extra_flags if flag.startswith("-stdlib")]
+    arguments = ["-std=c++17", "-O2", "-fPIE", *flags, "-c", SEAL.name, "-o", SEAL_OBJECT]
+    seal = workshop.built_once(SEAL_OBJECT, {SEAL.name: SEAL.read_text()}, arguments)
+    if seal is None:
+        raise SandboxError("sandbox: the seal does not compile")
+    write_files(folder, {SEAL_OBJECT: seal.read_bytes()})
+
+
+def _run_sealed(workshop: Workshop, folder: Path, nonce: bytes) -> tuple[Finished, bytes]:
+    nonce_out, nonce_in = os.pipe()
+    record_out, record_in = os.pipe()
+    try:
+        os.write(nonce_in, nonce)
+        os.close(nonce_in)
+        descriptors = ((nonce_out, NONCE_DESCRIPTOR), (record_in, RECORD_DESCRIPTOR))
+        run = workshop.run(workshop.program(folder, descriptors=descriptors))
+        os.set_blocking(record_out, False)
+        return run, os.read(record_out, 2 * RECORD.size + 1)
+    finally:
+        os.close(record_out)

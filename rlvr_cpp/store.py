@@ -1,0 +1,71 @@
+"""A folder of things that were built once, found again by the hash of everything that went into them.
+
+Several processes may share it: an entry appears whole or not at all, is never changed, and disappears only when it has
+not been used for a while and the folder is over its size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+IN_USE = 600.0  # seconds since its last use for which an entry is safe: longer than any build that may need it
+
+
+class Store:
+    """Content-addressed folders below one folder, the least recently used removed first."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """`limit` is in bytes."""
+        self.folder = folder
+        self.limit = limit
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+
+    def find(self, key: str) -> Path | None:
+        """The entry, marked as used; None where there is none."""
+        entry = self.folder / key
+        try:
+            os.utime(entry)
+        except OSError:
+            return None
+        return entry
+
+    def make(self, key: str, build: Callable[[Path], bool]) -> Path | None:
+        """The entry, built into a fresh folder if it is missing; None where `build` says that it failed."""
+        if (entry := self.find(key)) is not None:
+            return entry
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
+        try:
+            draft.chmod(0o755)
+            if not build(draft):
+                return None
+            self._evict(sum(path.stat().st_size for path in draft.iterdir()))
+            with contextlib.suppress(OSError):  # another process was faster: its entry is as good
+                draft.rename(self.folder / key)
+            return self.find(key)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _evict(self, coming: int) -> None:
+        entries = []
+        for entry in self.folder.iterdir():
+            with contextlib.suppress(OSError):
+                size = sum(path.stat().st_size for path in entry.iterdir())
+                entries.append((entry.stat().st_mtime, size, entry))
+        total = coming + sum(size for _, size, _ in entries)
+        for used, size, entry in sorted(entries):
+            if total <= self.limit or time.time() - used < IN_USE:
+                return
+            shutil.rmtree(entry, ignore_errors=True)
+            total -= size
+
+
+def content_key(*parts: object) -> str:
+    """A name for what is made of these parts."""
+    return hashlib.sha256(repr(parts).encode(errors="surrogatepass")).hexdigest()[:32]

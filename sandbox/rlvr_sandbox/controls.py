@@ -1,0 +1,206 @@
+"""Which isolation this host can give: found by trying each control once, never assumed.
+
+A container may lack user namespaces, a laptop may lack a writable cgroup. What works is used and named in every
+result; what a caller requires and the host lacks is an error, not a silent fallback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+from rlvr_sandbox.errors import SandboxError
+from rlvr_sandbox.launcher import launcher
+
+WHAT_IT_STOPS = {
+    "limits": "endless loops, huge files, core files, thousands of open files (setrlimit, hard limits)",
+    "drop": "anything done as root: an unprivileged user runs the program",
+    "user": "capabilities and setuid programs (user namespace)",
+    "pid": "seeing or killing other processes, and outliving the run (PID namespace)",
+    "mount": "seeing any file that was not shown (mount namespace with a bare tree)",
+    "net": "every network connection (network namespace)",
+    "ipc": "shared memory between two runs (IPC namespace)",
+    "uts": "changing the host's name (UTS namespace)",
+    "cgroup_ns": "seeing the host's cgroups (cgroup namespace)",
+    "proc": "a private /proc for programs that need one, such as sanitizers",
+    "landlock": "opening files, ports and foreign processes, even without namespaces (Landlock)",
+    "seccomp": "ptrace, mounts, sockets, bpf, io_uring and other kernel surface (seccomp)",
+    "memory": "eating the host's memory, over all processes of a run (memory cgroup)",
+    "pids": "fork bombs, over all processes of a run (pids cgroup)",
+}
+"""Every control, in the order in which they are tried, and what each is for."""
+
+REMEDY = {
+    "drop": "start it as root, or accept that the program runs as you",
+    "user": "sysctl user.max_user_namespaces=15000, and let the container create user namespaces",
+    "landlock": "use Linux 5.13 or newer with landlock among the security modules",
+    "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER",
+    "memory": "start it where a cgroup is writable: as root, or with systemd-run --user --scope -p Delegate=yes",
+    "pids": "start it where a cgroup is writable: as root, or with systemd-run --user --scope -p Delegate=yes",
+}
+NAMESPACE_REMEDY = (
+    "let the process create user namespaces (docker run --security-opt seccomp=unconfined), or start it as root"
+)
+
+LEVELS: dict[str, tuple[str, ...]] = {
+    "any": (),
+    "contained": ("pid", "mount", "net", "ipc", "seccomp"),
+    "full": tuple(name for name in WHAT_IT_STOPS if name != "drop"),
+}
+"""What a word demands: `contained` hides files, processes and the network; `full` bounds memory and processes too."""
+
+_SERIAL = count()
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The controls of a run."""
+
+    names: tuple[str, ...]
+    """In the order of `WHAT_IT_STOPS`."""
+    memory_parent: str | None = None
+    """The folder in which memory cgroups are made; None where there is none that can be written."""
+    pids_parent: str | None = None
+    """The folder in which pids cgroups are made; the same one under cgroup v2."""
+
+    def without(self, *names: str) -> Controls:
+        """The same controls less some: for hosts that lack them, and for tests of what then remains."""
+        return Controls(
+            tuple(name for name in self.names if name not in names),
+            None if "memory" in names else self.memory_parent,
+            None if "pids" in names else self.pids_parent,
+        )
+
+    def cgroups(self) -> tuple[str | None, str | None]:
+        """Fresh names for the memory and the pids cgroup of one run."""
+        name = f"rlvr-{os.getpid()}-{next(_SERIAL)}"
+        memory = f"{self.memory_parent}/{name}" if self.memory_parent else None
+        return memory, f"{self.pids_parent}/{name}" if self.pids_parent else None
+
+    def options(self) -> list[str]:
+        """The launcher's words for the namespaces and filters."""
+        return [word for name in self.names if name not in ("limits", "memory", "pids") for word in ("--control", name)]
+
+
+def require_controls(require: str | Sequence[str]) -> Controls:
+    """The host's controls. `require` is a level (`any`, `contained`, `full`) or a list of control names.
+
+    Raises SandboxError naming what is missing and what to do about it, or the word that is none.
+    """
+    wanted = LEVELS.get(require) if isinstance(require, str) else tuple(require)
+    if wanted is None or (unknown := [name for name in wanted if name not in WHAT_IT_STOPS]):
+        word = require if wanted is None else unknown[0]
+        raise SandboxError(
+            f"sandbox.require is {word!r}: it must be one of {', '.join(LEVELS)}, "
+            f"or a list of {', '.join(WHAT_IT_STOPS)}"
+        )
+    controls = host_controls()
+    missing = [name for name in wanted if name not in controls.names]
+    if missing:
+        raise SandboxError(
+            f"sandbox.require is {require!r} but this host cannot give {', '.join(missing)}: {remedy(missing[0])}, "
+            "or require less"
+        )
+    return controls
+
+
+def describe(controls: Controls) -> str:
+    """The controls in a few words: how many of those that this user could have, and which are missing."""
+    wanted = [name for name in WHAT_IT_STOPS if name != "drop" or os.geteuid() == 0]
+    missing = [name for name in wanted if name not in controls.names]
+    words = f"{len(wanted) - len(missing)} of {len(wanted)} isolation controls"
+    return words + (f", without {', '.join(missing)}" if missing else "")
+
+
+def remedy(control: str) -> str:
+    """What to do where a control is missing."""
+    return REMEDY.get(control, NAMESPACE_REMEDY)
+
+
+@cache
+def host_controls() -> Controls:
+    """What works here, each control tried on top of the ones before it."""
+    memory, pids = _cgroup_parents("memory"), _cgroup_parents("pids")
+    for parent in {*memory, *pids}:
+        _sweep(Path(parent))
+    found = Controls(("limits",))
+    if not _works(found):
+        raise SandboxError("the launcher does not run here: try `python -m rlvr_sandbox doctor`")
+    for name in WHAT_IT_STOPS:
+        options = [replace(found, names=(*found.names, name))]
+        if name == "memory":
+            options = [replace(option, memory_parent=parent) for option in options for parent in memory]
+        elif name == "pids":
+            options = [replace(option, pids_parent=parent) for option in options for parent in pids]
+        elif name == "limits" or (name == "drop" and os.geteuid() != 0):
+            continue
+        found = next((option for option in options if _works(option)), found)
+    return found
+
+
+def _works(controls: Controls) -> bool:
+    """The launcher can harden a process so far that nothing is left but to execute a program."""
+    memory, pids = controls.cgroups()
+    command = [launcher(), "--wall-ms", "5000", "--cpu-ms", "5000", "--memory", "67108864", "--file-size", "1"]
+    command += ["--processes", "64", "--open-files", "64", "--status", "1", *controls.options()]
+    command += ["--memory-cgroup", memory] if memory else []
+    command += ["--pids-cgroup", pids] if pids else []
+    lifeline, ours = os.pipe()
+    try:
+        done = subprocess.run(command, stdin=lifeline, capture_output=True, cwd="/", timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    finally:
+        os.close(lifeline)
+        os.close(ours)
+        for folder in filter(None, (memory, pids)):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+    return done.stdout.startswith(b"ended e 0 ")
+
+
+def _cgroup_parents(controller: str) -> tuple[str, ...]:
+    """Folders in which a cgroup with this controller may perhaps be made, our own first, then its parents."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    own = dict(_own_cgroups())
+    parents = []
+    for fields in mounts:
+        place, kind, options = fields[4], fields[fields.index("-") + 1], fields[-1].split(",")
+        if kind == "cgroup" and controller in options:
+            parents += _upwards(Path(place), own.get(controller, "/"))
+        elif kind == "cgroup2":
+            parents += [p for p in _upwards(Path(place), own.get("", "/")) if controller in _delegated(p)]
+    return tuple(str(parent) for parent in parents if os.access(parent, os.W_OK))
+
+
+def _own_cgroups() -> list[tuple[str, str]]:
+    """The path of this process for each controller of cgroup v1, and for "" in cgroup v2."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    return [(name, path) for _, names, path in lines for name in names.split(",")]
+
+
+def _upwards(mount: Path, path: str) -> list[Path]:
+    place = mount / path.lstrip("/")
+    return [folder for folder in (place, *place.parents) if folder.is_relative_to(mount) and folder.is_dir()]
+
+
+def _delegated(folder: Path) -> list[str]:
+    try:
+        return (folder / "cgroup.subtree_control").read_text().split()
+    except OSError:
+        return []
+
+
+def _sweep(parent: Path) -> None:
+    """Remove cgroups of verifiers that were killed before they could; one that is in use cannot be removed."""
+    for folder in parent.glob("rlvr-*-*"):
+        owner = folder.name.split("-")[1]
+        if not Path(f"/proc/{owner}").exists():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
