@@ -19,12 +19,13 @@ from rlvr_cpp.diagnostics import (
 from rlvr_cpp.lint import lint_copy
 from rlvr_cpp.program import SOURCES, Program
 from rlvr_cpp.verdict import LIMITS, Verdict
-from rlvr_cpp.workshop import Workshop, write_files
+from rlvr_cpp.workshop import PROGRAM, Workshop, write_files
 from rlvr_sandbox import Finished, SandboxError
 
 TEXT_LIMIT = 64 << 10
 LINT_LIMIT = 256 << 10  # characters; reading more for attempts to silence warnings takes seconds of the caller's time
 SANITIZER = "rlvr_sanitizer"
+CANDIDATE_OBJECT = "rlvr_candidate.o"
 # Linked into every sanitized program, so that a candidate that defines these, to silence what it did, does not link.
 # The leak checker needs ptrace, which the sandbox refuses; the sanitizers read no environment here.
 SANITIZER_OPTIONS = """
@@ -71,6 +72,31 @@ def sources(program: Program) -> list[str]:
     return sorted(name for name in program.files if PurePosixPath(name).suffix in SOURCES)
 
 
+def build_candidate(
+    program: Program, workshop: Workshop, folder: Path, objects: Sequence[str] = (), main: str | None = None
+) -> Built:
+    """Make the program of the candidate's sources, or of `main`, which includes them, and of `objects`."""
+    toolchain = workshop.toolchain
+    if toolchain.link_driver == toolchain.compiler or len(sources(program)) > 1:
+        arguments = [*objects, "-o", PROGRAM, *workshop.link_flags]
+        return compile_candidate(program, workshop, folder, arguments, main)
+    built = compile_candidate(program, workshop, folder, ["-c", "-o", CANDIDATE_OBJECT], main)
+    return built if built.failure is not None else link_candidate(workshop, folder, built, [CANDIDATE_OBJECT, *objects])
+
+
+def link_candidate(workshop: Workshop, folder: Path, built: Built, arguments: Sequence[str]) -> Built:
+    """Link what was compiled; the compiler's diagnostics stay, its time is added."""
+    linked = workshop.link(folder, [*arguments, *_sanitizer_options(workshop, folder), "-o", PROGRAM])
+    both = replace(
+        linked,
+        seconds=linked.seconds + built.finished.seconds,
+        cpu_seconds=linked.cpu_seconds + built.finished.cpu_seconds,
+    )
+    result = _built(both)
+    failure = "link_error" if result.failure == "compile_error" else result.failure
+    return replace(result, diagnostics=built.diagnostics, failure=failure)
+
+
 def compile_candidate(
     program: Program, workshop: Workshop, folder: Path, arguments: Sequence[str], main: str | None = None
 ) -> Built:
@@ -78,7 +104,7 @@ def compile_candidate(
     names = [main] if main else sources(program)
     flags = workshop.flags(program.std)
     precompiled = workshop.precompiled(program.files[sources(program)[0]], flags) if len(sources(program)) == 1 else ()
-    objects = _sanitizer_options(workshop, folder, program.std) if "-c" not in arguments else []
+    objects = _sanitizer_options(workshop, folder) if "-c" not in arguments else []
     machine = diagnostic_flags(workshop.toolchain.version)
     bounded = [*flags, "-ferror-limit=20" if workshop.toolchain.is_clang else "-fmax-errors=20", *precompiled, *names]
     finished = workshop.compile(folder, [*bounded, *machine, *objects, *arguments])
@@ -124,11 +150,11 @@ def _readable(raw: str, diagnostics: tuple[Diagnostic, ...]) -> str:
     return (rendered + rest)[:TEXT_LIMIT]
 
 
-def _sanitizer_options(workshop: Workshop, folder: Path, std: str) -> list[str]:
+def _sanitizer_options(workshop: Workshop, folder: Path) -> list[str]:
     if not workshop.toolchain.is_sanitized:
         return []
     source, built = f"{SANITIZER}.cpp", f"{SANITIZER}.o"
-    arguments = [*workshop.trusted_flags(std), "-c", source, "-o", built]
+    arguments = [*workshop.trusted_flags("c++17"), "-c", source, "-o", built]
     path = workshop.built_once(built, {source: SANITIZER_OPTIONS}, arguments)
     if path is None:
         raise SandboxError("sandbox: the sanitizers' options do not compile")

@@ -12,7 +12,15 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlvr_cpp.build import Built, Outcome, compile_candidate, sources
+from rlvr_cpp.build import (
+    CANDIDATE_OBJECT,
+    Built,
+    Outcome,
+    build_candidate,
+    compile_candidate,
+    link_candidate,
+    sources,
+)
 from rlvr_cpp.object_policy import (
     MalformedObject,
     confirms_syscall,
@@ -40,16 +48,11 @@ from rlvr_cpp.sealed import (
 )
 from rlvr_cpp.signature import Function, read_prompt
 from rlvr_cpp.verdict import Verdict, read_verdict
-from rlvr_cpp.workshop import PROGRAM, Workshop, write_files
+from rlvr_cpp.workshop import Workshop, write_files
 from rlvr_sandbox import Finished, SandboxError
 
 HARNESS, MAIN = "rlvr_harness.cpp", "rlvr_main.cpp"
-HARNESS_OBJECT, CANDIDATE_OBJECT, LOCAL_OBJECT, SEAL_OBJECT = (
-    "rlvr_harness.o",
-    "rlvr_candidate.o",
-    "rlvr_local.o",
-    "rlvr_seal.o",
-)
+HARNESS_OBJECT, LOCAL_OBJECT, SEAL_OBJECT = "rlvr_harness.o", "rlvr_local.o", "rlvr_seal.o"
 TOOL_SECONDS = 20.0
 
 
@@ -98,8 +101,7 @@ def _judge_unsealed(program: Program, workshop: Workshop) -> Outcome:
     several = len(sources(program)) > 1
     main = "".join(f'#include "{name}"\n' for name in (*sources(program), HARNESS))
     with workshop.scratch({**program.files, HARNESS: program.test or "", MAIN: main}) as folder:
-        arguments = [*([HARNESS] if several else []), "-I.", "-o", PROGRAM, *workshop.link_flags]
-        built = compile_candidate(program, workshop, folder, arguments, main=None if several else MAIN)
+        built = build_candidate(program, workshop, folder, [HARNESS] if several else [], None if several else MAIN)
         if built.failure is not None:
             return Outcome("marker", built)
         run = workshop.run(workshop.program(folder))
@@ -171,11 +173,9 @@ def _link_and_run(
 ) -> Outcome:
     """Link behind the seal, run with a fresh nonce, and believe the marker only with the record."""
     _write_seal(workshop, folder)
-    arguments = [SEAL_OBJECT, *objects, *LINK_FLAGS, *workshop.link_flags, "-o", PROGRAM]
-    linked = workshop.compile(folder, [*workshop.trusted_flags(program.std), *arguments])
-    if linked.returncode != 0:
-        text = linked.stderr.decode(errors="replace")
-        return Outcome(tier, Built(linked, built.diagnostics, text, "link_error", None))
+    built = link_candidate(workshop, folder, built, [SEAL_OBJECT, *objects, *LINK_FLAGS])
+    if built.failure is not None:
+        return Outcome(tier, built)
     nonce = secrets.token_bytes(NONCE_SIZE)
     run, record = _run_sealed(workshop, folder, nonce)
     verdict = sealed_verdict(run, record, nonce, program.tests_declared)

@@ -12,7 +12,7 @@ import dataclasses
 import socket
 
 from rlvr_cpp.assertions import count_assertions, count_declared
-from rlvr_cpp.build import Built, Outcome, compile_candidate, count_own_warnings, uncover
+from rlvr_cpp.build import Built, Outcome, build_candidate, compile_candidate, count_own_warnings, uncover
 from rlvr_cpp.cases import CheckerError, outputs_match
 from rlvr_cpp.diagnostics import Diagnostic, error_class, lacks_only_main, render_diagnostics
 from rlvr_cpp.in_process import judge_apart, judge_as_one
@@ -103,7 +103,7 @@ def _alone(program: Program, workshop: Workshop) -> Outcome:
         compiled = compile_candidate(program, workshop, folder, ["-c"])
         if compiled.failure is not None:
             return Outcome("none", compiled)
-        linked = compile_candidate(program, workshop, folder, ["-o", PROGRAM, *workshop.link_flags])
+        linked = build_candidate(program, workshop, folder)
         if linked.failure is not None:
             without_main = lacks_only_main(linked.finished.stderr.decode(errors="replace"))
             return Outcome("none", compiled if without_main else linked)
@@ -114,7 +114,7 @@ def _alone(program: Program, workshop: Workshop) -> Outcome:
 def _by_cases(program: Program, workshop: Workshop) -> Outcome:
     """Feed each input and compare what comes out here, where the candidate has no say. A limit ends it."""
     with workshop.scratch(program.files) as folder:
-        built = compile_candidate(program, workshop, folder, ["-o", PROGRAM, *workshop.link_flags])
+        built = build_candidate(program, workshop, folder)
         if built.failure is not None:
             return Outcome("cases", built)
         passed, seconds, total = 0, 0.0, len(program.cases)
@@ -154,7 +154,7 @@ def _run_split(program: Program, workshop: Workshop, parts: Split) -> Outcome | 
     if oracle is None or worker is None:
         return None
     with workshop.scratch({**program.files, WORKER: worker.read_bytes()}) as folder:
-        built = compile_candidate(program, workshop, folder, [WORKER, "-o", PROGRAM, *workshop.link_flags])
+        built = build_candidate(program, workshop, folder, [WORKER])
         if built.failure is not None:
             return Outcome("oracle", built)
         ask, answer = (end.detach() for end in socket.socketpair())

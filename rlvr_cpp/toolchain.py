@@ -69,6 +69,17 @@ class Toolchain:
         return "clang" in self.version
 
     @property
+    def link_driver(self) -> str:
+        """What links objects: g++ for clang++ too, where it is installed, which starts in a twentieth of the time.
+
+        Not where a flag chooses a runtime library that is clang's own.
+        """
+        own = ("-stdlib", "-fsanitize", "-fopenmp", "-static")
+        if not self.is_clang or any(flag.startswith(own) for flag in self.extra_flags):
+            return self.compiler
+        return shutil.which("g++") or self.compiler
+
+    @property
     def is_sanitized(self) -> bool:
         """Programs are built with a sanitizer, which needs a /proc and more memory."""
         return any(flag.startswith("-fsanitize") for flag in self.extra_flags)

@@ -28,7 +28,7 @@ from typing import NoReturn
 from rlvr_cpp.cases import CHECKERS, read_cases
 from rlvr_cpp.diagnostics import Diagnostic
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.program import FILE_NAME, MAX_CHARACTERS, SOURCES, Program
+from rlvr_cpp.program import FILE_NAME, SOURCES, Program, refusal
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.think import strip_think_blocks
 from rlvr_cpp.tidy import Finding, check_tidy, find_tidy, tidy_findings
@@ -43,6 +43,7 @@ STDIN = "-"
 UNNAMED = "candidate.cpp"
 """What the compiler calls a program that is one text."""
 SHOWN = 5  # errors, warnings, lines of a program's stderr
+MAX_BYTES = 16 << 20
 COMPILE_SECONDS = 30.0
 TAB = 8  # g++ counts columns with these tab stops, and they are what is shown
 RED, GREEN, YELLOW, BOLD = 31, 32, 33, 1
@@ -148,6 +149,8 @@ def _read_code(paths: Sequence[str]) -> str | dict[str, str]:
     shared = os.path.commonpath([path.parent for path in resolved.values()])
     texts = {path.relative_to(shared).as_posix(): _read(name) for name, path in resolved.items()}
     if len(texts) > 1:
+        if (reason := refusal(Program(texts))) is not None:
+            raise UserError(reason)
         return texts
     ((name, text),) = texts.items()
     is_name = FILE_NAME.fullmatch(name) and PurePosixPath(name).suffix in SOURCES and not name.startswith("rlvr_")
@@ -157,17 +160,17 @@ def _read_code(paths: Sequence[str]) -> str | dict[str, str]:
 def _read(path: str) -> str:
     try:
         if path == STDIN:
-            content = sys.stdin.buffer.read(MAX_CHARACTERS + 1)
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             with open(path, "rb") as file:
-                content = file.read(MAX_CHARACTERS + 1)
+                content = file.read(MAX_BYTES + 1)
     except IsADirectoryError as error:
         raise UserError(f"{path!r} is a directory: name the files in it") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path!r} cannot be read ({reason}): give a file that can") from error
-    if len(content) > MAX_CHARACTERS:
-        raise UserError(f"{path!r} is longer than {MAX_CHARACTERS >> 20} MiB: give less")
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path!r} is longer than {MAX_BYTES >> 20} MiB: give less")
     return content.decode(errors="replace")
 
 

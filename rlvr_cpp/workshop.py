@@ -88,10 +88,19 @@ class Workshop:
         self, folder: Path, arguments: Sequence[str], *, stdin: bytes = b"", file_size: int = 64 << 20
     ) -> Finished:
         """Run the compiler in a scratch folder. Raises SandboxError where the machine failed it."""
+        return self._drive(self.toolchain.compiler, folder, arguments, stdin, file_size)
+
+    def link(self, folder: Path, arguments: Sequence[str]) -> Finished:
+        """Link objects and libraries. Raises SandboxError where the machine failed the linker."""
+        return self._drive(self.toolchain.link_driver, folder, [*arguments, *self.link_flags])
+
+    def _drive(
+        self, driver: str, folder: Path, arguments: Sequence[str], stdin: bytes = b"", file_size: int = 64 << 20
+    ) -> Finished:
         seconds = self.toolchain.compile_timeout
         finished = run(
             Command(
-                (self.toolchain.compiler, *arguments),
+                (driver, *arguments),
                 folder,
                 Limits(
                     cpu=seconds,
@@ -100,7 +109,7 @@ class Workshop:
                     file_size=file_size,
                     output=COMPILER_OUTPUT,
                 ),
-                readable=(*compiler_view(self.toolchain.compiler), *_existing(arguments)),
+                readable=(*compiler_view(driver), *_existing(arguments)),
                 writable=True,
                 stdin=stdin,
             ),

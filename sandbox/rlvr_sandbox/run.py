@@ -221,7 +221,7 @@ class _Running:
         """Leave nothing behind, whatever happened."""
         self.kill("killed")
         try:
-            self.process.wait(OVERDUE)
+            self.process.wait(None if self.over else OVERDUE)  # with a limit, Python polls
         except subprocess.TimeoutExpired:
             self.process.kill()  # its end is the end of the keeper, which is the end of the program
             self.process.wait()

@@ -16,7 +16,7 @@ NULL = "modernize-use-nullptr"
 @pytest.fixture(scope="module")
 def workshop() -> Workshop:
     with Verifier(workers=1) as verifier:
-        return verifier._workshop
+        return verifier.workshop
 
 
 def found(code: str | dict[str, str], workshop: Workshop) -> list[tuple[str, int, str]] | None:

@@ -228,7 +228,7 @@ def test_tidy_adds_its_findings_and_changes_no_status(capsys):
         (b"\xff\xfe", "compile_error", 1),
         (b"int main() {} // \xe4\xf6\xfc", "ok", 0),
         (b'int main() { return sizeof("\xff") != 4; }', "ok", 0),
-        (b"int main() {} //" + b"x" * 10_000_000, "ok", 0),
+        (b"int main() {} //" + b"x" * 10_000_000, "compile_error", 1),
         (b"int main() {}\n" * 2 + b"(" * 10_000, "compile_error", 1),
     ],
     ids=["empty", "blank", "NUL", "no UTF-8", "Latin-1", "byte in a string", "10 MB", "10,000 braces"],
@@ -269,7 +269,7 @@ def test_source_that_is_no_source_has_a_result(content, status, exit_status, cap
         (["folder"], "'folder' is a directory"),
         (["nul\0.cpp"], "cannot be read (embedded null byte)"),
         (["-"], "standard input is one of several files"),
-        (["data.txt"], "code has a file named 'data.txt'"),
+        (["data.txt"], "the code has a file named 'data.txt'"),
         (["/dev/zero"], "'/dev/zero' is longer than 16 MiB"),
     ],
 )  # fmt: skip
