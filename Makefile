@@ -9,7 +9,7 @@ TORCH_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format setup tools base-model families clean
+.PHONY: help demo test check format setup tools compilers bench base-model families clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,7 +17,7 @@ help: ## list the targets
 demo: setup ## train the embedded model with GSPO against g++ (about five minutes on two cores)
 	$(BIN)/python -m rlvr_cpp.gspo $(ARGS)
 
-test: setup ## run the tests
+test: setup compilers ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: setup ## format, lint, types, layers
@@ -37,6 +37,19 @@ tools:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: install a newer one and set PYTHON=" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv: apt-get install python3-venv" >&2; exit 2; }
 	@command -v g++ >/dev/null || { echo "error: g++ is missing: apt-get install g++" >&2; exit 2; }
+
+# The verifier needs g++ alone; with these both compilers and the linter are tested, too.
+OPTIONAL := clang++ ld.lld mold clang-tidy
+compilers: ## install clang, lld, mold and clang-tidy where this user may
+	@missing=; for tool in $(OPTIONAL); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing what is missing:$$missing"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang lld mold clang-tidy >/dev/null; \
+	fi; \
+	for tool in $(OPTIONAL); do command -v $$tool >/dev/null || echo "not tested: $$tool is missing (apt-get install clang lld mold clang-tidy)"; done
+
+bench: setup compilers ## what a verification costs, beside plain g++ (about fifteen minutes)
+	$(BIN)/python -m benchmarks.verifier $(ARGS)
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

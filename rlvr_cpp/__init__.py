@@ -9,10 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rlvr_cpp.cases import Case
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.program import Program
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.reward import compute_reward
+from rlvr_cpp.shaping import CompilerRewardShaper
 from rlvr_cpp.think import strip_think_blocks, strip_think_token_ids
 from rlvr_cpp.verifier import Verifier, verify_cpp
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [  # without the lazy names: a star import must not need torch
+    "Case",
+    "CompilerRewardShaper",
     "Program",
     "UserError",
     "Verifier",
