@@ -16,7 +16,7 @@ from rlvr_cpp.build import Built, Outcome, build_candidate, compile_candidate, c
 from rlvr_cpp.cases import CheckerError, outputs_match
 from rlvr_cpp.diagnostics import Diagnostic, error_class, lacks_only_main, render_diagnostics
 from rlvr_cpp.in_process import judge_apart, judge_as_one
-from rlvr_cpp.oracle import ORACLE_CHANNEL, WORKER_CHANNEL, Split, split
+from rlvr_cpp.oracle import ORACLE_CHANNEL, WORKER_CHANNEL, Split, keeps_its_word, split
 from rlvr_cpp.program import Program, refusal
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.verdict import LIMITS, Verdict, read_oracle, read_verdict
@@ -136,7 +136,9 @@ def _by_oracle(program: Program, workshop: Workshop) -> Outcome | None:
     outcome = _run_split(program, workshop, parts)
     if outcome is None or outcome.built.failure != "link_error" or program.declaration is None:
         return outcome
-    # The candidate may have given the function other parameter types than the prompt, which the harness can call too.
+    if not keeps_its_word(program.declaration, "\n".join(program.files.values())):
+        return outcome
+    # Other parameter types than the prompt's, which the harness can call as well. Never a weaker tier.
     own = _split(program, None)
     return (_run_split(program, workshop, own) if own is not None and own != parts else None) or outcome
 

@@ -110,6 +110,23 @@ def split(test: str, declaration: str | None, code: str) -> Split | None:
     return _from_candidate(harness, read_unit(code, MAX_CANDIDATE_BYTES))
 
 
+def keeps_its_word(declaration: str, code: str) -> bool:
+    """The candidate defines what the declaration opens with the same result and number of parameters.
+
+    `const std::vector<int>&` in place of `std::vector<int>` is an honest answer that the same calls can reach; another
+    result type could compare otherwise with what is expected.
+    """
+    prompt = read_prompt(declaration)
+    if prompt is None or prompt.function is None:
+        return False
+    opened = prompt.function
+    own = [function for function in read_unit(code).defined if function.name == opened.name]
+    return any(
+        tokens(function.result) == tokens(opened.result) and len(function.parameters) == len(opened.parameters)
+        for function in own
+    )
+
+
 def _can_stand_alone(harness: Unit) -> bool:
     """Whether the test neither relies on sharing a process with the candidate nor catches what cannot travel."""
     words = tokens(harness.text)

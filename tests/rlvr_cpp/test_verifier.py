@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rlvr_cpp
-from rlvr_cpp import Program, UserError, Verifier, VerifyResult, compute_reward, verify_cpp
+from rlvr_cpp import Case, Program, UserError, Verifier, VerifyResult, compute_reward, verify_cpp
 
 HARNESS = """
 #include <cstdio>
@@ -111,6 +112,149 @@ def test_structure_only_where_it_is_asked_for():
     assert plain.error_class is None
     assert plain.diagnostics == ()
     assert plain.warnings == 1
+
+
+COUNT = """
+int main() {
+    int passed = 0;
+    passed += count_even({1, 2, 4}) == 2;
+    passed += count_even({}) == 0;
+    std::printf("PASSED %d/2\\n", passed);
+    return passed == 2 ? 0 : 1;
+}
+"""
+PROMPT = "#include <cstdio>\n#include <vector>\nint count_even(std::vector<int> v) {\n"
+BODY = "{ int n = 0; for (int x : v) n += x % 2 == 0; return n; }"
+
+
+@pytest.mark.parametrize(
+    ("signature", "status"),
+    [
+        ("int count_even(std::vector<int> v)", "ok"),
+        ("int count_even(const std::vector<int>& v)", "ok"),
+        ("long long count_even(const std::vector<int>& v)", "link_error"),
+        ("int count_even(std::vector<int> v, int = 0)", "link_error"),
+        ("bool count_even(std::vector<int> v)", "link_error"),
+    ],
+)
+def test_a_candidate_may_take_its_argument_by_reference_but_not_change_the_question(verifier, signature, status):
+    code = f"#include <vector>\n#include <cstdio>\n{signature} {BODY}"
+    result = verifier.verify(Program(code, COUNT, 2, declaration=PROMPT))
+    if "bool" in signature:
+        assert not result.passed  # the linker does not see result types: its answers are what it says
+    else:
+        assert (result.status, result.tier) == (status, "oracle")
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_several_files_are_one_program(compiler):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    files = {
+        "src/main.cpp": '#include "lib/twice.h"\n#include <iostream>\nint main() { std::cout << twice(21); }',
+        "src/lib/twice.h": "int twice(int x);",
+        "src/twice.cpp": '#include "lib/twice.h"\nint twice(int x) { int unused; return 2 * x; }',
+    }
+    case = Case("", "42")
+    result = verify_many_with(compiler, Program(files, cases=(case,)))
+    assert (result.status, result.tier, result.tests_passed, result.warnings) == ("ok", "cases", 1, 1)
+    library = {name: text for name, text in files.items() if "main" not in name}
+    test = '#include "src/lib/twice.h"\n' + HARNESS
+    assert verify_many_with(compiler, Program(library, test, 2)).status == "ok"
+
+
+def verify_many_with(compiler: str, program: Program) -> VerifyResult:
+    with Verifier(compiler=compiler, workers=1) as verifier:
+        return verifier.verify(program)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"a.h": "int x;"},
+        {"../a.cpp": "int main() {}"},
+        {"/etc/a.cpp": "int main() {}"},
+        {"a b.cpp": "int main() {}"},
+        {"rlvr_program/a.cpp": "int main() {}"},
+        {"a.cpp/b.cpp": "int main() {}", "a.cpp": "int x;"},
+        {"-o.cpp": "int main() {}"},
+        {f"a{n}.cpp": f"int x{n};" for n in range(300)},
+        {"a.cpp": "x" * (5 << 20)},
+        {"a.cpp": "\0\0 \0"},
+    ],
+)
+def test_what_a_candidate_names_its_files_never_raises(verifier, files):
+    result = verifier.verify(Program(files))
+    assert (result.status, result.error_class) == ("compile_error", "extraction_failed")
+    assert result.stderr
+
+
+def test_inputs_and_outputs_are_compared_outside(verifier):
+    cases = tuple(Case(f"{n} {n + 1}\n", f"{2 * n + 1}\n") for n in range(3))
+    right = "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b << '\\n'; }"
+    half = right.replace("a + b", "(a ? a + b : 7)")
+    silent = "int main() {}"
+    forger = '#include <cstdio>\nint main() { std::puts("PASSED 3/3"); }'
+    endless = right.replace("std::cout", "for (volatile int i = a; i;) {} std::cout")
+    results = verifier.verify_many([Program(code, cases=cases) for code in (right, half, silent, forger, endless)])
+    assert [(r.status, r.tests_passed) for r in results] == [
+        ("ok", 3),
+        ("wrong", 2),
+        ("wrong", 0),
+        ("wrong", 0),
+        ("timeout", 0),
+    ]
+    assert {r.tier for r in results} == {"cases"}
+    assert {r.tests_total for r in results} == {3}
+
+
+def test_a_checker_of_ones_own_may_fail_and_is_then_no_score(verifier):
+    case = Case("4\n", "2\n")
+    code = '#include <cstdio>\nint main() { std::puts("-2"); }'
+
+    def root(stdin: str, expected: str, actual: str) -> bool:
+        return int(actual) ** 2 == int(stdin)
+
+    def broken(stdin: str, expected: str, actual: str) -> bool:
+        raise KeyError("oops")
+
+    good, bad = (verifier.verify(Program(code, cases=(case,), checker=checker)) for checker in (root, broken))
+    assert good.status == "ok"
+    assert bad.status == "sandbox_error"
+    assert compute_reward(bad) is None
+
+
+def test_assertions_are_counted_without_a_marker(verifier):
+    test = "#include <cassert>\nint main() { assert(twice(1) == 2); assert(twice(2) == 5); assert(twice(4) == 8); }"
+    result = verifier.verify(Program(RIGHT, test))
+    assert (result.status, result.tests_passed, result.tests_total, result.tier) == ("wrong", 2, 3, "oracle")
+
+
+@pytest.mark.parametrize(
+    ("test", "tier"),
+    [
+        (HARNESS, "oracle"),
+        ("int twice(int x);\nint (*chosen)(int) = twice;\nint base = 0;\nstruct P { int x; };\nint use(P* p);\n" + HARNESS, "oracle"),
+        (HARNESS.replace("twice(1)", "Twice{}.of(1)").replace("twice(3)", "Twice{}.of(3)"), "marker"),
+    ],
+)  # fmt: skip
+def test_the_strongest_way_is_chosen(verifier, test, tier):
+    code = RIGHT + "\nstruct Twice { int of(int x) { return 2 * x; } };"
+    result = verifier.verify(Program(code, test, 2))
+    assert (result.status, result.tier) == ("ok", tier)
+
+
+def test_callbacks_are_judged_behind_the_seal(verifier):
+    prompt = "int price(int id);\nint solve(int n) {\n"
+    test = "int price(int id) { return id * 2; }\n" + HARNESS.replace("twice", "solve")
+    code = prompt + "    return price(n);\n}\n"
+    cheat = prompt.replace("int solve", "#include <cstdio>\n#include <cstdlib>\nint solve")
+    cheat += '    std::puts("PASSED 2/2"); std::fflush(stdout); std::_Exit(0); return n;\n}\n'
+    honest, forged = verifier.verify_many([Program(text, test, 2, declaration=prompt) for text in (code, cheat)])
+    assert (honest.status, honest.tier) == ("ok", "sealed")
+    assert (forged.status, forged.tests_passed) == ("policy", 0)
+    assert "_Exit" in forged.stderr
 
 
 def test_thoughts_are_no_code():
