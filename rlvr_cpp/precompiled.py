@@ -19,7 +19,7 @@ from rlvr_cpp.toolchain import Toolchain
 
 PAYS_AFTER = 4  # uses; building one takes as long as five or six plain parses
 SKIPPED = re.compile(r"\s+|//[^\n]*|/\*.*?\*/", re.DOTALL)
-INCLUDE = re.compile(r"[ \t]*#[ \t]*include[ \t]*<([A-Za-z0-9_+./-]+)>[ \t]*(//[^\n\\]*)?(?:\n|$)")
+INCLUDE = re.compile(r"[ \t]*#[ \t]*include[ \t]*<([A-Za-z0-9_+.-][A-Za-z0-9_+./-]*)>[ \t]*(//[^\n\\]*)?(?:\n|$)")
 BuildHeader = Callable[[Path, str, tuple[str, ...]], bool]
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+DRAFT = ".draft-"
 IN_USE = 600.0  # seconds since its last use for which an entry is safe: longer than any build that may need it
 
 
@@ -40,7 +41,7 @@ class Store:
         """The entry, built into a fresh folder if it is missing; None where `build` says that it failed."""
         if (entry := self.find(key)) is not None:
             return entry
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.folder))
         try:
             draft.chmod(0o755)
             if not build(draft):
@@ -56,14 +57,15 @@ class Store:
         entries = []
         for entry in self.folder.iterdir():
             with contextlib.suppress(OSError):
-                size = sum(path.stat().st_size for path in entry.iterdir())
+                size = 0 if entry.name.startswith(DRAFT) else sum(path.stat().st_size for path in entry.iterdir())
                 entries.append((entry.stat().st_mtime, size, entry))
         total = coming + sum(size for _, size, _ in entries)
         for used, size, entry in sorted(entries):
-            if total <= self.limit or time.time() - used < IN_USE:
+            if time.time() - used < IN_USE:
                 return
-            shutil.rmtree(entry, ignore_errors=True)
-            total -= size
+            if total > self.limit or entry.name.startswith(DRAFT):  # the draft of a builder that was killed
+                shutil.rmtree(entry, ignore_errors=True)
+                total -= size
 
 
 def content_key(*parts: object) -> str:

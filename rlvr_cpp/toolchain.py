@@ -34,11 +34,11 @@ ALLOWED_FLAGS = tuple(
         r"-l[A-Za-z0-9_+.-]+",
         r"-m(no-)?[a-z0-9.-]+(=[a-z0-9.+-]+)?",
         r"-static-lib(stdc\+\+|gcc)|-stdlib=lib(c|std)\+\+",
-        r"-fno-[a-z][a-z0-9-]*",
+        r"-fno-[A-Za-z][A-Za-z0-9-]*",
         r"-f(sanitize|no-sanitize|sanitize-recover|no-sanitize-recover)=[a-z,-]+",
         r"-f(template-depth|max-errors|error-limit|visibility|fp-model|ffp-contract|ffp-model)=[a-z0-9]+",
         r"-fconstexpr-[a-z-]+=[0-9]+",
-        r"-f[a-z][a-z0-9-]*",
+        r"-f[A-Za-z][A-Za-z0-9-]*",
     )
 )
 REFUSED_FLAGS = re.compile(

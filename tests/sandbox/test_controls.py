@@ -1,0 +1,85 @@
+"""What the host can give is found by trying, named, and never quietly replaced by less."""
+
+import os
+import stat
+
+import pytest
+
+from rlvr_sandbox import SandboxError, controls, describe, host_controls, require_controls
+from rlvr_sandbox.controls import LEVELS, WHAT_IT_STOPS
+from rlvr_sandbox.doctor import doctor
+from rlvr_sandbox.launcher import cache_folder, launcher, private_temporary_folder
+
+NAMESPACES = ("user", "pid", "mount", "net", "ipc", "uts", "cgroup_ns", "proc")
+
+
+def test_limits_are_always_there_and_every_control_is_known():
+    found = host_controls()
+    assert "limits" in found.names
+    assert set(found.names) <= set(WHAT_IT_STOPS)
+    assert ("memory" in found.names) == (found.memory_parent is not None)
+
+
+def test_any_takes_what_there_is():
+    assert require_controls("any") == host_controls()
+    assert require_controls(["limits"]) == host_controls()
+
+
+@pytest.mark.parametrize("level", ["contained", "full", ["pid"]])
+def test_what_is_required_and_missing_is_an_error_that_says_what_to_do(monkeypatch, level):
+    poor = host_controls().without(*NAMESPACES, "memory", "pids")
+    monkeypatch.setattr(controls, "host_controls", lambda: poor)
+    with pytest.raises(SandboxError, match=r"cannot give .*pid.*create user namespaces"):
+        require_controls(level)
+    assert require_controls("any") == poor
+
+
+@pytest.mark.parametrize("word", ["everything", "", ["pid", "magic"]])
+def test_a_word_that_is_no_level_is_told_with_those_that_are(word):
+    with pytest.raises(SandboxError, match=r"sandbox.require is .*any, contained, full"):
+        require_controls(word)
+
+
+def test_full_is_every_control_that_every_user_can_have():
+    assert set(LEVELS["full"]) | {"drop"} == set(WHAT_IT_STOPS)
+
+
+def test_the_description_counts_and_names_what_is_missing():
+    found = host_controls()
+    assert "isolation controls" in describe(found)
+    assert describe(found.without("seccomp")).endswith("seccomp") or "seccomp" not in found.names
+
+
+def test_the_launcher_is_compiled_once_and_belongs_to_us():
+    path = launcher()
+    assert launcher() == path
+    assert os.stat(path).st_uid in (0, os.getuid())
+    assert not os.stat(path).st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def test_a_cache_that_others_could_change_is_not_used(tmp_path, monkeypatch):
+    shared = tmp_path / "rlvr-cpp"
+    shared.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == private_temporary_folder()
+    shared.chmod(0o755)
+    assert cache_folder() == shared
+
+
+def test_the_doctor_finds_this_host_sound(capsys):
+    status = doctor()
+    printed = capsys.readouterr().out
+    assert status in (0, 1)
+    for line in ("yes  a good program", "yes  a crash", "yes  a hostile program gets nowhere"):
+        assert line in printed
+
+
+def test_the_doctor_says_where_the_hostile_program_got_through(monkeypatch, capsys):
+    bare = host_controls().without(*NAMESPACES, "landlock", "seccomp", "drop", "memory", "pids")
+    monkeypatch.setattr("rlvr_sandbox.doctor.host_controls", lambda: bare)
+    assert doctor() == 2
+    printed = capsys.readouterr().out
+    assert "no   a hostile program gets nowhere" in printed
+    assert "it could read /etc/passwd" in printed
+    assert "Do not run untrusted programs here" in printed
