@@ -1,8 +1,9 @@
 """Does anything pile up? `python -m benchmarks.soak`: many thousand verifications of every kind in one process.
 
 Good, wrong, broken and hostile programs in turn, with one launcher in a few hundred killed in the middle of its work.
-Printed as it goes, and at the end, when it must all be zero or flat: zombies, scratch folders, cgroups, descriptors,
-threads, memory (against half-time, when the cache of 10,000 results is full). A killed launcher is tried once more; it may cost its own item a `sandbox_error`, never another's.
+Printed as it goes, and at the end, when it must all be zero or flat: children, scratch folders, cgroups, descriptors,
+threads, and memory against half-time, when the cache of 10,000 results is full. A killed launcher is tried once more;
+it may cost its own item a `sandbox_error`, never another's.
 """
 
 from __future__ import annotations

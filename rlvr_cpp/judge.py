@@ -12,7 +12,17 @@ import dataclasses
 import socket
 
 from rlvr_cpp.assertions import count_assertions, count_declared
-from rlvr_cpp.build import Built, Outcome, build_candidate, compile_candidate, count_own_warnings, uncover
+from rlvr_cpp.build import (
+    CANDIDATE_OBJECT,
+    Built,
+    Outcome,
+    build_candidate,
+    compile_candidate,
+    count_own_warnings,
+    link_candidate,
+    sources,
+    uncover,
+)
 from rlvr_cpp.cases import CheckerError, outputs_match
 from rlvr_cpp.diagnostics import Diagnostic, error_class, lacks_only_main, render_diagnostics
 from rlvr_cpp.in_process import judge_apart, judge_as_one
@@ -72,9 +82,9 @@ def _judge_once(program: Program, workshop: Workshop) -> VerifyResult:
 
 def _with_hidden(visible: VerifyResult, hidden: VerifyResult) -> VerifyResult:
     """One result for both sets of tests: the hidden ones count like the visible ones and are reported apart, too."""
-    failed = visible if visible.status != "ok" else hidden
+    telling = visible if visible.status == "wrong" and hidden.status in ("ok", "wrong") else hidden
     return dataclasses.replace(
-        failed,
+        telling,
         tests_passed=visible.tests_passed + hidden.tests_passed,
         tests_total=visible.tests_total + hidden.tests_total,
         hidden_passed=hidden.tests_passed,
@@ -100,10 +110,14 @@ def _outcome(program: Program, workshop: Workshop) -> Outcome:
 def _alone(program: Program, workshop: Workshop) -> Outcome:
     """No tests: the program judges itself by its exit status; one without a `main` is compiled only."""
     with workshop.scratch(program.files) as folder:
-        compiled = compile_candidate(program, workshop, folder, ["-c"])
+        single = len(sources(program)) == 1
+        compiled = compile_candidate(program, workshop, folder, ["-c", "-o", CANDIDATE_OBJECT] if single else ["-c"])
         if compiled.failure is not None:
             return Outcome("none", compiled)
-        linked = build_candidate(program, workshop, folder)
+        if single:
+            linked = link_candidate(workshop, folder, compiled, [CANDIDATE_OBJECT])
+        else:
+            linked = build_candidate(program, workshop, folder)
         if linked.failure is not None:
             without_main = lacks_only_main(linked.finished.stderr.decode(errors="replace"))
             return Outcome("none", compiled if without_main else linked)
@@ -117,10 +131,11 @@ def _by_cases(program: Program, workshop: Workshop) -> Outcome:
         built = build_candidate(program, workshop, folder)
         if built.failure is not None:
             return Outcome("cases", built)
-        passed, seconds, total = 0, 0.0, len(program.cases)
+        passed, seconds, cpu, total = 0, 0.0, 0.0, len(program.cases)
         for case in program.cases:
             run = workshop.run(workshop.program(folder, stdin=case.stdin.encode(errors="replace")))
-            seconds += run.seconds
+            seconds, cpu = seconds + run.seconds, cpu + run.cpu_seconds
+            run = dataclasses.replace(run, cpu_seconds=cpu)
             verdict = read_verdict(run, False, None)
             if run.ended in LIMITS:
                 return Outcome("cases", built, Verdict(verdict.status, total=total), run, seconds)
