@@ -24,6 +24,8 @@ STATUSES = (
     "policy",  # its object code could tamper with a verdict in the same process, so it was not run
     "sandbox_error",  # ours, not the program's
 )
+CHEATS = ("forged", "ambiguous", "policy")
+"""Statuses of programs that claimed a verdict or could have tampered with one: a rate worth watching."""
 
 
 @dataclass(frozen=True)

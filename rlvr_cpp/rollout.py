@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlvr_cpp.completion import read_completion
-from rlvr_cpp.result import VerifyResult
+from rlvr_cpp.result import CHEATS, VerifyResult
 from rlvr_cpp.reward import compute_reward
 from rlvr_cpp.tasks import Task
 from rlvr_cpp.verifier import Verifier
@@ -94,12 +94,16 @@ def _text(completion: Any) -> str:
 
 
 def batch_metrics(rollouts: Sequence[Rollout], max_tokens: int) -> dict[str, float]:
-    """Rates over one batch: `compile_rate`, `pass_rate`, `truncated`, `unscorable`, `cache_hits`, `tokens`."""
+    """Rates over one batch: `compile_rate`, `pass_rate`, `forged`, `truncated`, `unscorable`, `cache_hits`.
+
+    And `tokens`, the mean length of a completion.
+    """
     scored = [r for r in rollouts if r.reward is not None]
     count, scorable = len(rollouts), max(1, len(scored))
     return {
         "compile_rate": sum(r.result.compile_ok for r in scored) / scorable,
         "pass_rate": sum(r.result.passed for r in scored) / scorable,
+        "forged": sum(r.result.status in CHEATS for r in scored) / scorable,
         "truncated": sum(r.tokens >= max_tokens for r in rollouts) / count,
         "unscorable": 1 - len(scored) / count,
         "cache_hits": sum(r.result.cache_hit for r in rollouts) / count,

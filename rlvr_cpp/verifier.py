@@ -24,7 +24,7 @@ from rlvr_cpp.cache import DiskCache, MemoryCache, ResultCache
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.judge import judge, sandbox_failure
 from rlvr_cpp.program import Program, check_program
-from rlvr_cpp.result import VerifyResult
+from rlvr_cpp.result import CHEATS, VerifyResult
 from rlvr_cpp.store import content_key
 from rlvr_cpp.think import strip_think_blocks
 from rlvr_cpp.toolchain import Toolchain, make_toolchain
@@ -113,7 +113,7 @@ class Verifier:
     @property
     def forged_rate(self) -> float:
         """The share of all verdicts so far that were forged, ambiguous or against the policy: reward hacking."""
-        cheats = sum(self.endings[status] for status in ("forged", "ambiguous", "policy"))
+        cheats = sum(self.endings[status] for status in CHEATS)
         return cheats / max(1, self.endings.total())
 
     def __enter__(self) -> Verifier:

@@ -332,15 +332,16 @@ def _enforce_output_limit(one: _Running, pipe: _Pipe) -> None:
 
 
 def _remove_cgroup(folder: str) -> None:
-    """The launcher has removed it, unless it was killed itself; then its processes die a moment after it."""
-    for _ in range(1000):
+    """The launcher has removed it, unless it was killed itself; then its processes take a moment to die after it."""
+    deadline = time.monotonic() + OVERDUE
+    while time.monotonic() < deadline:
         try:
             os.rmdir(folder)
         except FileNotFoundError:
             return
         except OSError:
             _kill_all_in(folder)
-            os.sched_yield()
+            time.sleep(0.002)
         else:
             return
 
