@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from rlvr_cpp.tasks import Task
 from rlvr_cpp.think import think_block_end
 
-FENCE = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+FENCE = re.compile(r"```[^\n]*(?:\n(.*?)(?:```|\Z)|\Z)", re.DOTALL)
 LEXEME = re.compile(
-    r'//[^\n]*|/\*.*?(?:\*/|\Z)|R"(?P<tag>[^\s()\\]{0,16})\(.*?\)(?P=tag)"'
-    r"|\"(?:\\.|[^\"\\\n])*\"|(?<!\w)\d(?:'?[\w.])*|'(?:\\.|[^'\\\n])*'|[{}]",
-    re.DOTALL,
+    r'//(?:\\\n|[^\n])*|/\*.*?(?:\*/|\Z)|R"(?P<tag>[^\s()\\]{0,16})\((?:.*?\)(?P=tag)"|.*\Z)'
+    r"|\"(?:\\.|[^\"\\\n])*\"?|(?<!\w)\d(?:'?[\w.])*|'(?:\\.|[^'\\\n])*'?|[{}]"
+    r"|^[ \t]*#[ \t]*(?P<conditional>if(?:n?def)?|el(?:se|if(?:n?def)?)|endif)\b(?P<zero>[ \t]+0[ \t\r]*(?=//|\n|\Z))?",
+    re.DOTALL | re.MULTILINE,
 )
-"""Comments, literals (numbers too: the quote in `1'000` opens nothing) and braces."""
+"""Comments, literals (numbers too: the quote in `1'000` opens nothing), braces, conditional lines.
+
+What is never closed ends with its line, a raw string with the text."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def _continued(task: Task, completion: str, begin: int) -> Candidate:
 
 
 def _fenced(task: Task, completion: str, begin: int) -> Candidate:
-    blocks = [match.span(1) for match in FENCE.finditer(completion, begin)]
+    blocks = [match.span(1) for match in FENCE.finditer(completion, begin) if match[1] is not None]
     if not blocks:
         return _continued(task, completion, begin)
     start, stop = max(blocks, key=lambda span: span[1] - span[0])
@@ -68,15 +71,33 @@ def definition_start(code: str, name: str) -> int | None:
     A line before it with the head of a template belongs to it.
     """
     plain = LEXEME.sub(lambda match: match.group() if match.group() in "{}" else " " * len(match.group()), code)
-    word = re.escape(name)
-    pair = r"(?:[^;{}()]|\([^()]*\))*"
-    opens = rf"\b(?:struct|class)\s+{word}\b[^;{{}}]*\{{|\b{word}\s*\({pair}\){pair}\{{"
-    for match in re.finditer(opens, plain):
-        if plain.count("{", 0, match.start()) == plain.count("}", 0, match.start()):
-            line = code.rfind("\n", 0, match.start()) + 1
+    depth = begin = 0
+    for match in re.finditer("[;{}]", plain):
+        if match.group() == "{" and depth == 0 and (place := _opened(plain[begin : match.start()], name)) is not None:
+            line = code.rfind("\n", 0, begin + place) + 1
             above = code.rfind("\n", 0, max(0, line - 1)) + 1
             return above if code[above:line].lstrip().startswith("template") else line
+        depth += (match.group() == "{") - (match.group() == "}")
+        begin = match.end()
     return None
+
+
+def _opened(head: str, name: str) -> int | None:
+    """Where the function or type is named that the brace behind `head` opens: its parentheses close before."""
+    word = re.escape(name)
+    found, balance = None, 0
+    for match in reversed([*re.finditer(rf"\b(?:struct|class)\s+{word}\b|\b{word}\s*\(|[()]", head)]):
+        token = match.group()
+        if token == ")":
+            balance += 1
+            continue
+        if token.endswith("("):
+            balance -= 1
+        if balance < 0:
+            break
+        if token != "(" and balance == 0:
+            found = match.start()
+    return found
 
 
 def _closing_brace(prompt: str, completion: str) -> int:
@@ -93,5 +114,14 @@ def _closing_brace(prompt: str, completion: str) -> int:
 
 
 def _braces(code: str) -> Iterator[tuple[int, str]]:
-    """Every brace that is neither in a comment nor in a literal."""
-    return ((match.start(), match.group()) for match in LEXEME.finditer(code) if match.group() in "{}")
+    """Every brace that is neither in a comment, nor in a literal, nor in what `#if 0` leaves out."""
+    left_out = 0  # how many conditionals are open since `#if 0`, itself counted
+    for match in LEXEME.finditer(code):
+        directive = match["conditional"]
+        if directive is None:
+            if not left_out and match.group() in "{}":
+                yield match.start(), match.group()
+        elif directive.startswith("if"):
+            left_out += bool(left_out or (directive == "if" and match["zero"]))
+        elif left_out == 1 or directive == "endif":
+            left_out = max(0, left_out - 1)

@@ -29,6 +29,8 @@ DIAGNOSTIC = re.compile(
     r"(?P<file>[^\s:][^:\n]*):(?P<line>[0-9]{1,9}):(?:(?P<column>[0-9]{1,9}):)? "
     rf"(?P<severity>{'|'.join(SEVERITIES)}): (?P<message>.*?)(?: \[(?P<flag>-W[^\]\s]{{1,99}})\])?"
 )
+MAX_CHAIN = 50
+"""Entries of an instantiation chain that are kept, the innermost ones."""
 MARKS = r"\s*[~^][~^ ]*"
 ECHO = re.compile(rf"\s*[0-9]* \|.*|{MARKS}")
 """A source line as the compilers repeat it, or the marks below it."""
@@ -47,7 +49,7 @@ CHAIN_NOTE = re.compile(
 CLANG_COUNT = re.compile(r"(?:[0-9]{1,9} warnings?)?(?: and )?(?:(?P<errors>[0-9]{1,9}) errors?)? generated\.")
 VERSION = re.compile(r"\s([0-9]{1,4})\.[0-9]+")
 DRIVER_REMARK = re.compile(
-    r"(?!.*:[0-9]+:)(?:(?:\S*/)?[\w-]*(?:g\+\+|gcc|clang|clang\+\+|cc1plus)[\w.-]*: (?:warning|error|fatal error): .*|"
+    r"(?!.*:[0-9]+:)(?:(?:\S*/)?(?=[\w-]*(?:g\+\+|gcc|clang|cc1plus))[\w.+-]+: (?:warning|error|fatal error): .*|"
     r"compilation terminated.*|\s*)"
 )
 """Lines that may stand around machine-readable documents. A line with a place is never the driver's own."""
@@ -81,6 +83,7 @@ NAMES_A_SYMBOL = re.compile(r"`|symbol|reference to|definition of|in function|: 
 """A linker's line that may quote a name, which in assembler can be any text."""
 ASSEMBLER_LINE = re.compile(r".*:[0-9]+: (?:Error|Warning|Info|Note|Fatal error): ")
 """The assembler on a line of its input; the words behind may be the candidate's, line breaks included."""
+ASSEMBLER_HEADING = re.compile(r"(?:\{standard input\}|\S+): Assembler messages:")
 LINKER_LINE = re.compile(r"(?:\S*/)?(?:ld|ld\.\w+|mold|lld|collect2): ")
 
 ERROR_CLASSES = tuple(
@@ -215,14 +218,16 @@ def _last_word(stderr: str) -> str:
     """The first line behind all that a candidate may have worded: of a tool that gave up, if any; else empty.
 
     A message may hold line breaks, but the front ends close it with the echo of the source line, and clang with its
-    count. The assembler and the linker close nothing, so what follows a first word of theirs is not believed.
+    count. The assembler and the linker close nothing, so what follows a first word of theirs is not believed: what a
+    linker quotes from a candidate may look like the lines that stand before a tool's last word.
     """
     documents, rest = _documents(stderr)
     lines = _lines(rest if documents else stderr)
     behind = max((i + 1 for i, line in enumerate(lines) if _is_front_end(line)), default=0)
     if any(map(ASSEMBLER_LINE.match, lines)) or any(map(LINKER_LINE.match, lines[:behind])):
         return ""
-    return next((line for line in lines[behind:] if not _is_preamble(line)), "")
+    last = next((i for i in range(behind, len(lines)) if not _is_preamble(lines[i])), len(lines))
+    return "" if last == len(lines) or any(map(LINKER_LINE.match, lines[behind:last])) else lines[last]
 
 
 def _is_front_end(line: str) -> bool:
@@ -234,7 +239,7 @@ def _is_preamble(line: str) -> bool:
     return bool(
         not line.strip()
         or line[0].isspace()
-        or line.endswith(": Assembler messages:")
+        or ASSEMBLER_HEADING.fullmatch(line)
         or (DRIVER_REMARK.fullmatch(line) and ": warning: " in line)
         or GCC_CONTEXT.fullmatch(line)
         or line.startswith("In file included from ")
@@ -386,6 +391,8 @@ def _text_diagnostics(lines: list[str]) -> tuple[list[Diagnostic], set[int]]:
 def _longer_chain(context: re.Match[str], chain: tuple[str, ...]) -> tuple[str, ...]:
     """g++ names the chain once, above the first diagnostic of an instantiation; a plain function ends it."""
     if context["reason"]:
+        if len(chain) >= MAX_CHAIN:
+            return chain
         return (*chain, f"{context['place'].removeprefix('./')} {context['reason']}")
     return (context["start"].removeprefix("./"),) if context["start"] else ()
 
@@ -410,7 +417,7 @@ def _with_chains(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
             owner = None
         result.append(diagnostic)
     for owner, below in frames.items():
-        result[owner] = replace(result[owner], chain=(*result[owner].chain, *below))
+        result[owner] = replace(result[owner], chain=(*result[owner].chain, *below)[:MAX_CHAIN])
     return tuple(result)
 
 

@@ -8,19 +8,21 @@ Either way the candidate's object code is looked at before it is run (`object_po
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rlvr_cpp.build import (
     CANDIDATE_OBJECT,
     Built,
     Outcome,
-    build_candidate,
     compile_candidate,
     link_candidate,
     sources,
 )
+from rlvr_cpp.diagnostics import Diagnostic, toolchain_trouble
 from rlvr_cpp.object_policy import (
     MalformedObject,
     confirms_syscall,
@@ -46,14 +48,45 @@ from rlvr_cpp.sealed import (
     sealed_verdict,
     with_decoys,
 )
-from rlvr_cpp.signature import Function, read_prompt
-from rlvr_cpp.verdict import Verdict, read_verdict
+from rlvr_cpp.signature import Function, read_prompt, tokens
+from rlvr_cpp.verdict import Verdict
 from rlvr_cpp.workshop import Workshop, write_files
 from rlvr_sandbox import Finished, SandboxError
 
 HARNESS, MAIN = "rlvr_harness.cpp", "rlvr_main.cpp"
 HARNESS_OBJECT, LOCAL_OBJECT, SEAL_OBJECT = "rlvr_harness.o", "rlvr_local.o", "rlvr_seal.o"
 TOOL_SECONDS = 20.0
+PRINTF = re.compile(r"(?:\bstd\s*::\s*)?\bprintf\s*\(")
+"""The harness's report is made by a builtin, which no overload of the candidate's can stand in for."""
+FORBIDDEN = frozenset(
+    (
+        *("asm", "__asm", "__asm__", "__builtin_return_address", "__builtin_frame_address", "__builtin_eh_return"),
+        *("__builtin_unwind_init", "__builtin_apply", "__builtin_apply_args", "__builtin_return"),
+        *("__builtin_longjmp", "__builtin_setjmp"),
+    )
+)
+"""Words by which code reads or rewrites the harness's frame. No honest answer to a function or class task says them."""
+EXIT_NAMES = "rlvr_exit rlvr__exit rlvr__Exit rlvr_quick_exit"
+SEALED_EXITS = """
+#include <cstdlib>
+#include <unistd.h>
+extern "C" {
+[[noreturn]] void rlvr_exit(int);
+[[noreturn]] void rlvr__exit(int);
+[[noreturn]] void rlvr__Exit(int);
+[[noreturn]] void rlvr_quick_exit(int);
+}
+namespace std {
+using ::rlvr__Exit;
+using ::rlvr_exit;
+using ::rlvr_quick_exit;
+}
+#define exit rlvr_exit
+#define _exit rlvr__exit
+#define _Exit rlvr__Exit
+#define quick_exit rlvr_quick_exit
+"""
+"""A harness that ends the process itself does so through the seal."""
 
 
 def judge_apart(program: Program, workshop: Workshop) -> Outcome | None:
@@ -69,43 +102,54 @@ def judge_apart(program: Program, workshop: Workshop) -> Outcome | None:
         built = compile_candidate(program, workshop, folder, ["-c", "-o", CANDIDATE_OBJECT])
         if built.failure is not None:
             return Outcome("sealed", built)
-        reasons = (*_reasons(workshop, folder, CANDIDATE_OBJECT), *_borrowed(program, folder))
+        reasons = [*_words(program), *_reasons(workshop, folder, CANDIDATE_OBJECT), *_borrowed(program, folder)]
+        reasons = reasons or _localise(program, workshop, folder)
         if reasons:
             return _refused("sealed", program, built, reasons)
-        _localise(program, workshop, folder)
         return _link_and_run("sealed", program, workshop, folder, built, [HARNESS_OBJECT, LOCAL_OBJECT])
 
 
 def judge_as_one(program: Program, workshop: Workshop) -> Outcome:
     """Candidate and harness in one translation unit, the harness behind what undoes the candidate's macros."""
-    if len(sources(program)) != 1 or calls_exit(program.test or ""):
-        return _judge_unsealed(program, workshop)
+    if len(sources(program)) != 1:
+        return _judge_files(program, workshop)
     [name] = sources(program)
-    harness = with_decoys(program.test or "") or program.test or ""
+    harness = PRINTF.sub("__builtin_printf(", with_decoys(program.test or "") or program.test or "")
     code = "\n".join(program.files.values())
-    main = f'#include "{name}"\n{between(code, harness, program.declaration or "")}#include "{HARNESS}"\n'
+    before = between(code, harness, program.declaration or "") + (SEALED_EXITS if calls_exit(harness) else "")
+    main = f'#include "{name}"\n{before}#include "{HARNESS}"\n'
     with workshop.scratch({**program.files, HARNESS: harness, MAIN: main}) as folder:
         built = compile_candidate(program, workshop, folder, ["-c", "-o", CANDIDATE_OBJECT], main=MAIN)
         if built.failure is not None:
             return Outcome("marker", built)
         reasons = [f"it defines the macro {macro} before an #include" for macro in macros_before_headers(code)]
-        if not workshop.toolchain.is_sanitized:
-            reasons += _reasons(workshop, folder, CANDIDATE_OBJECT, harness)
+        reasons += [*_words(program), *_reasons(workshop, folder, CANDIDATE_OBJECT, f"{harness} {EXIT_NAMES}")]
         if reasons:
             return _refused("marker", program, built, reasons)
         return _link_and_run("marker", program, workshop, folder, built, [CANDIDATE_OBJECT])
 
 
-def _judge_unsealed(program: Program, workshop: Workshop) -> Outcome:
-    """Several sources, or a harness that ends the process itself: its line is taken strictly, but at its word."""
-    several = len(sources(program)) > 1
-    main = "".join(f'#include "{name}"\n' for name in (*sources(program), HARNESS))
-    with workshop.scratch({**program.files, HARNESS: program.test or "", MAIN: main}) as folder:
-        built = build_candidate(program, workshop, folder, [HARNESS] if several else [], None if several else MAIN)
-        if built.failure is not None:
-            return Outcome("marker", built)
-        run = workshop.run(workshop.program(folder))
-        return Outcome("marker", built, read_verdict(run, True, program.tests_declared), run, run.seconds)
+def _judge_files(program: Program, workshop: Workshop) -> Outcome:
+    """A candidate of several sources, whose headers the harness may include: each is an object, behind the seal."""
+    harness = PRINTF.sub("__builtin_printf(", program.test or "")
+    objects = [f"rlvr_{number}.o" for number, _ in enumerate(sources(program))]
+    diagnostics: list[Diagnostic] = []
+    with workshop.scratch({**program.files, HARNESS: harness}) as folder:
+        for source, target in zip([*sources(program), HARNESS], [*objects, HARNESS_OBJECT], strict=True):
+            built = compile_candidate(program, workshop, folder, ["-I.", "-c", "-o", target], main=source)
+            diagnostics += built.diagnostics
+            if built.failure is not None:
+                return Outcome("marker", replace(built, diagnostics=tuple(diagnostics)))
+        built = replace(built, diagnostics=tuple(diagnostics))
+        reasons = _words(program)
+        for target in objects:
+            reasons += _reasons(workshop, folder, target)
+        reasons += _reasons(workshop, folder, HARNESS_OBJECT, harness)
+        if not reasons and calls_exit(harness):
+            reasons = _run_tools(workshop, folder, [redirect_exits_command(HARNESS_OBJECT)])
+        if reasons:
+            return _refused("marker", program, built, reasons)
+        return _link_and_run("marker", program, workshop, folder, built, [HARNESS_OBJECT, *objects])
 
 
 def _standing_alone(program: Program) -> str | None:
@@ -124,8 +168,20 @@ def _prototype(function: Function) -> str:
     return f"{function.result} {function.name}({parameters})"
 
 
+def _words(program: Program) -> list[str]:
+    """What in the text would reach around everything that is checked in the object."""
+    found = {word for text in program.files.values() for word in tokens(text)}
+    reasons = [f"it says {word}" for word in sorted(found & FORBIDDEN)]
+    reasons += [f"it says {word}, a name of the verifier's own" for word in sorted(found) if word.startswith("rlvr_")]
+    if any("##" in text or "%:%:" in text for text in program.files.values()):
+        reasons.append("it pastes tokens (##), which can spell any of these")
+    return reasons
+
+
 def _reasons(workshop: Workshop, folder: Path, name: str, harness: str = "") -> list[str]:
-    """Why an object must not share the harness's process."""
+    """Why an object must not share the harness's process. A sanitizer's own machinery would look like an attack."""
+    if workshop.toolchain.is_sanitized:
+        return []
     content = (folder / name).read_bytes()
     reasons = list(violations(content, harness))
     if not reasons and suspicious_opcodes(content):
@@ -146,16 +202,25 @@ def _borrowed(program: Program, folder: Path) -> list[str]:
     return [f"it uses the harness's own variable {name}" for name in names if name not in given]
 
 
-def _localise(program: Program, workshop: Workshop, folder: Path) -> None:
-    """Leave nothing of the candidate's to be seen but what the harness calls."""
+def _localise(program: Program, workshop: Workshop, folder: Path) -> list[str]:
+    """Leave nothing of the candidate's to be seen but what the harness calls; why that is impossible."""
     kept = kept_symbols(*((folder / name).read_bytes() for name in (HARNESS_OBJECT, CANDIDATE_OBJECT)))
     commands = localise_commands(CANDIDATE_OBJECT, LOCAL_OBJECT, kept)
     if calls_exit(program.test or ""):
         commands.append(redirect_exits_command(HARNESS_OBJECT))
+    return _run_tools(workshop, folder, commands)
+
+
+def _run_tools(workshop: Workshop, folder: Path, commands: Sequence[Sequence[str]]) -> list[str]:
+    """Why the tools could not do their work on the candidate's object. Raises SandboxError where the machine failed."""
     for command in commands:
         done = workshop.run_tool(folder, _tool(workshop, command), TOOL_SECONDS)
+        said = done.stderr.decode(errors="replace")
+        if (trouble := toolchain_trouble(said)) is not None:
+            raise SandboxError(trouble)
         if done.returncode != 0:
-            raise SandboxError(f"sandbox: {command[0]}: {done.stderr.decode(errors='replace').strip()[:300]}")
+            return [f"{command[0]} cannot read its object: {said.strip()[:200]}"]
+    return []
 
 
 def _tool(workshop: Workshop, command: Sequence[str]) -> list[str]:

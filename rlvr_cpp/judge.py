@@ -58,6 +58,8 @@ def judge(program: Program, workshop: Workshop) -> VerifyResult:
                 return sandbox_failure(str(error))
         except CheckerError as error:
             return sandbox_failure(str(error))
+        except Exception as error:  # a bug of ours: it must not take the batch with it
+            return sandbox_failure(f"sandbox: {type(error).__name__}: {error}")
     raise AssertionError("unreachable")
 
 

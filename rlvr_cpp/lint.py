@@ -310,8 +310,9 @@ def _odd_splices(code: str, tokens: Sequence[Token]) -> Iterator[Edit]:
     raw = [token for token in tokens if token.kind == "raw"]
     starts = [token.start for token in raw]
     spans = [match.span() for match in SPLICE.finditer(code) if "\0" in match.group()]
-    for line in re.finditer(r"[^\r\n]+(?=[\r\n])", code) if "??/" in code else ():
-        if match := TRIGRAPHS_BACKWARDS.match(line.group()[::-1]):
+    for line in re.finditer(r"[^\r\n]+", code) if "??/" in code else ():
+        match = TRIGRAPHS_BACKWARDS.match(line.group()[::-1])
+        if match and line.end() < len(code):  # else no line end follows
             spans.append((line.end() - match.end(), line.end()))
     for start, end in spans:
         token = bisect_right(starts, start) - 1

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 X86_64, AARCH64 = 62, 183
 RELOCATABLE, SYMBOL_TABLE, NO_BITS, PREINIT_ARRAY = 1, 2, 8, 16
-WRITABLE, EXECUTABLE, GROUPED = 0x1, 0x4, 0x200
+WRITABLE, EXECUTABLE, GROUPED, COMPRESSED = 0x1, 0x4, 0x200, 0x800
+MAX_SYMBOLS = 100_000
 BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
 KINDS = {0: "none", 1: "object", 2: "function", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
 
@@ -33,6 +34,8 @@ RUNTIME_VARIABLE = re.compile(
     r"__?(IO|Unwind|ITM|dl|libc|cxa|gxx|malloc|free|realloc|memalign|after_morecore|stack_chk|dso|printf|environ)(_|$)"
     r"|_r_debug|environ|std(in|out|err)$"
 )
+# The headers of old C libraries make `_IO_putc` of `putc`.
+STREAM_INTERNAL = re.compile(r"_IO_(?!(putc|getc|peekc_locked)$)")
 ENTRY = frozenset({"main", "_start", "__libc_start_main", "_init", "_fini"})
 PLACEMENT = frozenset({"_ZnwmPv", "_ZnamPv", "_ZdlPvS_", "_ZdaPvS_"})
 ALLOCATION = re.compile(r"_Z(nw|na|dl|da)")
@@ -86,10 +89,12 @@ reaches into another process or starts one:
 uses descriptors past the C and C++ streams:
     read write pread pwrite readv writev preadv pwritev preadv2 pwritev2 dup dup2 dup3 fcntl close close_range
     closefrom fdopen freopen dprintf vdprintf sendfile splice tee vmsplice copy_file_range open openat openat2
-    creat ioctl pipe pipe2 socket socketpair sendmsg recvmsg fcloseall fopencookie
-installs a handler or jumps out of a call:
-    signal bsd_signal sysv_signal sigaction sigaltstack sigset sigvec longjmp siglongjmp longjmp_chk setcontext
-    swapcontext makecontext _ZSt13set_terminatePFvvE _ZSt14set_unexpectedPFvvE
+    creat ioctl pipe pipe2 socket socketpair sendmsg recvmsg fcloseall fopencookie fileno fileno_unlocked
+installs or reads a handler or jumps out of a call:
+    signal bsd_signal sysv_signal ssignal gsignal sigaction rt_sigaction sigaltstack sigstack sigset sigvec sigignore
+    siginterrupt sighold sigrelse sigpause xpg_sigpause sigblock sigsetmask siggetmask sigprocmask pthread_sigmask
+    sigreturn signalfd longjmp siglongjmp longjmp_chk setcontext swapcontext makecontext
+    _ZSt13set_terminatePFvvE _ZSt14set_unexpectedPFvvE
 ends the process past the seal:
     _exit _Exit quick_exit at_quick_exit on_exit
 belongs to the harness or tells where parts of the program are in memory:
@@ -246,6 +251,8 @@ def _bad_sections(read: ObjectFile) -> Iterator[str]:
             yield f"it has a section {section.name}, whose code runs before or after everybody else's"
         if section.flags & EXECUTABLE and (section.flags & WRITABLE or section.name == ".note.GNU-stack"):
             yield f"its section {section.name} makes memory both writable and executable"
+        if section.flags & COMPRESSED:
+            yield f"its section {section.name} is compressed, so what it holds is not to be seen"
 
 
 def _bad_definition(symbol: Symbol, pardoned: frozenset[str]) -> str | None:
@@ -295,6 +302,8 @@ def _bad_import(name: str, pardoned: frozenset[str]) -> str | None:
         return None
     if SEAL_NAME.match(name):
         return f"it uses {name}, a name of the verifier's own"
+    if STREAM_INTERNAL.match(name):
+        return f"it uses {name}, a part of the C streams that no header offers"
     bare = name.lstrip("_").removeprefix("libc_")
     plain = bare.removesuffix("_chk").removesuffix("64").removesuffix("_2")
     # `_exit` is rejected and `exit` is not, so bare names are looked up as they are.
@@ -385,6 +394,8 @@ def _symbols(data: memoryview, table: Header, headers: list[Header]) -> Iterator
     content, names = _slice(data, table), _slice(data, headers[table[6]])
     if len(content) % 24:
         raise MalformedObject("its symbol table holds a part of a symbol")
+    if len(content) > 24 * MAX_SYMBOLS:
+        raise MalformedObject(f"it has more than {MAX_SYMBOLS} symbols")
     text_left = 16 * len(data)  # names may share their ends, and a hostile table shares without end
     for offset, info, _, section, _, _ in struct.iter_unpack("<IBBHQQ", content):
         flags = headers[section][2] if 0 < section < min(len(headers), 0xFF00) else 0

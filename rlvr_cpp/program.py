@@ -17,6 +17,8 @@ SOURCES = (".cpp", ".cc", ".cxx", ".C")
 HEADERS = (".h", ".hpp", ".hh", ".hxx", ".ipp", ".inl", ".tpp")
 MAX_FILES = 200
 MAX_CHARACTERS = 4 << 20
+MAX_NAME = 200
+MAX_PARTS = 16
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 
 
@@ -101,9 +103,10 @@ def refusal(program: Program) -> str | None:
     if not any(PurePosixPath(name).suffix in SOURCES for name in files):
         return f"the code has no source file among {sorted(files)[:5]!r}: one must end in {', '.join(SOURCES)}"
     for name in files:
-        known = PurePosixPath(name).suffix in SOURCES + HEADERS and FILE_NAME.fullmatch(name)
+        short = len(name) <= MAX_NAME and name.count("/") < MAX_PARTS
+        known = short and PurePosixPath(name).suffix in SOURCES + HEADERS and FILE_NAME.fullmatch(name)
         if not known or any(part.startswith("rlvr_") for part in name.split("/")) or _is_folder(name, files):
-            return f"the code has a file named {name!r}: it must be a relative path that ends in a C++ suffix"
+            return f"the code has a file named {name[:MAX_NAME]!r}: it must be a short relative path with a C++ suffix"
     return None
 
 

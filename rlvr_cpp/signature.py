@@ -13,12 +13,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import takewhile
 
 import tree_sitter_cpp
 from tree_sitter import Language, Node, Parser
 
 MAX_BYTES = 1 << 20
-"""Longer texts are read as empty ones. A megabyte of the worst text takes some seconds."""
+"""Longer texts are read as empty ones."""
+MAX_ATTRIBUTES = 500
+"""Texts in which `[[` stands more often are read as empty ones: the grammar takes quadratic time for them."""
+
+MAX_DECLARATORS = 64
+"""Of one declaration; functions among those behind are read as names."""
 
 LEXEME = re.compile(
     r'//(?:\\\n|[^\n])*|/\*.*?(?:\*/|\Z)|R"(?P<tag>[^\s()\\]{0,16})\((?:.*?\)(?P=tag)"|.*\Z)'
@@ -113,9 +119,9 @@ class Prompt:
 
 
 def read_unit(text: str, max_bytes: int = MAX_BYTES) -> Unit:
-    """Read a text; one longer than `max_bytes` as an empty one. Never raises; see `Unit`."""
+    """Read a text; one longer than `max_bytes`, or full of attributes, as an empty one. Never raises; see `Unit`."""
     source = text.encode(errors="replace")
-    if len(source) > max_bytes:
+    if len(source) > max_bytes or _is_endless(source):
         return Unit("")
     reader = _Reader()
     for node in _parse(source).children:
@@ -140,7 +146,7 @@ def read_prompt(text: str) -> Prompt | None:
     """
     brace = _open_brace(text)
     source = (text[:brace] if brace is not None else text).rstrip().encode(errors="replace")
-    if len(source) <= MAX_BYTES:
+    if len(source) <= MAX_BYTES and not _is_endless(source):
         root = _parse(source + b"{}")
         last = root.children[-1] if root.children else None
         ends_in_one = last is not None and last.type == "function_definition" and last.end_byte == len(source) + 2
@@ -178,6 +184,10 @@ def _open_brace(text: str) -> int | None:
         elif match.group() == "}" and opened:
             opened.pop()
     return opened[0] if opened else None
+
+
+def _is_endless(source: bytes) -> bool:
+    return source.count(b"[[") > MAX_ATTRIBUTES
 
 
 @cache
@@ -218,7 +228,9 @@ class _Reader:
 
     def _read_declaration(self, node: Node) -> None:
         declarators = node.children_by_field_name("declarator")
-        functions = [_function(node, declarator) for declarator in declarators]
+        heading = _heading(node)
+        functions = [_function(node, declarator, heading) for declarator in declarators[:MAX_DECLARATORS]]
+        functions += [None] * (len(declarators) - len(functions))
         self.declared.extend(filter(None, functions))
         is_constant = any(child.type == "type_qualifier" and _is_constant(child) for child in node.children)
         for declarator, function in zip(declarators, functions, strict=True):
@@ -268,8 +280,11 @@ def _template_names(node: Node) -> Iterator[str]:
         yield _text(found)
 
 
-def _function(node: Node, declarator: Node | None = None) -> Function | None:
-    """The function that a definition or one declarator of a declaration names; None where it names no plain one."""
+def _function(node: Node, declarator: Node | None = None, heading: list[Node] | None = None) -> Function | None:
+    """The function that a definition or one declarator of a declaration names; None where it names no plain one.
+
+    `heading` is the declaration's, for all of its declarators at once.
+    """
     whole = _function_declarator(declarator or node.child_by_field_name("declarator"))
     if whole is None or node.child_by_field_name("type") is None:
         return None
@@ -278,11 +293,12 @@ def _function(node: Node, declarator: Node | None = None) -> Function | None:
         return None
     suffixes = [child for child in whole.children if child.start_byte >= listed.end_byte]
     trailing = [child for child in suffixes if child.type == "trailing_return_type"]
-    result = _result(node, declarator, whole, trailing)
+    heading = _heading(node) if heading is None else heading
+    result = _result(heading, declarator or node.child_by_field_name("declarator"), whole, trailing)
     parameters = [_parameter(child) for child in listed.children if child.type not in ("(", ")", ",", "comment")]
     if len(parameters) == 1 and parameters[0] == Parameter("void"):
         parameters = []
-    return Function(result, _text(name), tuple(parameters), _specifiers(node, suffixes))
+    return Function(result, _text(name), tuple(parameters), _specifiers(heading, suffixes))
 
 
 def _is_broken(listed: Node) -> bool:
@@ -295,27 +311,33 @@ def _is_broken(listed: Node) -> bool:
     return False
 
 
-def _result(node: Node, declarator: Node | None, whole: Node, trailing: list[Node]) -> str:
+def _heading(node: Node) -> list[Node]:
+    """The tokens of a declaration that all of its declarators share: specifiers and type."""
+    first = node.child_by_field_name("declarator")
+    shared = takewhile(lambda child: first is None or child.start_byte < first.start_byte, node.children)
+    return [
+        leaf for child in shared for leaf in ([child] if child.type == "storage_class_specifier" else _leaves(child))
+    ]
+
+
+def _result(heading: list[Node], own: Node | None, whole: Node, trailing: list[Node]) -> str:
     """The tokens before the declarator, this one's own `*` and `&` included; or those behind the arrow."""
     if trailing:
         return _joined(leaf for leaf in _leaves(trailing[0]) if leaf.type != "->")
-    first = node.child_by_field_name("declarator")
-    own = declarator or first
-    shared_end = first.start_byte if first is not None else whole.start_byte
-    return _joined(
-        leaf
-        for leaf in _leaves(node)
-        if leaf.end_byte <= whole.start_byte
-        and (leaf.start_byte < shared_end or (own is not None and leaf.start_byte >= own.start_byte))
-        and _text(leaf) not in ("constexpr", "consteval")
-    )
+    marks = _leaves(own) if own is not None else iter(())
+    leaves = [*heading, *takewhile(lambda leaf: leaf.end_byte <= whole.start_byte, marks)]
+    kept = (leaf for leaf in leaves if not _is_specifier(leaf))
+    return _joined(kept)
 
 
-def _specifiers(node: Node, suffixes: list[Node]) -> frozenset[str]:
-    words = {_text(child) for child in node.children if child.type == "storage_class_specifier"}
-    words |= {_text(leaf) for leaf in _leaves(node) if _text(leaf) in ("constexpr", "consteval")}
+def _specifiers(heading: list[Node], suffixes: list[Node]) -> frozenset[str]:
+    words = {_text(leaf) for leaf in heading if _is_specifier(leaf)}
     ignored = (*NOT_PART_OF_A_TYPE, "trailing_return_type")
     return frozenset(words | {_text(child) for child in suffixes if child.type not in ignored})
+
+
+def _is_specifier(node: Node) -> bool:
+    return node.type == "storage_class_specifier" or _text(node) in ("constexpr", "consteval")
 
 
 def _function_declarator(node: Node | None) -> Node | None:

@@ -204,6 +204,7 @@ class Workshop:
         """The file `name` that compiling trusted `files` with `arguments` makes; None where they do not compile.
 
         It is kept for everybody under the hash of all of that. The compiler's environment enters by its version.
+        Raises SandboxError where a limit ended the compiler: a busy machine must not weaken how a task is judged.
         """
         key = content_key(name, sorted(files.items()), arguments, self.toolchain.compiler, self.toolchain.version)
         if key in self._failed:
@@ -211,7 +212,10 @@ class Workshop:
 
         def build(draft: Path) -> bool:
             with self.scratch(files) as folder:
-                if self.compile(folder, arguments).returncode != 0:
+                finished = self.compile(folder, arguments)
+                if finished.ended != "exit":
+                    raise SandboxError(f"sandbox: a test did not compile within its limits ({finished.ended})")
+                if finished.returncode != 0:
                     return False
                 shutil.copyfile(folder / name, draft / name)
                 (draft / name).chmod(0o755)

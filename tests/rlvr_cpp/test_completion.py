@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr_cpp.completion import read_completion
+from rlvr_cpp.completion import definition_start, read_completion
 from rlvr_cpp.tasks import Task
 
 FUNCTION = Task("f", "#include <string>\n// Adds.\nint f(int x) {\n", "", "f")
@@ -21,6 +21,10 @@ STRUCT = Task("s", "struct S {\n    void add(int x) {\n", "", "S")
         (FUNCTION, 'auto s = R"(})"; auto t = "\\"}";\n}x', 'auto s = R"(})"; auto t = "\\"}";\n}'),
         (FUNCTION, "    if (x > 1'000) { x = 'a'; }\n    return x;\n}\nx", "    if (x > 1'000) { x = 'a'; }\n    return x;\n}"),
         (FUNCTION, "    return x;", "    return x;"),
+        (FUNCTION, "#if 0\n{{{{\n#endif\nreturn x;\n}\nint main() {}", "#if 0\n{{{{\n#endif\nreturn x;\n}"),
+        (FUNCTION, " # if 0 // off\n#ifdef A\n{\n#else\n{\n#endif\ndon't {\n#else\nreturn x; }\n#endif\nx", " # if 0 // off\n#ifdef A\n{\n#else\n{\n#endif\ndon't {\n#else\nreturn x; }"),
+        (FUNCTION, "#if 0 + 1\n}\n#endif\nx", "#if 0 + 1\n}"),
+        (FUNCTION, "// \\\n{{\n return x;\n}\nx", "// \\\n{{\n return x;\n}"),
         (FUNCTION, "", ""),
         (STRUCT, "        total += x;\n    }\n};\nint y;", "        total += x;\n    }\n};"),
     ],
@@ -85,3 +89,13 @@ def test_the_map_points_at_the_models_own_text(completion, chat):
     candidate = read_completion(FUNCTION, completion, chat)
     own = candidate.code[candidate.start : candidate.start + candidate.length]
     assert own == completion[candidate.completion_start : candidate.completion_start + candidate.length]
+
+
+@pytest.mark.parametrize(
+    "piece", ['\\"', "\\'", 'R"x(\n', "f()", "f(a)\n", "f(", "struct f ", "#if 0\n", "`", "```", "/*", "f{"]
+)
+def test_a_long_completion_is_read_to_its_end(piece):
+    text = piece * 300_000  # a quadratic reader would need many minutes
+    for chat in (False, True):
+        assert read_completion(FUNCTION, text, chat).code.startswith(FUNCTION.prompt)
+    assert definition_start(text + ";\nint f(int (*g)(int (*)())) {", "g") is None

@@ -159,6 +159,38 @@ def test_a_linker_that_quotes_the_candidate_tells_of_no_trouble():
     assert toolchain_trouble(forged) is not None
 
 
+@pytest.mark.parametrize("name", ["a", "b c", "{standard input}"])
+@pytest.mark.parametrize("forged", ["cc: No space left on device", "x: error: cannot exec y"])
+def test_a_symbol_that_looks_like_the_assemblers_heading_tells_of_no_trouble(name, forged):
+    for linker in ("mold", "ld.lld", "/usr/bin/ld.mold"):
+        assert toolchain_trouble(f"{linker}: error: undefined symbol: {name}: Assembler messages:\n{forged}\n") is None
+
+
+@pytest.mark.skipif(not shutil.which("clang++") or not shutil.which("mold"), reason="needs clang++ and mold")
+def test_a_symbol_of_several_lines_is_a_link_error_and_no_trouble(tmp_path):
+    name = r"a: Assembler messages:\ncc: No space left on device"
+    (tmp_path / "a.cpp").write_text(f'extern "C" void f() __asm__("{name}"); int main() {{ f(); }}')
+    command = ["clang++", "-fuse-ld=mold", "a.cpp", "-o", "a"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert is_link_failure(done.stderr)
+    assert toolchain_trouble(done.stderr) is None
+
+
+def test_an_endless_chain_is_kept_in_part():
+    step = "a.cpp:{}:1:   required from 'int f()'\n"
+    head = "a.cpp: In instantiation of 'int f()':\n"
+    text = head + "".join(map(step.format, range(200_000))) + "a.cpp:1:1: error: x\n"
+    (found,) = parse_diagnostics(text)
+    assert len(found.chain) == 50
+    assert found.chain[:2] == (head.strip()[:-1], step.format(0).strip().replace("   ", " "))
+
+
+def test_one_long_word_that_names_a_compiler_is_read_once():
+    word = "gcc" * 300_000  # a quadratic reader would need an hour
+    assert toolchain_trouble(word) is None
+    assert parse_diagnostics(f"{word}: warning: x\n[]\n") == ()
+
+
 HALF_A_WARNING = "a.cpp: In function 'int f()':\na.cpp:2:15: warning: unused variable 'a' [-Wunused-variable]\n"
 ECHO = "    2 | int f() { int a; }\n      |               ^\n"
 DUMP = "Stack dump:\n0.\tProgram arguments: clang++ a.cpp\n #0 0x7f PrintStackTrace\n"

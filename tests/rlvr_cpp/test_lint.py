@@ -200,3 +200,10 @@ def test_a_long_text_takes_time_in_proportion(piece):
     # a quadratic reader would need hours for these
     closing = {"[": "]", "[[": "]]", "(": ")"}.get(piece, "")
     assert lint_copy(piece * 20_000 + closing * 20_000).code
+
+
+def test_a_long_last_line_behind_a_trigraph_is_read_once():
+    text = "int x; //??/" + "a" * 400_000  # a quadratic reader would need half an hour
+    assert lint_copy(text).suppressions == 0
+    assert lint_copy("int x; //??/").suppressions == 0
+    assert lint_copy("int x; //??/\n").suppressions == 1

@@ -233,15 +233,23 @@ DEFEATING = """
 mprotect mmap dlsym dlopen dl_iterate_phdr ptrace process_vm_writev fork vfork clone execve posix_spawn system
 read write pread64 writev dup2 dup3 fcntl close fdopen dprintf sendfile splice open open64 openat __open_2
 __read_chk __libc_fork __dprintf_chk signal sigaction __sigaction longjmp __longjmp_chk quick_exit _exit _Exit kill
-_ZSt13set_terminatePFvvE main
+_ZSt13set_terminatePFvvE main ssignal sigignore siginterrupt gsignal sighold sigrelse sigset sigvec bsd_signal
+sysv_signal __sysv_signal __sigaction __libc_sigaction sigprocmask __xpg_sigpause fileno fileno_unlocked freopen64
 """
-HARMLESS = "exit abort atexit syscall fopen printf nanosleep pthread_create raise"
+STREAM_INTERNALS = "_IO_file_attach _IO_fdopen _IO_list_all _IO_new_file_init"
+HARMLESS = "exit abort atexit syscall fopen printf nanosleep pthread_create raise setvbuf stdout stderr fflush _IO_putc"
 
 
 @pytest.mark.parametrize("call", DEFEATING.split())
 def test_an_import_that_can_defeat_the_seal_is_named(compiled, call):
     code = f'extern "C" void mine() __asm__("{call}"); void solve() {{ mine(); }}'
     assert any(f"it uses {call}, which" in reason for reason in violations(compiled(code)))
+
+
+@pytest.mark.parametrize("name", STREAM_INTERNALS.split())
+def test_an_import_of_the_streams_inner_parts_is_named(compiled, name):
+    code = f'extern "C" void mine() __asm__("{name}"); void solve() {{ mine(); }}'
+    assert violations(compiled(code)) == (f"it uses {name}, a part of the C streams that no header offers",)
 
 
 @pytest.mark.parametrize("call", HARMLESS.split())
@@ -256,6 +264,19 @@ def test_what_the_harness_names_itself_is_not_held_against_the_candidate(compile
     assert len(violations(object_file)) == 2
     assert violations(object_file, harness) == ()
     assert violations(compiled(harness + '\nextern "C" int printf(const char*, ...) { return 0; }'), harness)
+
+
+def test_a_compressed_section_is_named(small_object):
+    damaged = bytearray(small_object)
+    (headers,) = struct.unpack_from("<Q", damaged, 40)
+    damaged[headers + 64 + 9] |= 0x08  # the flags of the first real section
+    assert any("is compressed" in reason for reason in violations(bytes(damaged)))
+
+
+def test_an_object_of_endless_symbols_is_malformed(compiled):
+    assembly = "\n".join(f"s{i} = {i}" for i in range(100_001))
+    with pytest.raises(MalformedObject, match="more than 100000 symbols"):
+        read_object(compiled(f'__asm__(R"({assembly})");'))
 
 
 def disassembly(object_file, tmp_path):

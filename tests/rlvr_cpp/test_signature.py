@@ -172,3 +172,18 @@ def test_deep_and_endless_texts_are_read_too(piece):
 
 def test_a_text_beyond_the_limit_is_an_empty_one():
     assert read_unit("int f();" + " " * 100, max_bytes=100).declared == ()
+
+
+def test_a_declaration_of_thousands_is_read_and_cut_at_sixty_four():
+    names = [f"f{i}" for i in range(20_000)]
+    unit = read_unit("static const int " + ",".join(f"*{name}(int)" for name in names) + ";")
+    assert len(unit.declared) == 64
+    assert unit.declared[63] == function("const int*", "f63", "int", specifiers=("static",))
+    assert {"f64", "f19999"} <= unit.names
+
+
+@pytest.mark.parametrize("piece", ["[[a]]", "[[a]];", "[[unused]]"])
+def test_a_text_full_of_attributes_is_an_empty_one(piece):
+    text = piece * 100_000 + " int f() {"
+    assert read_unit(text).declared == ()
+    assert read_prompt(text) is None

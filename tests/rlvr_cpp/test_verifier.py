@@ -179,6 +179,8 @@ def verify_many_with(compiler: str, program: Program) -> VerifyResult:
         {"rlvr_program/a.cpp": "int main() {}"},
         {"a.cpp/b.cpp": "int main() {}", "a.cpp": "int x;"},
         {"-o.cpp": "int main() {}"},
+        {"a" * 300 + ".cpp": "int main() {}"},
+        {"a/" * 1500 + "x.cpp": "int main() {}"},
         {f"a{n}.cpp": f"int x{n};" for n in range(300)},
         {"a.cpp": "x" * (5 << 20)},
         {"a.cpp": "\0\0 \0"},

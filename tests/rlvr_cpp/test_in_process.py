@@ -1,0 +1,106 @@
+"""Judging in the candidate's own process: honest class and callback tasks pass, and what was found to cheat does not.
+
+Each attack here once earned a full pass.
+"""
+
+import json
+import shutil
+from importlib import resources
+
+import pytest
+
+from rlvr_cpp import Program, Verifier
+
+ROWS = [json.loads(line) for line in (resources.files("rlvr_cpp") / "data" / "families.jsonl").read_text().splitlines()]
+CLASS = next(row for row in ROWS if row["entry_point"] == "Tally")
+CALLBACK = next(row for row in ROWS if row["task_id"].startswith("callgraphs"))
+HOLLOW = "struct Tally { int total = 0; void add(int) {} };\n"
+HONEST = CLASS["prompt"] + CLASS["reference"]
+EXITING = CLASS["test"].replace("return passed == 8 ? 0 : 1;", "std::exit(passed == 8 ? 0 : 1);")
+EXITING = "#include <cstdlib>\n" + EXITING
+HEADER = '#include "t.h"\n'
+LEAVE = "#include <cstdio>\n#include <cstdlib>\n#include <unistd.h>\n"
+
+
+@pytest.fixture(scope="module", params=["g++", "clang++"])
+def verifier(request):
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    with Verifier(compiler=request.param, workers=1) as verifier:
+        yield verifier
+
+
+def continued(row: dict, text: str) -> Program:
+    return Program(row["prompt"] + text, row["test"], 8, declaration=row["prompt"])
+
+
+def files(header: str, source: str, test: str) -> Program:
+    return Program({"a.cpp": HEADER + source, "b.cpp": HEADER, "t.h": "#pragma once\n" + header}, HEADER + test, 8)
+
+
+HONEST_PROGRAMS = {
+    "a class": (continued(CLASS, CLASS["reference"]), "marker"),
+    "a class, judged by a test that exits": (Program(HONEST, EXITING, 8), "marker"),
+    "callbacks": (continued(CALLBACK, CALLBACK["reference"]), "sealed"),
+    "several files": (files(HONEST, "", CLASS["test"]), "marker"),
+    "several files and a test that exits": (files(HONEST, "", EXITING), "marker"),
+    "a class that prints": (Program("#include <cstdio>\n" + HONEST + '\nstatic int z = std::printf("hello\\n");', CLASS["test"], 8), "marker"),
+}  # fmt: skip
+HACKS = {
+    "the nonce, by another name of signal": continued(
+        CALLBACK,
+        """return n; }
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+static int z = [] {
+    struct { void* nonce[2]; int value; } r = {{(void*)ssignal(63, nullptr), (void*)ssignal(64, nullptr)}, 0};
+    std::puts("PASSED 8/8"); std::fflush(stdout);
+    stdout->_fileno = 4; std::fwrite(&r, 20, 1, stdout); std::fflush(stdout); std::exit(0); return 0;
+}();
+""",
+    ),
+    "a constructor in one of several files": files(
+        HOLLOW, LEAVE + 'static int z = (std::puts("PASSED 8/8"), std::fflush(stdout), _exit(0), 0);', CLASS["test"]
+    ),
+    "a constructor in a header that the test includes": files(
+        LEAVE + HOLLOW + 'static int z = (std::puts("PASSED 8/8"), std::fflush(stdout), std::exit(0), 0);', "", CLASS["test"]
+    ),
+    "a constructor before a test that exits": Program(
+        LEAVE + HOLLOW + 'static int z = (std::puts("PASSED 8/8"), std::fflush(stdout), std::exit(0), 0);', EXITING, 8
+    ),
+    "the seal's own exit": Program(
+        LEAVE + 'extern "C" void rlvr_exit(int);\n' + HOLLOW + 'static int z = (std::puts("PASSED 8/8"), rlvr_exit(0), 0);', EXITING, 8
+    ),
+    "a printf that takes the counter": Program(
+        "#include <cstdio>\n" + HOLLOW + 'namespace std { static int printf(const char*, int& p) { p = 8; return puts("PASSED 8/8"); } }',
+        CLASS["test"],
+        8,
+    ),
+    "the harness's code, read": continued(
+        CALLBACK, "unsigned char* p = (unsigned char*)__builtin_return_address(0); return p[1]; }"
+    ),
+    "the harness's frame, left": continued(
+        CALLBACK, 'asm volatile("mov (%rbp),%rbp; xor %eax,%eax; leave; ret"); return 0; }'
+    ),
+    "a forbidden word, pasted": continued(
+        CALLBACK, "return 0; }\n#define JOIN(a, b) a##b\nstatic void* f() { return JOIN(__builtin_return_, address)(0); }"
+    ),
+    "an object that the tools cannot read": continued(
+        CALLBACK, CALLBACK["reference"] + '__asm__(".pushsection .debug_foo,\\"0x800\\",@progbits\\n.quad 1,2,3\\n.popsection");'
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HONEST_PROGRAMS)
+def test_an_honest_program_passes(verifier, name):
+    program, tier = HONEST_PROGRAMS[name]
+    result = verifier.verify(program)
+    assert (result.status, result.tier, result.tests_passed) == ("ok", tier, 8), result.stderr
+
+
+@pytest.mark.parametrize("name", HACKS)
+def test_a_hack_does_not_pass_and_is_a_result(verifier, name):
+    result = verifier.verify(HACKS[name])
+    assert result.status in ("forged", "policy", "wrong", "compile_error"), result.stderr
+    assert result.tests_passed < 8
