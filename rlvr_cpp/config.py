@@ -94,7 +94,7 @@ class VerifierSettings:
     compile_timeout: float
     """CPU seconds of a build; the same for the clock."""
     workers: int | None
-    """Programs at a time; None is one a core."""
+    """Programs at a time; None is one more than there are cores."""
     cache: str | None
     """A file of results that runs share; None keeps them in memory."""
 

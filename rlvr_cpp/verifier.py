@@ -86,7 +86,9 @@ class Verifier:
         require: str | Sequence[str] = "any",
         cache: str | Path | None = None,
     ) -> None:
-        """`workers` defaults to the number of cores, `memory` is in bytes, `cache` is a file that processes may share.
+        """`workers` defaults to one more than there are cores, which fills the gaps between a build and its run.
+
+        `memory` is in bytes, `cache` is a file that processes may share.
 
         Raises UserError where the compiler is missing, the host cannot give what is required or a value makes no sense.
         """
@@ -95,7 +97,7 @@ class Verifier:
         if memory < 16 << 20:
             raise UserError(f"memory is {memory}: it must be at least {16 << 20} bytes")
         self.toolchain = make_toolchain(compiler, extra_flags, timeout, compile_timeout)
-        self.workers = workers or available_cores()
+        self.workers = workers or available_cores() + 1
         self.endings: Counter[str] = Counter()
         """How often each status was given, cached ones included."""
         self.workshop = shared_workshop(self.toolchain, _controls(require), memory)
