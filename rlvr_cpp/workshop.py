@@ -37,6 +37,7 @@ HEADER_SIZE = 512 << 20  # a precompiled <bits/stdc++.h> has 100 MB
 STORE_LIMIT = 2 << 30
 STALE = 3600.0  # seconds after which the scratch folder of a dead process is removed
 NOBODY = 65534
+CHOOSE_RUNTIMES = ("-fsanitize", "-pthread", "-fopenmp", "-stdlib", "-static", "-m")  # flags that the linker needs
 LAST_WORDS = 1.0  # seconds for a worker's own destructors when its oracle has seen enough
 
 Sources = Mapping[str, str | bytes]
@@ -92,7 +93,8 @@ class Workshop:
 
     def link(self, folder: Path, arguments: Sequence[str]) -> Finished:
         """Link objects and libraries. Raises SandboxError where the machine failed the linker."""
-        return self._drive(self.toolchain.link_driver, folder, [*arguments, *self.link_flags])
+        runtimes = (flag for flag in self.toolchain.extra_flags if flag.startswith(CHOOSE_RUNTIMES))
+        return self._drive(self.toolchain.link_driver, folder, [*runtimes, *arguments, *self.link_flags])
 
     def _drive(
         self, driver: str, folder: Path, arguments: Sequence[str], stdin: bytes = b"", file_size: int = 64 << 20
