@@ -19,12 +19,12 @@ from rlvr_cpp.diagnostics import (
 from rlvr_cpp.lint import lint_copy
 from rlvr_cpp.program import SOURCES, Program
 from rlvr_cpp.verdict import LIMITS, Verdict
-from rlvr_cpp.workshop import PROGRAM, Workshop, write_files
-from rlvr_sandbox import Finished, SandboxError
+from rlvr_cpp.workshop import PROGRAM, Workshop
+from rlvr_sandbox import Finished
 
 TEXT_LIMIT = 64 << 10
 LINT_LIMIT = 256 << 10  # characters; reading more for attempts to silence warnings takes seconds of the caller's time
-SANITIZER = "rlvr_sanitizer"
+SANITIZER = "rlvr_sanitizer.o"
 CANDIDATE_OBJECT = "rlvr_candidate.o"
 # Linked into every sanitized program, so that a candidate that defines these, to silence what it did, does not link.
 # The leak checker needs ptrace, which the sandbox refuses; the sanitizers read no environment here.
@@ -153,13 +153,8 @@ def _readable(raw: str, diagnostics: tuple[Diagnostic, ...]) -> str:
 def _sanitizer_options(workshop: Workshop, folder: Path) -> list[str]:
     if not workshop.toolchain.is_sanitized:
         return []
-    source, built = f"{SANITIZER}.cpp", f"{SANITIZER}.o"
-    arguments = [*workshop.trusted_flags("c++17"), "-c", source, "-o", built]
-    path = workshop.built_once(built, {source: SANITIZER_OPTIONS}, arguments)
-    if path is None:
-        raise SandboxError("sandbox: the sanitizers' options do not compile")
-    write_files(folder, {built: path.read_bytes()})
-    return [built]
+    workshop.add_object(folder, SANITIZER, SANITIZER_OPTIONS, workshop.trusted_flags("c++17"))
+    return [SANITIZER]
 
 
 def uncover(program: Program, workshop: Workshop, built: Built) -> tuple[tuple[Diagnostic, ...], int]:

@@ -38,6 +38,7 @@ from rlvr_cpp.sealed import (
     RECORD,
     RECORD_DESCRIPTOR,
     SEAL,
+    SEAL_FLAGS,
     between,
     borrowed_variables,
     calls_exit,
@@ -50,7 +51,7 @@ from rlvr_cpp.sealed import (
 )
 from rlvr_cpp.signature import Function, read_prompt, tokens
 from rlvr_cpp.verdict import Verdict
-from rlvr_cpp.workshop import Workshop, write_files
+from rlvr_cpp.workshop import Workshop
 from rlvr_sandbox import Finished, SandboxError
 
 HARNESS, MAIN = "rlvr_harness.cpp", "rlvr_main.cpp"
@@ -237,7 +238,8 @@ def _link_and_run(
     tier: str, program: Program, workshop: Workshop, folder: Path, built: Built, objects: Sequence[str]
 ) -> Outcome:
     """Link behind the seal, run with a fresh nonce, and believe the marker only with the record."""
-    _write_seal(workshop, folder)
+    library = [flag for flag in workshop.toolchain.extra_flags if flag.startswith("-stdlib")]
+    workshop.add_object(folder, SEAL_OBJECT, SEAL.read_text(), [*SEAL_FLAGS, *library])
     built = link_candidate(workshop, folder, built, [SEAL_OBJECT, *objects, *LINK_FLAGS])
     if built.failure is not None:
         return Outcome(tier, built)
@@ -245,15 +247,6 @@ def _link_and_run(
     run, record = _run_sealed(workshop, folder, nonce)
     verdict = sealed_verdict(run, record, nonce, program.tests_declared)
     return Outcome(tier, built, verdict, run, run.seconds)
-
-
-def _write_seal(workshop: Workshop, folder: Path) -> None:
-    flags = [flag for flag in workshop.toolchain.extra_flags if flag.startswith("-stdlib")]
-    arguments = ["-std=c++17", "-O2", "-fPIE", *flags, "-c", SEAL.name, "-o", SEAL_OBJECT]
-    seal = workshop.built_once(SEAL_OBJECT, {SEAL.name: SEAL.read_text()}, arguments)
-    if seal is None:
-        raise SandboxError("sandbox: the seal does not compile")
-    write_files(folder, {SEAL_OBJECT: seal.read_bytes()})
 
 
 def _run_sealed(workshop: Workshop, folder: Path, nonce: bytes) -> tuple[Finished, bytes]:

@@ -40,14 +40,11 @@ CLAIMS = ("ok", "wrong", "ambiguous", "forged")
 
 LINK_FLAGS = ("-Wl,--wrap=main,--wrap=syscall", "-Wl,-z,relro,-z,now,-z,noexecstack")
 """What the final link needs, with the seal's object first and the harness's before the candidate's."""
+SEAL_FLAGS = ("-std=c++17", "-O2", "-fPIE")
+"""What the seal is compiled with, besides a choice of the standard library."""
 CANDIDATE_FLAGS = ("-fno-gnu-unique",)
 """What g++ (not clang++) needs for a candidate that is to be localised."""
 EXITS = ("exit", "_exit", "_Exit", "quick_exit")
-
-
-def seal_command(compiler: str, target: str, source: str = str(SEAL), flags: Sequence[str] = ()) -> list[str]:
-    """Compile the seal, once for each compiler; `flags` are those that choose another standard library."""
-    return [compiler, "-std=c++17", "-O2", "-fPIE", *flags, "-c", source, "-o", target]
 
 
 def read_record(data: bytes, nonce: bytes) -> int | None:

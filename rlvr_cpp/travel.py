@@ -118,11 +118,6 @@ class Entry:
         types = (self.result, *(passage.type for passage in self.passages))
         return frozenset(name for one in types for name in one.templates)
 
-    @property
-    def has_text(self) -> bool:
-        """Whether it takes or returns a `const char*`."""
-        return any(str(one) == "const char*" for one in (self.result, *(passage.type for passage in self.passages)))
-
 
 def read_type(text: str, aliases: Mapping[str, str], names: frozenset[str] = frozenset()) -> Type | None:
     """The canonical form of a type; None where it is not built of names that are known to travel.

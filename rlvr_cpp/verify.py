@@ -40,7 +40,6 @@ from rlvr_sandbox.controls import LEVELS, WHAT_IT_STOPS
 
 PASSED, FAILED, NOT_JUDGED, INTERRUPTED = 0, 1, 2, 130
 STDIN = "-"
-UNNAMED = "candidate.cpp"
 """What the compiler calls a program that is one text."""
 SHOWN = 5  # errors, warnings, lines of a program's stderr
 MAX_BYTES = 16 << 20

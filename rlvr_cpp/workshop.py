@@ -21,6 +21,7 @@ from pathlib import Path
 
 from rlvr_cpp.diagnostics import toolchain_trouble
 from rlvr_cpp.precompiled import PrecompiledHeaders
+from rlvr_cpp.sealed import CANDIDATE_FLAGS
 from rlvr_cpp.store import Store, content_key
 from rlvr_cpp.toolchain import Toolchain, compiler_view, linker_flags, program_view
 from rlvr_cpp.verdict import WORKER_GONE
@@ -68,7 +69,7 @@ class Workshop:
         """What every translation unit of a program is compiled with."""
         chosen = (flag for flag in self.toolchain.extra_flags if not flag.startswith("-l"))
         # A unique symbol cannot be made local, which sealing needs; precompiled headers want equal flags everywhere.
-        unique = () if self.toolchain.is_clang else ("-fno-gnu-unique",)
+        unique = () if self.toolchain.is_clang else CANDIDATE_FLAGS
         return (f"-std={std}", "-O0", "-Wall", "-Wextra", *unique, *chosen)
 
     def trusted_flags(self, std: str) -> tuple[str, ...]:
@@ -228,6 +229,14 @@ class Workshop:
             self._failed.add(key)
             return None
         return entry / name
+
+    def add_object(self, folder: Path, name: str, text: str, flags: Sequence[str]) -> None:
+        """Put the object of a translation unit of ours into a scratch folder. Raises SandboxError if there is none."""
+        source = f"{Path(name).stem}.cpp"
+        path = self.built_once(name, {source: text}, [*flags, "-c", source, "-o", name])
+        if path is None:
+            raise SandboxError(f"sandbox: {source} does not compile")
+        write_files(folder, {name: path.read_bytes()})
 
     def _build_header(self, draft: Path, text: str, recipe: tuple[str, ...]) -> bool:
         with self.scratch({"prefix.h": text}) as folder:

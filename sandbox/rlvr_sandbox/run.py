@@ -92,11 +92,6 @@ class Finished:
     peak_memory: int = 0
     """Bytes, of its largest process."""
 
-    @property
-    def timed_out(self) -> bool:
-        """A clock ran out."""
-        return self.ended in ("cpu", "wall")
-
 
 class Stopper:
     """Ends running commands from another thread."""
@@ -154,22 +149,23 @@ class _Pipe:
     def read(self) -> bool:
         """Take one chunk; False at the end of the stream."""
         try:
-            chunk = os.read(self.stream.fileno(), READ_SIZE)
+            return self._take()
         except BlockingIOError:
             return True
-        room = self.limit - len(self.kept)
-        self.kept += chunk[:room]
-        self.cut = self.cut or len(chunk) > room
-        return bool(chunk)
 
     def drain(self) -> None:
         """Take what a dead process left behind, and close. Nobody is left who could write."""
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self.stream.fileno(), READ_SIZE):
-                room = self.limit - len(self.kept)
-                self.kept += chunk[:room]
-                self.cut = self.cut or len(chunk) > room
+            while self._take():
+                pass
         self.stream.close()
+
+    def _take(self) -> bool:
+        chunk = os.read(self.stream.fileno(), READ_SIZE)
+        room = self.limit - len(self.kept)
+        self.kept += chunk[:room]
+        self.cut = self.cut or len(chunk) > room
+        return bool(chunk)
 
 
 class _Running:

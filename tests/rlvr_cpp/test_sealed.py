@@ -16,6 +16,8 @@ from rlvr_cpp.object_policy import violations
 from rlvr_cpp.sealed import (
     CANDIDATE_FLAGS,
     LINK_FLAGS,
+    SEAL,
+    SEAL_FLAGS,
     TAMPERED,
     between,
     borrowed_variables,
@@ -26,7 +28,6 @@ from rlvr_cpp.sealed import (
     macros_defined,
     read_record,
     redirect_exits_command,
-    seal_command,
     sealed_verdict,
     with_decoys,
 )
@@ -77,7 +78,8 @@ def seal(tmp_path_factory):
     def compiled(compiler):
         if compiler not in made:
             made[compiler] = str(tmp_path_factory.mktemp("seal") / "seal.o")
-            subprocess.run([*seal_command(compiler, made[compiler], flags=["-Wall", "-Wextra", "-Werror"])], check=True)
+            strict = ["-Wall", "-Wextra", "-Werror"]
+            subprocess.run([compiler, *SEAL_FLAGS, *strict, "-c", str(SEAL), "-o", made[compiler]], check=True)
         return made[compiler]
 
     return compiled
