@@ -166,9 +166,13 @@ def uncover(program: Program, workshop: Workshop, built: Built) -> tuple[tuple[D
     if not suppressions or built.failure == "compile_limit":
         return built.diagnostics, suppressions
     with workshop.scratch({name: copy.code for name, copy in copies.items()}) as folder:
-        plain = [*workshop.flags(program.std), *diagnostic_flags(workshop.toolchain.version), "-fsyntax-only"]
-        linted = workshop.compile(folder, [*plain, *sources(program)])
-    return parse_diagnostics(linted.stderr.decode(errors="replace")) or built.diagnostics, suppressions
+        machine, plain = diagnostic_flags(workshop.toolchain.version), [*workshop.flags(program.std), "-fsyntax-only"]
+        linted = workshop.compile(folder, [*plain, *machine, *sources(program)])
+        diagnostics = parse_diagnostics(linted.stderr.decode(errors="replace"))
+        if machine and built.failure == "compile_error":
+            again = workshop.compile(folder, [*plain, *sources(program)])
+            diagnostics = add_chains(diagnostics, again.stderr.decode(errors="replace"))
+    return diagnostics or built.diagnostics, suppressions
 
 
 def count_own_warnings(program: Program, diagnostics: tuple[Diagnostic, ...]) -> int:

@@ -10,29 +10,26 @@ reported as `sandbox_error`; it is never a score.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
 from rlvr_cpp.cache import DiskCache, MemoryCache, ResultCache
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.judge import judge, sandbox_failure
+from rlvr_cpp.judge import judge
 from rlvr_cpp.program import Program, check_program
 from rlvr_cpp.result import CHEATS, VerifyResult
-from rlvr_cpp.store import content_key
+from rlvr_cpp.stream import VerificationStream
 from rlvr_cpp.think import strip_think_blocks
 from rlvr_cpp.toolchain import Toolchain, make_toolchain
 from rlvr_cpp.workshop import PROGRAM_MEMORY, Workshop
-from rlvr_sandbox import Controls, SandboxError, Stopped, Stopper, require_controls
-
-POLICY_VERSION = 1
-"""Raised when the same program may be judged otherwise than before, so that old cached verdicts are not believed."""
+from rlvr_sandbox import Controls, SandboxError, require_controls
 
 
 def verify_cpp(
@@ -105,7 +102,7 @@ class Verifier:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_owner = 0
         self._closed = False
-        self._running: set[Stopper] = set()
+        self._streams: set[VerificationStream] = set()
 
     @property
     def version(self) -> str:
@@ -129,8 +126,8 @@ class Verifier:
     def close(self) -> None:
         """End what is running, then the threads."""
         self._closed = True
-        for stopper in tuple(self._running):
-            stopper.stop()
+        for stream in tuple(self._streams):
+            stream.stop()
         if self._pool is not None and self._pool_owner == os.getpid():
             self._pool.shutdown()
         self._cache.close()
@@ -167,113 +164,55 @@ class Verifier:
         stopped and is a `sandbox_error`. Raises UserError for a program that makes no sense, RuntimeError on a closed
         verifier.
         """
-        stopper = Stopper()
-        try:
-            return self._verify_many(list(programs), on_result, stopper, deadline)
-        finally:
-            stopper.close()
+        with self.stream(deadline) as stream:
+            return _all_results(stream, programs, on_result)
 
     async def verify_many_async(
         self, programs: Iterable[Program], *, deadline: float | None = None
     ) -> list[VerifyResult]:
         """The same for an event loop; cancelling it ends what it runs before it returns."""
-        batch, stopper = list(programs), Stopper()
-        with ThreadPoolExecutor(1, thread_name_prefix="rlvr-batch") as thread:
-            work = asyncio.wrap_future(thread.submit(self._verify_many, batch, lambda: None, stopper, deadline))
+        batch = list(programs)
+        with self.stream(deadline) as stream, ThreadPoolExecutor(1, thread_name_prefix="rlvr-batch") as thread:
+            work = asyncio.wrap_future(thread.submit(_all_results, stream, batch))
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
-                stopper.stop()
+                stream.stop()
                 await asyncio.wait([work])
                 work.exception()
                 raise
-            finally:
-                stopper.close()
 
-    def _verify_many(
-        self, batch: list[Program], on_result: Callable[[], None], stopper: Stopper, deadline: float | None
-    ) -> list[VerifyResult]:
-        for program in batch:
-            check_program(program)
-        keys = [self._key(program) for program in batch]
-        known = self._cache.find(keys)
-        fresh = {key: program for key, program in zip(keys, batch, strict=True) if key not in known}
-        for _ in range(len(batch) - len(fresh)):
-            on_result()
-        judged = self._judge_all(fresh, on_result, stopper, deadline)
-        self._cache.keep({key: result for key, result in judged.items() if not callable(fresh[key].checker)})
-        results = []
-        for key in keys:
-            first = fresh.pop(key, None) is not None
-            result = judged[key] if first else dataclasses.replace(known.get(key) or judged[key], cache_hit=True)
-            results.append(result)
-        self.endings.update(result.status for result in results)
-        return results
+    @contextlib.contextmanager
+    def stream(self, deadline: float | None = None) -> Iterator[VerificationStream]:
+        """Judge programs that come one by one: `submit` each, then ask for the `results`.
 
-    def _judge_all(
-        self, fresh: Mapping[str, Program], on_result: Callable[[], None], stopper: Stopper, deadline: float | None
-    ) -> dict[str, VerifyResult]:
-        if self._closed:
-            raise RuntimeError("the verifier was closed")
-        if not fresh:
-            return {}
-        workshop = self.workshop.stopped_by(stopper)
-        self._running.add(stopper)
-        pending: dict[Future[VerifyResult], str] = {}
+        Each is bounded by the toolchain's limits; `deadline`, in seconds, bounds the wait for the results. Leaving the
+        context ends what is still running. Raises RuntimeError on a closed verifier.
+        """
+        self._threads()
+        stream = VerificationStream(self.workshop, self._cache, self._threads, self.endings, deadline)
+        self._streams.add(stream)
         try:
-            pool = self._threads()
-            pending = {pool.submit(judge, program, workshop): key for key, program in fresh.items()}
-            return _collect(pending, on_result, stopper, deadline)
+            yield stream
         finally:
-            stopper.stop()  # whatever interrupted us, nobody is left behind
-            for future in pending:
-                future.cancel()
-            wait(pending)
-            self._running.discard(stopper)
+            self._streams.discard(stream)
+            stream.close()
 
     def _threads(self) -> ThreadPoolExecutor:
-        """The pool of this process: threads do not survive a fork."""
+        """The pool of this process: threads do not survive a fork. Raises RuntimeError on a closed verifier."""
+        if self._closed:
+            raise RuntimeError("the verifier was closed")
         if self._pool is None or self._pool_owner != os.getpid():
             self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="rlvr-verify")
             self._pool_owner = os.getpid()
         return self._pool
 
-    def _key(self, program: Program) -> str:
-        # A function has no content to address: it is told apart within the batch and never remembered.
-        parts = (program.identity, dataclasses.astuple(self.toolchain), self.workshop.memory, POLICY_VERSION)
-        return content_key(*parts)
 
-
-def _collect(
-    pending: Mapping[Future[VerifyResult], str],
-    on_result: Callable[[], None],
-    stopper: Stopper,
-    deadline: float | None,
-) -> dict[str, VerifyResult]:
-    end = None if deadline is None else time.monotonic() + deadline
-    waiting = set(pending)
-    results: dict[str, VerifyResult] = {}
-    while waiting:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        done, waiting = wait(waiting, left, FIRST_COMPLETED)
-        if not done:
-            stopper.stop()
-            late = sandbox_failure(f"the batch was not done after its {deadline} s")
-            for future in waiting:
-                future.cancel()
-            results |= {pending[future]: late for future in waiting}
-            return results
-        for future in done:
-            results[pending[future]] = _outcome(future)
-            on_result()
-    return results
-
-
-def _outcome(future: Future[VerifyResult]) -> VerifyResult:
-    try:
-        return future.result()
-    except Stopped as error:
-        return sandbox_failure(str(error))
+def _all_results(
+    stream: VerificationStream, programs: Iterable[Program], on_result: Callable[[], None] = lambda: None
+) -> list[VerifyResult]:
+    stream.submit_many(programs)
+    return stream.results(on_result)
 
 
 def _without_thoughts(program: Program) -> Program:
