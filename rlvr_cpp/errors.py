@@ -2,6 +2,7 @@
 
 UserError          what was asked for cannot be done: one sentence that names the field, the value and the fix.
                    A command prints it and exits with status 2.
+RunStopped         a training run that went on would have come to nothing; a guard says why (`guards.GuardStop`).
 SandboxError       the machinery failed (`rlvr_sandbox`). The verifier turns it into a result with the status
                    `sandbox_error`, which is unscorable; it is never a score.
 a VerifyResult     what the candidate did, however badly. A bad completion is data, not an error.
@@ -12,3 +13,7 @@ from __future__ import annotations
 
 class UserError(ValueError):
     """A mistake in the configuration or the input, told in one sentence with the fix."""
+
+
+class RunStopped(Exception):
+    """A run ended itself; the text says why and what to do."""
