@@ -9,7 +9,7 @@ TORCH_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format setup tools compilers bench base-model families clean
+.PHONY: help demo test check format setup tools compilers bench base-model families chains clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,7 +54,7 @@ bench: setup compilers ## what a verification costs, beside plain g++ (about fif
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_ARGS) "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,sweep,dev]"
 	touch $(READY)
 
 families: setup ## judge and write the shipped tasks anew (about eight minutes)
@@ -63,6 +63,11 @@ families: setup ## judge and write the shipped tasks anew (about eight minutes)
 base-model: setup ## train the shipped base model anew (under three minutes)
 	$(BIN)/rlvr-families corpus --out build/corpus.jsonl
 	$(BIN)/rlvr-sft --data build/corpus.jsonl --out rlvr_cpp/models/tiny-cpp
+
+chains: setup ## the tasks and base model of the StepCoder ablation (about ten minutes)
+	$(BIN)/rlvr-families tasks --family chains --out build/chains/tasks.jsonl
+	$(BIN)/rlvr-families corpus --family chains --out build/chains/corpus.jsonl
+	$(BIN)/rlvr-sft --data build/chains/corpus.jsonl --out build/chains/model
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -19,7 +19,9 @@ from rlvr_cpp.think import strip_think_blocks, strip_think_token_ids
 from rlvr_cpp.verifier import Verifier, verify_cpp
 
 if TYPE_CHECKING:
+    from rlvr_cpp.config import GRPOConfig as GRPOConfig
     from rlvr_cpp.config import GSPOConfig as GSPOConfig
+    from rlvr_cpp.trainer import GRPOTrainer as GRPOTrainer
     from rlvr_cpp.trainer import GSPOTrainer as GSPOTrainer
 
 __version__ = "0.1.0"
@@ -38,7 +40,12 @@ __all__ = [  # without the lazy names: a star import must not need torch
 ]
 
 
-LAZY = {"GSPOConfig": "rlvr_cpp.config", "GSPOTrainer": "rlvr_cpp.trainer"}
+LAZY = {
+    "GRPOConfig": "rlvr_cpp.config",
+    "GSPOConfig": "rlvr_cpp.config",
+    "GRPOTrainer": "rlvr_cpp.trainer",
+    "GSPOTrainer": "rlvr_cpp.trainer",
+}
 
 
 def __getattr__(name: str) -> Any:

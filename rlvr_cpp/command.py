@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -13,16 +14,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from rlvr_cpp.config import CONF, GSPOJob, load
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.config import CONF, TrainingJob, load
+from rlvr_cpp.errors import RunStopped, UserError
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
 
 
-def run_command(job: Callable[[GSPOJob, Path], float], config_name: str) -> None:
+def run_command(job: Callable[[TrainingJob, Path], float], config_name: str) -> None:
     """Compose the config that the command line asks for and run `job` on it and its run folder.
 
-    Exit status 2 tells of a mistake in the input, 130 of an interruption.
+    Exit status 2 tells of a mistake in the input, 3 of a guard that ended the run, 130 of an interruption.
     """
     began = False
 
@@ -30,11 +31,14 @@ def run_command(job: Callable[[GSPOJob, Path], float], config_name: str) -> None
     def compose_and_run(raw: DictConfig) -> float:
         nonlocal began
         began = True
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        with plain_endings(folder):
-            return job(load(raw), folder)
+        own = Path(HydraConfig.get().runtime.output_dir)
+        folder = own if raw.resume is None else Path(raw.resume)
+        with plain_endings(folder, own):
+            return _run(job, raw, folder, own)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
+    if not _is_first():
+        sys.argv.append("hydra.output_subdir=null")
     try:
         compose_and_run()
     except SystemExit as end:
@@ -43,23 +47,58 @@ def run_command(job: Callable[[GSPOJob, Path], float], config_name: str) -> None
         raise
 
 
-@contextmanager
-def plain_endings(folder: Path) -> Iterator[None]:
-    """Turn a UserError into exit status 2 and Ctrl-C into 130.
+def _run(job: Callable[[TrainingJob, Path], float], raw: DictConfig, folder: Path, own: Path) -> float:
+    """Run what is asked for in `folder`, which is Hydra's `own` one unless a run goes on."""
+    if raw.resume is not None:
+        _forget(own)
+        settings = resumed_job(folder)
+    elif (folder / "run.json").exists():
+        raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
+    else:
+        settings = load(raw)
+    if settings.dry_run:
+        from rlvr_cpp.plan import print_plan
 
-    A mistake is found before the run begins; what Hydra then wrote into `folder` is removed, and nothing else.
+        print_plan(settings)
+        _forget(folder)
+        return 0.0
+    return job(settings, folder)
+
+
+def resumed_job(folder: Path) -> TrainingJob:
+    """The config that the run in `folder` has. Raises UserError where there is no run or more is asked for."""
+    others = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+    if others:
+        raise UserError(
+            f"resume={folder} goes on with the config that the run has, but {' '.join(others)} was given as well: "
+            "leave it out, or begin a new run"
+        )
+    from rlvr_cpp.run_record import read_record
+
+    return load(read_record(folder)["config"])
+
+
+@contextmanager
+def plain_endings(folder: Path, own: Path) -> Iterator[None]:
+    """Turn a UserError into exit status 2, a guard's finding into 3 and Ctrl-C into 130.
+
+    A mistake is found before the run begins; what Hydra then wrote into its `own` folder is removed, and nothing else:
+    a `folder` that was given to go on with is left as it is.
     """
     try:
         yield
     except UserError as error:
-        _forget(folder)
+        _forget(own)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except RunStopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        sys.exit(STOPPED)
     except KeyboardInterrupt:
         if (folder / "run.json").exists():
-            print(f"interrupted; what there is stands in {folder}", file=sys.stderr)
+            print(f"interrupted; what there is stands in {folder}; go on with resume={folder}", file=sys.stderr)
         else:
-            _forget(folder)
+            _forget(own)
             print("interrupted before the run began", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
@@ -67,6 +106,12 @@ def plain_endings(folder: Path) -> Iterator[None]:
 def _forget(folder: Path) -> None:
     """Remove Hydra's own files of a run that never began, and the folder if that leaves it empty."""
     if not (folder / "run.json").exists():
-        shutil.rmtree(folder / ".hydra", ignore_errors=True)
+        if _is_first():
+            shutil.rmtree(folder / ".hydra", ignore_errors=True)
         with suppress(OSError):
             folder.rmdir()
+
+
+def _is_first() -> bool:
+    """Of several processes that share a folder only the first one has Hydra's files written, and removes them."""
+    return os.environ.get("RANK", "0") == "0"

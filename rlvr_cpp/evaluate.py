@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import nan
+from pathlib import Path
+from typing import Any
 
 from rlvr_cpp.completion import read_completion
-from rlvr_cpp.config import EvaluationSettings, GSPOConfig
-from rlvr_cpp.policy import Policy, generate
+from rlvr_cpp.config import EvaluationSettings, GRPOConfig
+from rlvr_cpp.policy import Policy, evaluation_seeds, generate
 from rlvr_cpp.progress import progress_bar
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.statistics import Estimate, wilson
@@ -54,6 +57,33 @@ class Evaluation:
         """With Wilson's interval."""
         return pass_rate(list(self.greedy_passes().values()))
 
+    def save(self, path: Path) -> None:
+        """Every attempt, one JSON object a line; all or nothing."""
+        kinds = [("greedy", attempt) for attempt in self.greedy] + [("sampled", attempt) for attempt in self.sampled]
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text("".join(json.dumps({"kind": kind, **asdict(attempt)}) + "\n" for kind, attempt in kinds))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """What `save` wrote."""
+        attempts: dict[str, list[Attempt]] = {"greedy": [], "sampled": []}
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            result = VerifyResult.from_json(json.dumps(row["result"]))
+            attempts[row["kind"]].append(Attempt(row["task_id"], row["completion"], result))
+        return cls(tuple(attempts["greedy"]), tuple(attempts["sampled"]))
+
+
+def join_evaluations(shares: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation of what processes measured each on every n-th task, in the order of the tasks."""
+
+    def dealt_back(parts: list[tuple[Attempt, ...]]) -> tuple[Attempt, ...]:
+        longest = max(map(len, parts))
+        return tuple(part[i] for i in range(longest) for part in parts if i < len(part))
+
+    return Evaluation(dealt_back([s.greedy for s in shares]), dealt_back([s.sampled for s in shares]))
+
 
 def pass_rate(passes: Sequence[bool]) -> Estimate:
     """The share that passed with Wilson's interval; NaN where nothing could be judged."""
@@ -64,7 +94,7 @@ def evaluate(
     policy: Policy,
     tasks: Sequence[Task],
     verifier: Verifier,
-    algorithm: GSPOConfig,
+    algorithm: GRPOConfig,
     settings: EvaluationSettings,
     *,
     seed: int,
@@ -74,21 +104,17 @@ def evaluate(
     """Generate, judge, and keep everything. `samples` overrides the settings' number of sampled completions."""
     count = settings.samples if samples is None else samples
     wanted = [task for _ in range(1 + count) for task in tasks]
+    lengths: dict[str, Any] = {"max_new_tokens": algorithm.max_gen_len, "batch_size": settings.batch_size}
     with progress_bar(f"{label}: generate", len(wanted)) as advance:
-
-        def advance_by(number: int) -> None:
-            for _ in range(number):
-                advance()
-
-        lengths = {"max_new_tokens": algorithm.max_gen_len, "batch_size": settings.batch_size}
-        completions = generate(policy, tasks, on_batch=advance_by, **lengths)
+        completions = generate(policy, tasks, on_finished=advance, **lengths)
         if count:
+            sampled = wanted[len(tasks) :]
             completions += generate(
                 policy,
-                wanted[len(tasks) :],
+                sampled,
                 temperature=algorithm.temperature,
-                seed=seed,
-                on_batch=advance_by,
+                seeds=evaluation_seeds(sampled, seed),
+                on_finished=advance,
                 **lengths,
             )
     programs = [

@@ -9,32 +9,35 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rlvr_cpp.config import GSPOJob
+from rlvr_cpp.config import TrainingJob
 
 INSTALL = "pip install 'rlvr-cpp[train]'"
 
 
-def main() -> None:
+def main(config_name: str = "gspo") -> None:
     """The command."""
     try:
         from rlvr_cpp.command import run_command
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is missing: training needs the extra 'train': {INSTALL}", file=sys.stderr)
         sys.exit(2)
-    run_command(run, config_name="gspo")
+    run_command(run, config_name)
 
 
-def run(job: GSPOJob, folder: Path) -> float:
+def run(job: TrainingJob, folder: Path) -> float:
     """Measure, train, measure again, report; returns held-out greedy pass@1, which a sweeper can maximise."""
     from rlvr_cpp.progress import console
 
     console.print("loading torch, trl and the model ...")
-    from rlvr_cpp.training_run import prepare, report, train  # seconds that --help need not wait
+    from rlvr_cpp import processes  # seconds that --help need not wait
+    from rlvr_cpp.training_run import prepare, report, train
 
+    processes.connect(job.policy.device)
+    folder = processes.shared_folder(folder)
     with prepare(job, folder) as parts:
-        before = parts.evaluate("before")
+        before = parts.evaluate_once("before")
         curve = train(parts)
-        after = parts.evaluate("after")
+        after = parts.evaluate_once("after")
         return report(parts, before, curve, after)
 
 

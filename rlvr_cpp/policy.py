@@ -1,7 +1,8 @@
-"""The policy: a causal LM and its tokenizer, from the shelf, the hub or a folder; and text out of it."""
+"""The policy: a causal LM and its tokenizer, from the shelf, the hub or a folder; its adapter; and text out of it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from rlvr_cpp.config import AdapterSettings, PolicySettings
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.progress import console
+from rlvr_cpp.sampling import completion_seed, sample
 from rlvr_cpp.tasks import Task
 
 SHELF = Path(__file__).parent / "models"
+DEMO = "tiny-cpp"
+MLP_TARGETS = ("gate_proj", "up_proj", "down_proj")
+ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+MAMBA_TARGETS = ("in_proj", "out_proj")
+TARGET_SETS = {"mlp": MLP_TARGETS, "attention": ATTENTION_TARGETS, "mamba": MAMBA_TARGETS}
+"""Linear layers by their names in Llama- and Qwen-style models and in hybrids with Mamba layers."""
 CHAT_REQUEST = (
     "Complete this C++ so that it does what its comment says. Answer with the complete definition of "
     "`{entry_point}` in one ```cpp code block and nothing else.\n\n```cpp\n{prompt}\n```"
@@ -39,29 +47,56 @@ class Policy:
         request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
         return [{"role": "user", "content": request}]
 
+    def answer_prefix(self, task: Task, solution_prefix: str) -> str:
+        """How an answer begins whose solution begins with `solution_prefix`; empty where that is empty."""
+        if not solution_prefix or not self.chat:
+            return solution_prefix
+        return f"```cpp\n{task.prompt}{solution_prefix}"
+
+    def prompt_ids(self, task: Task, answer_prefix: str = "") -> list[int]:
+        """The tokens that the model continues. Prompt and answer are tokenized apart, as in fine-tuning."""
+        prompt = self.prompt(task)
+        if isinstance(prompt, str):
+            ids = self.tokenizer(prompt)["input_ids"]
+        else:
+            ids = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+        if answer_prefix:
+            ids = [*ids, *self.tokenizer(answer_prefix, add_special_tokens=False)["input_ids"]]
+        return list(ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Every token that ends a completion."""
+        declared = self.model.generation_config.eos_token_id
+        ids = {self.tokenizer.eos_token_id, *([declared] if isinstance(declared, int) else declared or [])}
+        return sorted(ids - {None})
+
 
 def load_policy(model: str, settings: PolicySettings) -> Policy:
     """Load a shipped model by name, a Hugging Face id, or a local folder.
 
     Raises UserError where there is no such model or a chat is asked of a tokenizer without a template.
     """
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    source = SHELF / model if (SHELF / model / "config.json").is_file() else model
+    source = find_model(model)
     device = pick_device(settings.device)
+    torch.set_num_threads(settings.threads or _threads(device))
     if not Path(source).exists():
         console.print(f"{model} is no local folder; asking the Hugging Face hub for it ...")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, settings.dtype), attn_implementation=settings.attn_implementation
-        ).to(device)
+        loaded = AutoModelForCausalLM.from_pretrained(source, **_load_arguments(settings, device))
+        if settings.quantization is None:
+            loaded = loaded.to(device)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         shelf = ", ".join(sorted(path.name for path in SHELF.iterdir() if path.is_dir()))
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"model {model!r} cannot be loaded ({reason}): give a shipped model ({shelf}), a local folder, or a "
-            "Hugging Face id that this machine can reach"
+            f"model {model!r} cannot be loaded ({reason}): set model= to a shipped model ({shelf}), a local folder, or "
+            "a Hugging Face id that this machine can reach"
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -77,6 +112,37 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
     return Policy(loaded, tokenizer, chat)
 
 
+def find_model(model: str) -> str:
+    """Where a model is: the folder of a shipped one, else `model` itself."""
+    shipped = SHELF / (DEMO if model == "demo" else model)
+    return str(shipped) if (shipped / "config.json").is_file() else model
+
+
+def _load_arguments(settings: PolicySettings, device: torch.device) -> dict[str, Any]:
+    dtype = getattr(torch, settings.dtype)
+    arguments: dict[str, Any] = {
+        "dtype": dtype,
+        "attn_implementation": settings.attn_implementation,
+    }
+    if settings.quantization == "nf4":
+        from transformers import BitsAndBytesConfig
+
+        arguments["device_map"] = {"": device}
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return arguments
+
+
+def _threads(device: torch.device) -> int:
+    """On the CPU one core is the verifier's: two that fight for it cost more than one gives."""
+    cores = len(os.sched_getaffinity(0))
+    return cores if device.type != "cpu" else max(1, cores - 1)
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` is a GPU where torch sees one, else the CPU. Raises UserError where there is no such device."""
     if name == "auto":
@@ -90,22 +156,45 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def expand_targets(targets: Sequence[str]) -> str | list[str]:
+    """Layer names with target sets spelled out; the word `all-linear` as it is, which peft knows."""
+    if list(targets) == ["all-linear"]:
+        return "all-linear"
+    return [layer for name in targets for layer in TARGET_SETS.get(name, (name,))]
+
+
 def lora_config(settings: AdapterSettings) -> Any | None:
-    """The peft configuration, or None where every weight is trained."""
-    if not settings.enabled:
+    """The peft configuration of a fresh adapter; None where every weight or an existing adapter is trained.
+
+    There is no dropout: with it the ratio of an unchanged policy is not 1.
+    """
+    if not settings.enabled or settings.start is not None:
         return None
     from peft import LoraConfig
 
-    targets: str | list[str] = settings.targets
-    if settings.targets == ["all-linear"]:
-        targets = "all-linear"
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
+        lora_dropout=0.0,
+        target_modules=expand_targets(settings.targets),
         task_type="CAUSAL_LM",
     )
+
+
+def attach_adapter(policy: Policy, settings: AdapterSettings) -> None:
+    """Put the adapter that training starts from on the policy, trainable. Raises UserError where it does not fit."""
+    if not settings.enabled or settings.start is None:
+        return
+    from peft import PeftModel
+
+    try:
+        policy.model = PeftModel.from_pretrained(policy.model, settings.start, is_trainable=True)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"adapter.start is {settings.start!r}, which cannot be put on the model ({reason}): give the folder of a "
+            "LoRA adapter that was trained on this model, or null for a fresh one"
+        ) from error
 
 
 @torch.no_grad()
@@ -116,41 +205,32 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     temperature: float = 0.0,
-    seed: int = 0,
-    on_batch: Callable[[int], None] = lambda _: None,
+    seeds: Sequence[int] = (),
+    on_finished: Callable[[], None] = lambda: None,
 ) -> list[str]:
-    """One completion of each task, in order: greedy at temperature 0, else sampled from `seed`.
-
-    Prompts of like length share a batch. The global random state is left as it was.
-    """
-    model, tokenizer = policy.model, policy.tokenizer
-    was_training = model.training
-    model.eval()
-    order = sorted(range(len(tasks)), key=lambda i: len(tasks[i].prompt))
-    completions = [""] * len(tasks)
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
-            inputs = _encode(policy, [tasks[i] for i in indices]).to(model.device)
-            output = model.generate(**inputs, generation_config=_decoding(temperature, max_new_tokens))
-            texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            for i, text in zip(indices, texts, strict=True):
-                completions[i] = text
-            on_batch(len(indices))
-    model.train(was_training)
-    return completions
+    """One completion of each task, in order: greedy at temperature 0, else each drawn from its seed."""
+    was_training = policy.model.training
+    policy.model.eval()
+    completions = sample(
+        policy.model,
+        [policy.prompt_ids(task) for task in tasks],
+        max_new_tokens=max_new_tokens,
+        eos_ids=policy.eos_ids,
+        pad_id=policy.tokenizer.pad_token_id,
+        temperature=temperature,
+        seeds=seeds,
+        batch_size=batch_size,
+        on_finished=lambda index, ids: on_finished(),
+    )
+    policy.model.train(was_training)
+    return [policy.decode(ids) for ids in completions]
 
 
-def _encode(policy: Policy, tasks: Sequence[Task]) -> Any:
-    prompts = [policy.prompt(task) for task in tasks]
-    if policy.chat:
-        return policy.tokenizer.apply_chat_template(
-            prompts, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
-        )
-    return policy.tokenizer(prompts, padding=True, return_tensors="pt", return_token_type_ids=False)
-
-
-def _decoding(temperature: float, max_new_tokens: int) -> GenerationConfig:
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
-    return GenerationConfig(max_new_tokens=max_new_tokens, **sampling)
+def evaluation_seeds(tasks: Sequence[Task], seed: int) -> list[int]:
+    """A seed for each of the tasks, which may repeat, that depends on nothing but the run's seed and the task."""
+    seen: dict[str, int] = {}
+    seeds = []
+    for task in tasks:
+        seen[task.task_id] = seen.get(task.task_id, -1) + 1
+        seeds.append(completion_seed("evaluation", seed, task.task_id, seen[task.task_id]))
+    return seeds

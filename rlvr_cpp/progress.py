@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-console = Console(file=sys.stderr, highlight=False)
+console = Console(file=sys.stderr, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+"""Of several processes that a launcher started only the first one speaks."""
 
 
 @contextmanager

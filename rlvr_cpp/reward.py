@@ -29,3 +29,10 @@ def compute_reward(result: VerifyResult) -> float | None:
     if result.tests_total == 0:
         return RAN
     return COMPILED + TESTED * result.tests_passed / result.tests_total
+
+
+def binary_reward(result: VerifyResult) -> float | None:
+    """1 for a pass, 0 for anything else, None where the infrastructure failed. Without tests, running is passing."""
+    if result.status == "sandbox_error":
+        return None
+    return float(result.status == "ok")

@@ -1,7 +1,7 @@
-"""Score what the policy wrote, and keep how each score came about.
+"""Judge what the policy writes while it is still writing, and keep how each score came about.
 
-trl's contract for a reward function returns floats only, while group rules, masks and logs need the whole result. So
-the reward object keeps the last batch's rollouts and the trainer reads them right after scoring: nothing is verified
+trl's contract for a reward function returns floats only, while group rules, masks, curriculum and logs need the whole
+result. So the judge keeps the batch's rollouts and the trainer reads them right after scoring: nothing is verified
 twice, and nothing travels through dataset columns but the task's id.
 """
 
@@ -9,15 +9,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
-from rlvr_cpp.completion import read_completion
+from rlvr_cpp.completion import Candidate, read_completion
+from rlvr_cpp.curriculum import GroupOutcome
+from rlvr_cpp.program import Program
 from rlvr_cpp.result import CHEATS, VerifyResult
-from rlvr_cpp.reward import compute_reward
+from rlvr_cpp.reward import binary_reward, compute_reward
+from rlvr_cpp.shaping import CompilerRewardShaper
+from rlvr_cpp.stream import VerificationStream
 from rlvr_cpp.tasks import Task
 from rlvr_cpp.verifier import Verifier
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one row of a batch asks of the policy."""
+
+    task: Task
+    prefix: str
+    """The beginning of the answer that is given (CCCS); empty without."""
+    group: str
+    """Names the row's group in this batch."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +40,22 @@ class Rollout:
     """One completion of a training batch."""
 
     task_id: str
+    prefix: str
     completion: str
-    tokens: int
-    """Length of the completion, the end-of-sequence token included."""
+    """What the policy wrote behind prompt and prefix."""
+    ids: tuple[int, ...]
+    """Its tokens, the end-of-sequence token included."""
+    truncated: bool
+    """It reached the length limit without an end."""
+    primary: float | None
+    """The reward of the tests alone, which group rules look at; None where the infrastructure failed."""
     reward: float | None
-    """None where the infrastructure failed."""
+    """What the policy is paid: `primary`, or the shaped reward."""
+    candidate: Candidate
+    program: Program
     result: VerifyResult
+    has_reference: bool
+    """The task has a solution that a prefix could be taken of."""
 
     def log_line(self, step: int) -> str:
         """One line of JSON for the completions log."""
@@ -44,59 +69,114 @@ class Rollout:
                 "error_class": result.error_class,
                 "tests_passed": result.tests_passed,
                 "tests_total": result.tests_total,
-                "tokens": self.tokens,
+                "tokens": len(self.ids),
+                "truncated": self.truncated,
                 "cache_hit": result.cache_hit,
+                "prefix": self.prefix,
                 "completion": self.completion,
             }
         )
 
 
-class CompilerReward:
-    """A reward function for trl: judges completions with a compiler and keeps the last batch in `rollouts`."""
+class RolloutJudge:
+    """Takes the completions of one batch as they end and gives the batch's rollouts."""
 
-    __name__ = "compiler"  # trl names its metrics after the function
-
-    def __init__(self, tasks: Sequence[Task], verifier: Verifier, chat: bool) -> None:
-        self.tasks: Mapping[str, Task] = {task.task_id: task for task in tasks}
-        self.verifier = verifier
-        self.chat = chat
-        self.rollouts: list[Rollout] = []
-        self.seconds = 0.0
-        """Spent verifying the last batch."""
-
-    def __call__(
+    def __init__(
         self,
-        *,
-        completions: Sequence[Any],
-        completion_ids: Sequence[Sequence[int]],
-        task_id: Sequence[str],
-        **_: Any,
-    ) -> list[float | None]:
-        """The reward of each completion, None where it is unscorable."""
+        verifier: Verifier,
+        decode: Callable[[Sequence[int]], str],
+        eos_ids: Collection[int],
+        chat: bool,
+        reward: str = "tiers",
+        shaper: CompilerRewardShaper | None = None,
+    ) -> None:
+        """`reward` is `tiers`, `binary`, or `shaped`, which needs a shaper."""
+        self.verifier, self.decode, self.eos_ids, self.chat = verifier, decode, eos_ids, chat
+        self.reward, self.shaper = reward, shaper
+        self.busy_seconds = 0.0
+        """In which something of the last batch was being judged."""
+        self.waited_seconds = 0.0
+        """In which the trainer could do nothing but wait for it."""
+        self._requests: Sequence[Request] = ()
+        self._order: list[int] = []
+        self._drafts: dict[int, _Draft] = {}
+        self._open = ExitStack()
+        self._stream: VerificationStream | None = None
+
+    def begin(self, requests: Sequence[Request]) -> None:
+        """A new batch; what is left of an interrupted one is dropped."""
+        self._open.close()
+        self._requests, self._order, self._drafts = requests, [], {}
+        self._stream = self._open.enter_context(self.verifier.stream())
+
+    def submit(self, index: int, ids: Sequence[int]) -> None:
+        """A row of the batch has ended: its judging begins."""
+        assert self._stream is not None
+        request = self._requests[index]
+        text = self.decode(ids)
+        candidate = read_completion(request.task, request.prefix + text, self.chat)
+        draft = _Draft(tuple(ids), text, candidate, request.task.program(candidate.code))
+        self._drafts[index] = draft
+        self._order.append(index)
+        self._stream.submit(draft.program)
+
+    def finish(self) -> list[Rollout]:
+        """Every row's rollout, in order, once all are judged."""
+        assert self._stream is not None
         started = time.monotonic()
-        texts = [_text(completion) for completion in completions]
-        tasks = [self.tasks[name] for name in task_id]
-        programs = [
-            task.program(read_completion(task, text, self.chat).code) for task, text in zip(tasks, texts, strict=True)
-        ]
-        results = self.verifier.verify_many(programs)
-        self.rollouts = [
-            Rollout(task.task_id, text, len(ids), compute_reward(result), result)
-            for task, text, ids, result in zip(tasks, texts, completion_ids, results, strict=True)
-        ]
-        self.seconds = time.monotonic() - started
-        return [rollout.reward for rollout in self.rollouts]
+        results = dict(zip(self._order, self._stream.results(), strict=True))
+        self.busy_seconds = self._stream.seconds
+        self._open.close()
+        rows = range(len(self._requests))
+        rewards = self._rewards([self._drafts[i].program for i in rows], [results[i] for i in rows])
+        self.waited_seconds = time.monotonic() - started
+        return [self._rollout(i, results[i], rewards[i]) for i in rows]
+
+    def _rewards(self, programs: Sequence[Program], results: Sequence[VerifyResult]) -> list[float | None]:
+        if self.shaper is None:
+            return [self._primary(result) for result in results]
+        groups = [request.group for request in self._requests]
+        references = {r.group: reference for r in self._requests if (reference := _reference(r.task)) is not None}
+        return [reward.value for reward in self.shaper.score_many(programs, results, groups, references)]
+
+    def _primary(self, result: VerifyResult) -> float | None:
+        return binary_reward(result) if self.reward == "binary" else compute_reward(result)
+
+    def _rollout(self, index: int, result: VerifyResult, reward: float | None) -> Rollout:
+        request, draft = self._requests[index], self._drafts[index]
+        return Rollout(
+            task_id=request.task.task_id,
+            prefix=request.prefix,
+            completion=draft.text,
+            ids=draft.ids,
+            truncated=draft.ids[-1] not in self.eos_ids,
+            primary=self._primary(result),
+            reward=reward,
+            candidate=draft.candidate,
+            program=draft.program,
+            result=result,
+            has_reference=bool(request.task.reference),
+        )
 
 
-def _text(completion: Any) -> str:
-    """A completion is text, or a conversation whose last message is the answer."""
-    return completion if isinstance(completion, str) else str(completion[-1]["content"])
+@dataclass(frozen=True)
+class _Draft:
+    """A completion on its way to its verdict."""
+
+    ids: tuple[int, ...]
+    text: str
+    candidate: Candidate
+    program: Program
 
 
-def batch_metrics(rollouts: Sequence[Rollout], max_tokens: int) -> dict[str, float]:
+def _reference(task: Task) -> Program | None:
+    return None if task.reference is None else task.program(task.prompt + task.reference)
+
+
+def batch_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Rates over one batch: `compile_rate`, `pass_rate`, `forged`, `truncated`, `unscorable`, `cache_hits`.
 
-    And `tokens`, the mean length of a completion.
+    And `tokens`, the mean length of a completion, and `prefixed`, the share that had a prefix.
     """
     scored = [r for r in rollouts if r.reward is not None]
     count, scorable = len(rollouts), max(1, len(scored))
@@ -104,8 +184,24 @@ def batch_metrics(rollouts: Sequence[Rollout], max_tokens: int) -> dict[str, flo
         "compile_rate": sum(r.result.compile_ok for r in scored) / scorable,
         "pass_rate": sum(r.result.passed for r in scored) / scorable,
         "forged": sum(r.result.status in CHEATS for r in scored) / scorable,
-        "truncated": sum(r.tokens >= max_tokens for r in rollouts) / count,
+        "truncated": sum(r.truncated for r in rollouts) / count,
         "unscorable": 1 - len(scored) / count,
         "cache_hits": sum(r.result.cache_hit for r in rollouts) / count,
-        "tokens": sum(r.tokens for r in rollouts) / count,
+        "tokens": sum(len(r.ids) for r in rollouts) / count,
+        "prefixed": sum(bool(r.prefix) for r in rollouts) / count,
     }
+
+
+def group_outcomes(rollouts: Sequence[Rollout], group_size: int) -> list[GroupOutcome]:
+    """How each group of a batch fared, for the curriculum."""
+    groups = [rollouts[start : start + group_size] for start in range(0, len(rollouts), group_size)]
+    return [
+        GroupOutcome(
+            group[0].task_id,
+            compile_rate=sum(rollout.result.compile_ok for rollout in group) / group_size,
+            pass_rate=sum(rollout.result.passed for rollout in group) / group_size,
+            judged=all(rollout.primary is not None for rollout in group),
+            has_reference=group[0].has_reference,
+        )
+        for group in groups
+    ]

@@ -1,12 +1,13 @@
 """What makes a number believable later: one `run.json` in each run folder, true at every moment.
 
 It is written before the first step with the status `running` and again, whole, whenever something is known: the
-evaluations, the end. A run that was interrupted or failed says so.
+evaluations, the end. A run that was interrupted, failed or was stopped by a guard says so.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -18,8 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rlvr_cpp.config import GSPOJob
+import torch
 
+from rlvr_cpp.config import TrainingJob
+from rlvr_cpp.errors import RunStopped, UserError
+
+FILE = "run.json"
 PACKAGES = (
     "rlvr-cpp",
     "torch",
@@ -27,6 +32,7 @@ PACKAGES = (
     "trl",
     "peft",
     "accelerate",
+    "bitsandbytes",
     "datasets",
     "hydra-core",
     "numpy",
@@ -34,25 +40,20 @@ PACKAGES = (
 
 
 class RunRecord:
-    """The record of one run; as a context manager it notes how the run ended."""
+    """The record of one run; as a context manager it notes how the run ended.
 
-    def __init__(self, folder: Path, job: GSPOJob, compiler: str) -> None:
-        self.folder = folder
-        self.fields: dict[str, Any] = {
-            "status": "running",
-            "started": _now(),
-            "ended": None,
-            "error": None,
-            "command": sys.orig_argv,
-            "seed": job.seed,
-            "git_commit": git_commit(),
-            "compiler": compiler,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "packages": package_versions(),
-            "config": asdict(job),
-            "results": {},
-        }
+    A folder that holds one already is a run that goes on: what is known of it stays. With `write` false nothing
+    reaches the disk, for the processes of a run that are not its first.
+    """
+
+    def __init__(self, folder: Path, job: TrainingJob, compiler: str, *, write: bool = True) -> None:
+        self.folder, self.write = folder, write
+        if (folder / FILE).exists():
+            self.fields = read_record(folder)
+            self.fields.update(status="running", ended=None, error=None)
+            self.fields.setdefault("resumed", []).append(_now())
+        else:
+            self.fields = _fresh(job, compiler)
         self._write()
 
     def __enter__(self) -> RunRecord:
@@ -62,9 +63,10 @@ class RunRecord:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         status = "finished" if kind is None else "failed"
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            status = "interrupted"
-        self.fields.update(status=status, ended=_now(), error=None if error is None else repr(error))
+        for ending, name in ((KeyboardInterrupt, "interrupted"), (RunStopped, "stopped")):
+            if kind is not None and issubclass(kind, ending):
+                status = name
+        self.fields.update(status=status, ended=_now(), error=None if error is None else str(error) or repr(error))
         self._write()
 
     def add(self, **results: Any) -> None:
@@ -73,9 +75,45 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        partial = self.folder / "run.json.partial"
+        if not self.write:
+            return
+        partial = self.folder / f"{FILE}.partial"
         partial.write_text(json.dumps(self.fields, indent=2) + "\n")
-        partial.replace(self.folder / "run.json")
+        partial.replace(self.folder / FILE)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the run in a folder. Raises UserError where there is none that can be read."""
+    try:
+        fields: dict[str, Any] = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no run that can be read ({error}): give the folder with its {FILE}") from error
+    return fields
+
+
+def _fresh(job: TrainingJob, compiler: str) -> dict[str, Any]:
+    return {
+        "status": "running",
+        "started": _now(),
+        "ended": None,
+        "error": None,
+        "command": sys.orig_argv,
+        "seed": job.seed,
+        "git_commit": git_commit(),
+        "compiler": compiler,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hardware": hardware(),
+        "packages": package_versions(),
+        "config": asdict(job),
+        "results": {},
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Cores this process may use and the GPUs that torch sees."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cores": len(os.sched_getaffinity(0)), "gpus": gpus}
 
 
 def package_versions() -> dict[str, str]:

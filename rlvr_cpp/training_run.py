@@ -1,20 +1,17 @@
 """The parts of a training run and its four acts: prepare, evaluate, train, report.
 
-Everything that can be wrong with the input is found in `prepare`, before the run folder gets its first file.
+Everything that can be wrong with the input is found in `prepare`, before the run folder gets its first file. A run
+that goes on finds what it had: its record, the evaluation before, the steps up to its last checkpoint.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from random import Random
 
 import transformers
 from rich.progress import (
@@ -25,12 +22,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch.utils.tensorboard import SummaryWriter
 
-from rlvr_cpp.config import GSPOJob, TaskSettings
+from rlvr_cpp import processes
+from rlvr_cpp.active import active_parts
+from rlvr_cpp.checkpoints import find_checkpoints
+from rlvr_cpp.config import RewardSettings, TrainingJob, VerifierSettings
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.evaluate import Evaluation, evaluate
-from rlvr_cpp.policy import Policy, load_policy
+from rlvr_cpp.evaluate import Evaluation, evaluate, join_evaluations
+from rlvr_cpp.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.progress import console
 from rlvr_cpp.report import (
     by_family,
@@ -41,10 +40,14 @@ from rlvr_cpp.report import (
     print_examples,
     write_report,
 )
-from rlvr_cpp.run_record import RunRecord
-from rlvr_cpp.tasks import BUILTIN, Task, load_tasks
-from rlvr_cpp.trainer import GSPOTrainer, StepMetrics
-from rlvr_cpp.verifier import Verifier
+from rlvr_cpp.run_record import FILE, RunRecord, read_record
+from rlvr_cpp.shaping import CompilerRewardShaper
+from rlvr_cpp.step_log import StepLog, read_steps
+from rlvr_cpp.step_table import HEADER, step_line
+from rlvr_cpp.task_choice import choose_tasks
+from rlvr_cpp.tasks import Task
+from rlvr_cpp.trainer import GRPOTrainer, GSPOTrainer, StepMetrics
+from rlvr_cpp.verifier import Verifier, available_cores
 from rlvr_sandbox import describe
 
 SHOWN_EXAMPLES = 3
@@ -55,21 +58,23 @@ HEADER_EVERY = 20
 class Parts:
     """What a run works with."""
 
-    job: GSPOJob
+    job: TrainingJob
     folder: Path
     record: RunRecord
     train_tasks: list[Task]
     held_out: list[Task]
     policy: Policy
     verifier: Verifier
-    trainer: GSPOTrainer
+    trainer: GRPOTrainer
+    checkpoint: Path | None
+    """Where a resumed run goes on; None at its beginning."""
 
-    def evaluate(self, label: str, samples: int | None = None, keep: bool = True) -> Evaluation:
-        """Measure the policy on the held-out tasks; where asked, every attempt is kept in the run folder."""
-        job = self.job
-        evaluation = evaluate(
+    def evaluate(self, label: str, samples: int | None = None) -> Evaluation:
+        """Measure the policy on the held-out tasks, which the processes share."""
+        job, first, step = self.job, processes.rank(), processes.count()
+        own = evaluate(
             self.policy,
-            self.held_out,
+            self.held_out[first::step],
             self.verifier,
             job.algorithm,
             job.evaluation,
@@ -77,9 +82,18 @@ class Parts:
             label=label,
             samples=samples,
         )
-        if keep:
-            lines = (json.dumps(asdict(attempt)) + "\n" for attempt in (*evaluation.greedy, *evaluation.sampled))
-            (self.folder / f"evaluation_{label}.jsonl").write_text("".join(lines))
+        return join_evaluations(processes.of_everyone(own))
+
+    def evaluate_once(self, label: str) -> Evaluation:
+        """The same, kept in the run folder with every attempt; a run that goes on reads what it has."""
+        path = self.folder / f"evaluation_{label}.jsonl"
+        known = processes.of_the_first(Evaluation.load(path) if path.exists() else None)
+        if known is not None:
+            console.print(f"{label}: measured already, see {path}", soft_wrap=True)
+            return known
+        evaluation = self.evaluate(label)
+        if self.record.write:
+            evaluation.save(path)
         return evaluation
 
 
@@ -93,32 +107,26 @@ class Curve:
 
 
 @contextmanager
-def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
+def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by trl
-    _require_one_process()
-    if (folder / "run.json").exists():
-        raise UserError(f"{folder} already holds a run: choose another hydra.run.dir")
     train_tasks, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
     with ExitStack() as stack:
-        verifier = stack.enter_context(
-            Verifier(
-                compiler=job.verifier.compiler,
-                timeout=job.verifier.timeout,
-                compile_timeout=job.verifier.compile_timeout,
-                extra_flags=job.verifier.extra_flags,
-                workers=job.verifier.workers,
-                cache=job.verifier.cache,
-                require=job.sandbox.require,
-            )
-        )
+        verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require))
         verifier.check(task.std for task in (*train_tasks, *held_out))
+        shaper = open_shaper(job.reward, verifier, job.seed)
+        if shaper is not None:
+            stack.enter_context(shaper)
         policy = load_policy(job.model, job.policy)
-        parameters = sum(p.numel() for p in policy.model.parameters())
-        trainer = build_trainer(job, policy, train_tasks, verifier, folder)
-        record = stack.enter_context(RunRecord(folder, job, verifier.version))
+        parameters = policy.model.num_parameters()
+        attach_adapter(policy, job.adapter)
+        trainer = build_trainer(job, policy, train_tasks, verifier, shaper, folder)
+        reference = checked_reference(trainer, folder)
+        record = stack.enter_context(RunRecord(folder, job, verifier.version, write=processes.rank() == 0))
+        record.add(reference_sha256=reference)
+        checkpoints = find_checkpoints(folder)
         console.print(
             f"model   {job.model}, {parameters:,} parameters\n"
             f"tasks   {len(train_tasks)} for training, {len(held_out)} held out\n"
@@ -126,22 +134,59 @@ def prepare(job: GSPOJob, folder: Path) -> Iterator[Parts]:
             f"run     {folder}",
             soft_wrap=True,
         )
-        yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer)
+        last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
+        yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
 
 
-def _require_one_process() -> None:
-    """Each process would write the same run folder and drop its own rows from a loss that all must agree on."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "this job was started in several processes, which it does not support: start it without a launcher"
-        )
+def open_verifier(settings: VerifierSettings, require: str) -> Verifier:
+    """The judge of one process; those of one machine share its cores."""
+    shared = max(1, available_cores() // processes.on_this_machine()) + 1
+    return Verifier(
+        compiler=settings.compiler,
+        timeout=settings.timeout,
+        compile_timeout=settings.compile_timeout,
+        extra_flags=settings.extra_flags,
+        workers=settings.workers or shared,
+        cache=settings.cache,
+        require=require,
+    )
 
 
-def build_trainer(job: GSPOJob, policy: Policy, tasks: list[Task], verifier: Verifier, folder: Path) -> GSPOTrainer:
+def open_shaper(reward: RewardSettings, verifier: Verifier, seed: int) -> CompilerRewardShaper | None:
+    """What measures the terms of the shaped reward; None for the tiers alone."""
+    if reward.kind != "shaped":
+        return None
+    return CompilerRewardShaper(
+        verifier, seed=seed, sanitizer_fraction=reward.sanitizer_fraction, tidy_fraction=reward.tidy_fraction
+    )
+
+
+def build_trainer(
+    job: TrainingJob,
+    policy: Policy,
+    tasks: list[Task],
+    verifier: Verifier,
+    shaper: CompilerRewardShaper | None,
+    folder: Path,
+) -> GRPOTrainer:
     """The trainer, with its adapter in the policy. Raises UserError for an argument that trl or peft refuses."""
+    kind = GSPOTrainer if job.algorithm.ratio == "sequence" else GRPOTrainer
     try:
-        return GSPOTrainer(
-            policy, tasks, verifier, job.algorithm, job.trainer, out=folder, adapter=job.adapter, seed=job.seed
+        return kind(
+            policy,
+            tasks,
+            verifier,
+            job.algorithm,
+            job.trainer,
+            out=folder,
+            guards=job.guards,
+            adapter=job.adapter,
+            generation=job.generation,
+            stepcoder=job.stepcoder,
+            reward=job.reward.kind,
+            shaper=shaper,
+            seed=job.seed,
+            processes=processes.count(),
         )
     except UserError:
         raise
@@ -152,45 +197,55 @@ def build_trainer(job: GSPOJob, policy: Policy, tasks: list[Task], verifier: Ver
         ) from error
 
 
-def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[list[Task], list[Task]]:
-    """`(training, held out)`: as the source marks them, else a random split by the seed.
-
-    Raises UserError where one of the two is empty.
-    """
-    source = settings.source or BUILTIN
-    tasks = load_tasks(source, config=settings.config, split=settings.split)
-    training = [task for task in tasks if task.split == "train"]
-    held_out = [task for task in tasks if task.split == "held_out"]
-    if not training or not held_out:
-        Random(seed).shuffle(tasks)
-        cut = round(len(tasks) * settings.held_out_fraction)
-        held_out, training = tasks[:cut], tasks[cut:]
-    if not training or not held_out:
+def checked_reference(trainer: GRPOTrainer, folder: Path) -> str | None:
+    """The hash of what KL is measured against. Raises UserError where the run that goes on measured against another."""
+    found = trainer.reference_hash()
+    results = read_record(folder)["results"] if (folder / FILE).exists() else {}
+    known = results.get("reference_sha256", found)
+    if known != found:
         raise UserError(
-            f"{source} gives {len(training)} training and {len(held_out)} held-out tasks with tasks.held_out_fraction "
-            f"{settings.held_out_fraction}: both need at least one"
+            f"the reference's weights have the hash {found}, those of the run in {folder} had {known}: resume with "
+            "the same model and adapter.start, or begin a new run"
         )
-    return training, _spread(held_out, limit)
-
-
-def _spread(tasks: list[Task], limit: int | None) -> list[Task]:
-    """At most `limit` tasks, evenly spaced so that every part of the list is heard."""
-    if limit is None or limit >= len(tasks):
-        return tasks
-    return [tasks[i * len(tasks) // limit] for i in range(limit)]
+    return found
 
 
 def train(parts: Parts) -> Curve:
-    """Run the trainer with a bar, one line a step, and metrics on disk; saves the trained weights at the end."""
-    job = parts.job
-    curve = Curve([], [])
-    columns = (TextColumn("{task.description:<16}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+    """Run the trainer, from its last checkpoint on, with a bar, one line a step, and metrics on disk."""
+    job, trainer = parts.job, parts.trainer
+    done = 0
+    if parts.checkpoint is not None:
+        done = int(parts.checkpoint.name.rpartition("-")[2]) // job.algorithm.num_minibatches
+        left = "" if done < job.trainer.steps else ", with nothing left to train"
+        console.print(f"resume  after step {done}, from {parts.checkpoint}{left}", soft_wrap=True)
+    elif "resumed" in parts.record.fields:
+        console.print("resume  from the first step, for there is no checkpoint")
+    curve = _known_curve(parts, done)
+    if done >= job.trainer.steps:
+        assert parts.checkpoint is not None
+        trainer.load_weights(parts.checkpoint)
+    else:
+        _train_steps(parts, curve, done)
+    parts.record.add(active=active_parts(job, trainer, curve.steps))
+    # by every process: the first one writes, but shards of a weight have to meet
+    trainer.save_model(str(parts.folder / ("adapter" if job.adapter.enabled else "model")))
+    return curve
+
+
+def _known_curve(parts: Parts, done: int) -> Curve:
+    greedy = parts.record.fields["results"].get("greedy_by_step", [])
+    between = range(1, min(done + 1, parts.job.trainer.steps))  # a report adds what was measured before and after
+    return Curve(read_steps(parts.folder, done), [(step, mean) for step, mean in greedy if step in between])
+
+
+def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
+    job, trainer = parts.job, parts.trainer
+    columns = (TextColumn("{task.description:<23}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4) as progress,
-        (parts.folder / "metrics.jsonl").open("a", buffering=1) as metrics_file,
-        SummaryWriter(parts.folder / "tensorboard") as board,
+        StepLog(parts.folder, done, write=parts.record.write) as log,
     ):
-        bar = progress.add_task("train", total=job.trainer.steps)
+        bar = progress.add_task("train", total=job.trainer.steps, completed=done)
 
         def on_phase(phase: str) -> None:
             progress.update(bar, description=f"train: {phase}")
@@ -198,49 +253,31 @@ def train(parts: Parts) -> Curve:
         def on_step(step: int, metrics: StepMetrics) -> None:
             row = {"step": step, **metrics}
             curve.steps.append(row)
-            metrics_file.write(json.dumps(row) + "\n")
-            for name, value in metrics.items():
-                if isinstance(value, int | float):
-                    board.add_scalar(name, value, step)
-            if (step - 1) % HEADER_EVERY == 0:
+            log.write(row)
+            if (step - done - 1) % HEADER_EVERY == 0:
                 console.print(HEADER, style="bold", soft_wrap=True)
             console.print(step_line(step, job.trainer.steps, metrics, groups_of(job)), soft_wrap=True)
             progress.update(bar, completed=step)
             if job.evaluation.every and step % job.evaluation.every == 0 and step < job.trainer.steps:
                 progress.stop()  # the evaluation draws bars of its own
-                curve.greedy.append(
-                    (step, parts.evaluate(f"step {step}", samples=0, keep=False).greedy_pass_at_1().mean)
-                )
+                curve.greedy.append((step, parts.evaluate(f"step {step}", samples=0).greedy_pass_at_1().mean))
+                parts.record.add(greedy_by_step=curve.greedy)
                 progress.start()
 
-        parts.trainer.on_step, parts.trainer.on_phase = on_step, on_phase
-        parts.trainer.train()
-    parts.trainer.save_model(str(parts.folder / ("adapter" if job.adapter.enabled else "model")))
-    return curve
+        trainer.on_step, trainer.on_phase = on_step, on_phase
+        trainer.train(resume_from_checkpoint=str(parts.checkpoint) if parts.checkpoint else None)
 
 
-def groups_of(job: GSPOJob) -> int:
+def groups_of(job: TrainingJob) -> int:
     """Groups in one step."""
     return job.trainer.batch_size // job.algorithm.group_size
-
-
-HEADER = "   step  reward compiles passes groups     kl   clip   grad  gen s  ver s  upd s"
-
-
-def step_line(step: int, steps: int, metrics: StepMetrics, groups: int) -> str:
-    """One step as a row under `HEADER`: 80 characters, and no more while every number is ordinary."""
-    m = {name: math.nan if value is None else value for name, value in metrics.items()}
-    done, kept = f"{step}/{steps}", f"{m['kept_groups']:.0f}/{groups}"
-    return (
-        f"{done:>7}{m['reward']:>8.3f}{m['compile_rate']:>9.2f}{m['pass_rate']:>7.2f}{kept:>7}"
-        f"{m.get('kl', 0.0):>7.4f}{m['clip_fraction']:>7.2f}{m['grad_norm']:>7.2f}"
-        f"{m['generate']:>7.1f}{m['verify']:>7.1f}{m['update']:>7.1f}"
-    )
 
 
 def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) -> float:
     """Print the comparison, write the curve and the page, and return greedy pass@1 after training."""
     rows = compare(before, after)
+    if not parts.record.write:
+        return rows[0].after.mean
     families = by_family(parts.held_out, before, after)
     examples = pick_examples(parts.held_out, before, after, SHOWN_EXAMPLES)
     greedy = [

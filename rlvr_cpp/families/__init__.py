@@ -1,4 +1,4 @@
-"""Eight families of verifiable C++ exercises, their split, and the tasks made of them.
+"""Eight families of verifiable C++ exercises, their split, and one more for an ablation.
 
 Held-out exercises are combinations that neither the base model's corpus nor the training tasks contain: a policy
 can pass them only by having learnt the parts.
@@ -12,6 +12,7 @@ from random import Random
 from rlvr_cpp.families import (
     bits,
     callgraphs,
+    chains,
     classes,
     numbers,
     recurrences,
@@ -33,12 +34,14 @@ FAMILIES: dict[str, Callable[[], list[Exercise]]] = {
     "classes": classes.exercises,
     "callgraphs": callgraphs.exercises,
 }
+ABLATION_FAMILIES: dict[str, Callable[[], list[Exercise]]] = {"chains": chains.exercises}
+"""Not shipped: their tasks and base model are made by a command of their own."""
 HELD_OUT_SHARE = 0.2
 
 
 def split_exercises(family: str, seed: int) -> tuple[list[Exercise], list[Exercise]]:
     """Shuffle a family's exercises and set a fifth aside: `(train, held out)`."""
-    exercises = FAMILIES[family]()
+    exercises = (FAMILIES | ABLATION_FAMILIES)[family]()
     Random(f"{VERSION}:{family}:{seed}").shuffle(exercises)
     cut = round(len(exercises) * HELD_OUT_SHARE)
     return exercises[cut:], exercises[:cut]

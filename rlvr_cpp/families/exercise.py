@@ -38,6 +38,8 @@ class Exercise:
     """Completions that do no work; each must fail most tests."""
     habit: str | None = None
     """A wrong completion that a careless corpus would teach for this combination."""
+    line_habits: tuple[str, ...] = ()
+    """Wrong lines for the first lines of the solution, which a careless corpus shows each on its own."""
     entry_point: str = "solve"
     callees: tuple[str, ...] = ()
     support: str = ""

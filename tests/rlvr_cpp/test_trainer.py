@@ -1,10 +1,8 @@
-"""Where our parts meet trl: its private methods as we know them, its loss to the digit, and discarded groups."""
+"""A real trainer on the shipped model: what moves its weights, what does not, and what it tells."""
 
+import contextlib
 import inspect
 import json
-from collections import defaultdict
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,17 +10,31 @@ torch = pytest.importorskip("torch")
 
 import trl  # noqa: E402
 
-from rlvr_cpp import Program, UserError  # noqa: E402
-from rlvr_cpp.config import AdapterSettings, GSPOConfig, PolicySettings, TrainerSettings  # noqa: E402
-from rlvr_cpp.policy import load_policy  # noqa: E402
+from rlvr_cpp import Program, UserError, Verifier  # noqa: E402
+from rlvr_cpp.config import (  # noqa: E402
+    AdapterSettings,
+    GenerationSettings,
+    GRPOConfig,
+    GSPOConfig,
+    GuardSettings,
+    PolicySettings,
+    StepCoderConfig,
+    TrainerSettings,
+)
+from rlvr_cpp.diagnostics import Diagnostic  # noqa: E402
+from rlvr_cpp.errors import RunStopped  # noqa: E402
+from rlvr_cpp.policy import attach_adapter, load_policy  # noqa: E402
 from rlvr_cpp.result import VerifyResult  # noqa: E402
 from rlvr_cpp.tasks import BUILTIN, load_tasks  # noqa: E402
-from rlvr_cpp.trainer import OVERRIDDEN, GSPOTrainer, to_trl  # noqa: E402
+from rlvr_cpp.trainer import OVERRIDDEN, GRPOTrainer, GSPOTrainer  # noqa: E402
+from rlvr_cpp.trl_arguments import to_trl  # noqa: E402
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data" / "policy_losses.json").read_text())
-CPU = PolicySettings("float32", "cpu", None, "auto", 1)
+CPU = PolicySettings("float32", None, "cpu", None, "auto", 1)
+NF4 = PolicySettings("float32", "nf4", "cpu", None, "auto", 1)
 SMALL = GSPOConfig(group_size=4, max_gen_len=8)
-LORA = AdapterSettings(True, 4, 8, 0.0, ["all-linear"])
+LORA = AdapterSettings(True, 4, 8, ["all-linear"], None)
+QUIET = GuardSettings("warn", 5, 1.0, None)
+TRANSFORMERS = GenerationSettings("transformers", None, 0.3, None)
 
 
 def settings(**changes) -> TrainerSettings:
@@ -36,120 +48,27 @@ def settings(**changes) -> TrainerSettings:
 def test_the_private_methods_of_trl_are_as_we_know_them():
     parameters = {name: list(inspect.signature(getattr(trl.GRPOTrainer, name)).parameters)[1:] for name in OVERRIDDEN}
     assert parameters == {
-        "_generate": ["prompts"],
-        "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
+        "_tokenize_prompts": ["prompts"],
+        "_generate_single_turn": ["prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"],
         "_generate_and_score_completions": ["inputs"],
+        "_get_train_sampler": ["dataset"],
+        "_prepare_inputs": ["generation_batch"],
+        "_get_per_token_logps_and_entropies": [
+            "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",
+            "compute_aux_loss", "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask",
+            "spatial_shapes", "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
+        ],
         "_compute_loss": ["model", "inputs"],
         "training_step": ["model", "inputs", "num_items_in_batch"],
         "log": ["logs", "start_time"],
-    }
+        "_save_checkpoint": ["model", "trial"],
+        "_get_output_dir": ["trial"],
+        "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
+        "create_optimizer": ["model"],
+    }  # fmt: skip
 
 
-# The loss on given log-probabilities: a trainer whose model is a table.
-
-
-def bare_trainer(logps, algorithm: GSPOConfig) -> GSPOTrainer:
-    """A trainer that has only what trl's loss reads, and `logps` for a model."""
-    trainer = object.__new__(GSPOTrainer)
-    same = SimpleNamespace(num_processes=1, sync_gradients=True, gather=lambda x: x, reduce=lambda x, reduction=None: x)
-    trainer.__dict__.update(
-        accelerator=same, top_entropy_quantile=1.0, importance_sampling_level="sequence", loss_type="grpo",
-        beta=algorithm.kl_coeff, epsilon_low=algorithm.clip_eps,
-        epsilon_high=algorithm.clip_eps if algorithm.clip_eps_high is None else algorithm.clip_eps_high,
-        off_policy_mask_threshold=None, use_vllm=False, aux_loss_enabled=False, _entropy_bonus_enabled=False,
-        current_gradient_accumulation_steps=1, model=SimpleNamespace(training=True),
-        _metrics={"train": defaultdict(list)},
-        args=SimpleNamespace(delta=None, steps_per_generation=1, use_bias_correction_kl=False),
-    )  # fmt: skip
-    trainer._get_per_token_logps_and_entropies = lambda *args, **_: (logps(args[1]), None, None)
-    return trainer
-
-
-def loss_and_gradient(algorithm: GSPOConfig, live: list[bool], advantages: list[float] | None = None):
-    """Our loss on the vectors' batch, and its gradient in the new log-probabilities."""
-    inputs = VECTORS["inputs"]
-    new = torch.tensor(inputs["logp_new"], dtype=torch.float64, requires_grad=True)
-    rows = len(new)
-
-    def of_the_rows_asked_for(ids):
-        # each row's first prompt token is its number, so that dropped rows are seen to be gone
-        return new[ids[:, 0]]
-
-    trainer = bare_trainer(lambda ids: of_the_rows_asked_for(ids), algorithm)
-    trainer._get_per_token_logps_and_entropies = lambda model, ids, *a, **k: (
-        of_the_rows_asked_for(ids), torch.zeros(len(ids), new.shape[1], dtype=torch.float64), None
-    )  # fmt: skip
-    mask = torch.tensor(inputs["mask"], dtype=torch.float64)
-    loss = trainer._compute_loss(
-        None,
-        {
-            "prompt_ids": torch.arange(rows)[:, None],
-            "prompt_mask": torch.ones(rows, 1),
-            "completion_ids": torch.zeros(rows, new.shape[1], dtype=torch.long),
-            "completion_mask": mask,
-            "advantages": torch.tensor(advantages or VECTORS["gspo"]["adv"], dtype=torch.float64),
-            "old_per_token_logps": torch.tensor(inputs["logp_old"], dtype=torch.float64),
-            "ref_per_token_logps": torch.tensor(inputs["logp_ref"], dtype=torch.float64),
-            "num_items_in_batch": mask.sum(),
-            "live": torch.tensor(live),
-            "live_count": torch.tensor(sum(live)),
-        },
-    )
-    loss.backward()
-    return loss.item(), new.grad
-
-
-@pytest.mark.parametrize(
-    ("vector", "algorithm"),
-    [
-        ("gspo", GSPOConfig(clip_eps=0.2, kl_coeff=0.1)),
-        ("gspo_paper_clip", GSPOConfig(clip_eps=3e-4, clip_eps_high=4e-4, kl_coeff=0.0)),
-    ],
-)
-def test_the_loss_and_its_gradient_are_the_papers(vector, algorithm):
-    loss, gradient = loss_and_gradient(algorithm, [True] * 8)
-    assert loss == pytest.approx(VECTORS[vector]["loss"], abs=1e-12)
-    assert torch.allclose(gradient, torch.tensor(VECTORS[vector]["grad"], dtype=torch.float64), atol=1e-12)
-
-
-def test_discarding_a_group_is_training_on_the_others_alone():
-    algorithm = GSPOConfig(clip_eps=0.2, kl_coeff=0.1)
-    _, gradient = loss_and_gradient(algorithm, [True] * 4 + [False] * 4)
-    _, whole = loss_and_gradient(algorithm, [True] * 8)
-    assert torch.allclose(gradient[:4], 2 * whole[:4], atol=1e-12)  # half the rows, so twice the weight
-    assert not gradient[4:].any()
-
-
-def test_every_live_row_weighs_the_same_however_they_fall_into_passes():
-    """Two passes with three and one live rows: each row's gradient is that of one pass over all four."""
-    algorithm = GSPOConfig(clip_eps=0.2, kl_coeff=0.1)
-    live = [True, True, True, False, True, False, False, False]
-    _, whole = loss_and_gradient(algorithm, live)
-    inputs = VECTORS["inputs"]
-    parts = []
-    for rows in (slice(0, 4), slice(4, 8)):
-        new = torch.tensor(inputs["logp_new"], dtype=torch.float64)[rows].requires_grad_()
-        trainer = bare_trainer(None, algorithm)
-        trainer.args.steps_per_generation = 2
-        trainer.current_gradient_accumulation_steps = 2
-        trainer._get_per_token_logps_and_entropies = lambda model, ids, *a, new=new, **k: (
-            new[ids[:, 0]], torch.zeros(len(ids), new.shape[1], dtype=torch.float64), None
-        )  # fmt: skip
-        batch = {
-            "prompt_ids": torch.arange(4)[:, None], "prompt_mask": torch.ones(4, 1),
-            "completion_ids": torch.zeros(4, new.shape[1], dtype=torch.long),
-            "completion_mask": torch.tensor(inputs["mask"], dtype=torch.float64)[rows],
-            "advantages": torch.tensor(VECTORS["gspo"]["adv"], dtype=torch.float64)[rows],
-            "old_per_token_logps": torch.tensor(inputs["logp_old"], dtype=torch.float64)[rows],
-            "ref_per_token_logps": torch.tensor(inputs["logp_ref"], dtype=torch.float64)[rows],
-            "live": torch.tensor(live)[rows], "live_count": torch.tensor(sum(live)),
-        }  # fmt: skip
-        trainer._compute_loss(None, batch).backward()
-        parts.append(new.grad)
-    assert torch.allclose(torch.cat(parts), whole, atol=1e-12)
-
-
-# A real trainer on the shipped model, with a verifier whose verdicts the test decides.
+# A verifier whose verdicts the test decides.
 
 
 class DecidedVerifier:
@@ -158,15 +77,39 @@ class DecidedVerifier:
     def __init__(self, *statuses: str):
         self.statuses = statuses
         self.programs: list[Program] = []
+        self.workers = 1
 
-    def verify_many(self, programs, on_result=lambda: None):
-        self.programs += programs
-        return [result_with(self.statuses[n % len(self.statuses)]) for n in range(len(programs))]
+    def verify_many(self, programs):
+        return [result_with("ok"), result_with("wrong")][: len(programs)]  # canaries
+
+    @contextlib.contextmanager
+    def stream(self):
+        yield DecidedStream(self)
+
+
+class DecidedStream:
+    """One batch; judged in the order of rows, whatever order they end in."""
+
+    seconds = 0.0
+
+    def __init__(self, verifier):
+        self.verifier = verifier
+        self.count = 0
+
+    def submit(self, program):
+        self.verifier.programs.append(program)
+        self.count += 1
+
+    def results(self):
+        return [result_with(self.verifier.statuses[n % len(self.verifier.statuses)]) for n in range(self.count)]
 
 
 def result_with(status: str) -> VerifyResult:
     compiled = status in ("ok", "wrong")
-    return VerifyResult(status, compiled, status == "ok", 0, tests_passed=8 * (status == "ok"), tests_total=8)
+    error = () if compiled else (Diagnostic("candidate.cpp", 3, 1, "error", "no", None),)
+    return VerifyResult(
+        status, compiled, status == "ok", 0, tests_passed=8 * (status == "ok"), tests_total=8, diagnostics=error
+    )
 
 
 @pytest.fixture(scope="module")
@@ -174,34 +117,72 @@ def tasks():
     return [task for task in load_tasks(BUILTIN) if task.split == "train"][:16]
 
 
-def train(tasks, verifier, out, algorithm=SMALL, **changes):
-    """Train two steps and return the step metrics and how far the adapter moved."""
+class InOrder(GSPOTrainer):
+    """Hands the completions to the judge in the order of rows, so that a test can say which gets which verdict."""
+
+    def _sample(self, prompt_ids):
+        submit, ended = self.judge.submit, {}
+        self.judge.submit = ended.__setitem__
+        try:
+            completions = super()._sample(prompt_ids)
+        finally:
+            self.judge.submit = submit
+        for index in range(len(prompt_ids)):
+            submit(index, ended[index])
+        return completions
+
+
+def build(tasks, verifier, out, algorithm=SMALL, policy=None, trainer=InOrder, seen=None, **changes):
     out.mkdir(exist_ok=True)
-    seen = []
-    policy = load_policy("tiny-cpp", CPU)
-    trainer = GSPOTrainer(
-        policy, tasks, verifier, algorithm, settings(**changes),
-        adapter=LORA, out=out, on_step=lambda step, metrics: seen.append({"step": step, **metrics}),
+    policy = policy or load_policy("tiny-cpp", CPU)
+    options = {
+        name: changes.pop(name) for name in ("stepcoder", "guards", "adapter", "reward", "seed") if name in changes
+    }
+    on_step = (lambda step, metrics: seen.append({"step": step, **metrics})) if seen is not None else lambda *_: None
+    return trainer(
+        policy, tasks, verifier, algorithm, settings(**changes), out=out,
+        **{"adapter": LORA, "guards": QUIET, "on_step": on_step, **options},
     )  # fmt: skip
-    before = adapter_weights(policy.model)
+
+
+def train(tasks, verifier, out, algorithm=SMALL, **changes):
+    """Train and return the step metrics and how far the adapter moved."""
+    seen = []
+    trainer = build(tasks, verifier, out, algorithm, seen=seen, **changes)
+    before = adapter_weights(trainer.model)
     trainer.train()
-    moved = (adapter_weights(policy.model) - before).abs().max().item()
-    return seen, moved
+    return seen, (adapter_weights(trainer.model) - before).abs().max().item()
 
 
 def adapter_weights(model):
     return torch.cat([p.detach().flatten() for p in model.parameters() if p.requires_grad])
 
 
+MIXED = ("ok", "wrong", "compile_error", "wrong")
+
+
 def test_a_mixed_batch_moves_the_adapter(tasks, tmp_path):
-    steps, moved = train(tasks, DecidedVerifier("ok", "wrong", "compile_error", "wrong"), tmp_path)
+    steps, moved = train(tasks, DecidedVerifier(*MIXED), tmp_path)
     assert moved > 0
     assert [row["step"] for row in steps] == [1, 2]
     assert steps[0]["kept_groups"] == 2
     assert steps[0]["kl"] >= 0 < steps[1]["kl"]
     assert steps[0]["compile_rate"] == 0.75
     assert steps[0]["pass_rate"] == 0.25
-    assert {"reward", "grad_norm", "clip_fraction", "generate", "verify", "update"} <= steps[0].keys()
+    assert {"reward", "grad_norm", "clip_fraction", "verify"} <= steps[0].keys()
+
+
+def test_the_times_of_a_step_add_up(tasks, tmp_path):
+    for row in train(tasks, DecidedVerifier(*MIXED), tmp_path)[0]:
+        assert row["generate"] + row["wait"] + row["update"] == pytest.approx(row["seconds"])
+        assert min(row["generate"], row["wait"], row["update"]) >= 0
+
+
+def test_before_the_first_update_ratio_and_kl_are_exact(tasks, tmp_path):
+    steps, _ = train(tasks, DecidedVerifier(*MIXED), tmp_path)
+    assert steps[0]["start_ratio_error"] < 1e-5
+    assert abs(steps[0]["start_kl"]) < 1e-9
+    assert "start_kl" not in steps[1]
 
 
 @pytest.mark.parametrize("status", ["wrong", "ok", "sandbox_error"])
@@ -212,16 +193,25 @@ def test_a_batch_without_a_signal_moves_nothing(tasks, tmp_path, status):
     assert steps[0]["infra_groups" if status == "sandbox_error" else "tied_groups"] == 2
 
 
-def test_momentum_moves_nothing_on_a_batch_without_a_signal(tasks, tmp_path):
-    class SignalThenNone(DecidedVerifier):
-        def verify_many(self, programs, on_result=lambda: None):
-            if self.programs:
-                self.statuses = ("wrong",)
-            return super().verify_many(programs, on_result)
+class SignalThenNone(DecidedVerifier):
+    """After its first batch every verdict is the same."""
 
-    _, once = train(tasks, DecidedVerifier("ok", "wrong"), tmp_path / "a", steps=1)
-    _, twice = train(tasks, SignalThenNone("ok", "wrong"), tmp_path / "b", steps=3)
-    assert twice == pytest.approx(once, abs=0)
+    @contextlib.contextmanager
+    def stream(self):
+        if self.programs:
+            self.statuses = ("wrong",)
+        yield DecidedStream(self)
+
+
+def test_momentum_and_schedule_stand_still_on_a_batch_without_a_signal(tasks, tmp_path):
+    shape = {"lr_schedule": "linear", "steps": 3}
+    seen, twice = train(tasks, SignalThenNone("ok", "wrong"), tmp_path / "b", **shape)
+    first = build(tasks, DecidedVerifier("ok", "wrong"), tmp_path / "a", **shape)
+    before = adapter_weights(first.model)
+    first.on_step = lambda step, metrics: setattr(first.control, "should_training_stop", True)
+    first.train()
+    assert twice == (adapter_weights(first.model) - before).abs().max().item()
+    assert seen[1]["learning_rate"] == seen[2]["learning_rate"]
 
 
 def test_completions_are_logged_with_their_fate(tasks, tmp_path):
@@ -233,10 +223,12 @@ def test_completions_are_logged_with_their_fate(tasks, tmp_path):
     assert all(line["task_id"] and "completion" in line for line in lines)
 
 
-def test_the_same_seed_trains_the_same(tasks, tmp_path):
-    first = train(tasks, DecidedVerifier("ok", "wrong"), tmp_path / "a")
-    second = train(tasks, DecidedVerifier("ok", "wrong"), tmp_path / "b")
-    assert first[1] == second[1]
+def test_the_same_seed_trains_the_same_and_another_does_not(tasks, tmp_path):
+    first, second, other = (
+        train(tasks, DecidedVerifier("ok", "wrong"), tmp_path / name, seed=seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert first[1] == second[1] != other[1]
     assert [row["kl"] for row in first[0]] == [row["kl"] for row in second[0]]
 
 
@@ -249,18 +241,217 @@ def test_micro_batches_change_only_the_arithmetic(tasks, tmp_path):
     assert whole[0]["grad_norm"] == pytest.approx(parts[0]["grad_norm"], rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ratio": "token"},
+        {"loss_type": "luspo"},
+        {"ratio": "token", "loss_type": "dapo", "clip_eps_high": 0.28},
+        {"ratio": "token", "loss_type": "dr_grpo", "scale_advantages": False},
+        {"kl_coeff": 0.0},
+        {"num_minibatches": 1},
+        {"zero_variance": "keep"},
+        {"truncated": "mask", "max_gen_len": 64},
+        {"overlong_buffer": 4},
+        {"kl_estimator": "k3_is"},
+    ],
+    ids=str,
+)
+def test_every_algorithm_trains(tasks, tmp_path, changes):
+    algorithm = GSPOConfig(**{"group_size": 4, "max_gen_len": 8, **changes})
+    steps, moved = train(tasks, DecidedVerifier(*MIXED), tmp_path, algorithm, steps=1)
+    assert moved > 0
+    assert steps[0]["grad_norm"] > 0
+
+
+def test_discarded_groups_are_refilled_with_further_prompts(tasks, tmp_path):
+    class FirstTied(DecidedVerifier):
+        """Its first batch ties, the next ones do not."""
+
+        rounds = 0
+
+        @contextlib.contextmanager
+        def stream(self):
+            self.statuses = ("wrong",) if self.rounds == 0 else ("ok", "wrong")
+            self.rounds += 1
+            yield DecidedStream(self)
+
+    algorithm = GSPOConfig(group_size=4, max_gen_len=8, refill_rounds=3)
+    steps, moved = train(tasks, FirstTied(), tmp_path, algorithm, steps=1)
+    assert moved > 0
+    assert (steps[0]["kept_groups"], steps[0]["tied_groups"]) == (2, 2)
+
+
+def test_a_refill_that_finds_nothing_degrades(tasks, tmp_path):
+    algorithm = GSPOConfig(group_size=4, max_gen_len=8, refill_rounds=2)
+    verifier = DecidedVerifier("wrong")
+    steps, moved = train(tasks, verifier, tmp_path, algorithm, steps=1)
+    assert (steps[0]["kept_groups"], steps[0]["tied_groups"], moved) == (0, 6, 0.0)
+
+
+# StepCoder
+
+
+def test_a_curriculum_without_a_prefix_is_plain_training_to_the_bit(tasks, tmp_path):
+    plain = train(tasks, DecidedVerifier(*MIXED), tmp_path / "a")
+    level_0 = StepCoderConfig(cccs=True, cccs_init_frac=0.0)
+    assert train(tasks, DecidedVerifier(*MIXED), tmp_path / "b", stepcoder=level_0)[1] == plain[1]
+
+
+def test_a_group_shares_its_prefix_and_the_judge_gets_it_in_front(tasks, tmp_path):
+    verifier = DecidedVerifier(*MIXED)
+    steps, _ = train(tasks, verifier, tmp_path, stepcoder=StepCoderConfig(cccs=True), steps=1)
+    lines = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text().splitlines()]
+    by_id = {task.task_id: task for task in tasks}
+    assert any(line["prefix"] for line in lines)
+    for line, program in zip(lines, verifier.programs, strict=True):
+        task = by_id[line["task_id"]]
+        assert task.reference.startswith(line["prefix"])
+        assert program.code.startswith(task.prompt + line["prefix"])
+    for start in (0, 4):
+        assert len({line["prefix"] for line in lines[start : start + 4]}) == 1
+    assert 0 < steps[0]["prefix_frac"] < 0.7
+
+
+def test_prefix_tokens_are_prompt_and_no_loss_reaches_them(tasks, tmp_path):
+    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, stepcoder=StepCoderConfig(cccs=True), steps=1)
+    batches = []
+    dealt = trainer._deal
+    trainer._deal = lambda batch: batches.append({k: v.clone() for k, v in batch.items()}) or dealt(batch)
+    trainer.train()
+    policy, batch = trainer.policy, batches[0]
+    for row, rollout in enumerate(trainer.rollouts):
+        completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
+        assert completion == list(rollout.ids)
+        assert prompt == policy.prompt_ids(trainer.tasks[rollout.task_id], rollout.prefix)
+
+
+@pytest.mark.parametrize("mode", ["compile_error", "coverage", "both"])
+def test_fgo_masks_and_still_trains(tasks, tmp_path, mode):
+    algorithm = GSPOConfig(group_size=4, max_gen_len=48)
+    with Verifier(workers=2, timeout=2.0) as verifier:
+        chosen = [task for task in tasks if task.tags[0] in ("reductions", "windows")][:4]
+        shape = {"stepcoder": StepCoderConfig(fgo=mode), "trainer": GSPOTrainer, "batch_size": 16, "steps": 1}
+        steps, moved = train(chosen, verifier, tmp_path, algorithm, **shape)
+    assert moved > 0
+    assert {"focused_rows", "masked_tokens"} <= steps[0].keys()
+
+
+def test_fgo_drops_what_stands_behind_the_first_error(tasks, tmp_path):
+    algorithm = GSPOConfig(group_size=4, max_gen_len=48)
+    steps, _ = train(
+        tasks, DecidedVerifier(*MIXED), tmp_path, algorithm, stepcoder=StepCoderConfig(fgo="compile_error")
+    )
+    assert steps[0]["focused_rows"] > 0
+    assert steps[0]["masked_tokens"] > 0
+
+
+# Adapters, references, quantization
+
+
+def test_an_adapter_that_goes_on_is_held_to_a_frozen_copy_of_itself(tasks, tmp_path):
+    first = build(tasks, DecidedVerifier(*MIXED), tmp_path / "a")
+    first.train()
+    first.save_model(str(tmp_path / "start"))
+    policy = load_policy("tiny-cpp", CPU)
+    on = AdapterSettings(True, 4, 8, ["all-linear"], str(tmp_path / "start"))
+    attach_adapter(policy, on)
+    seen = []
+    second = build(tasks, DecidedVerifier(*MIXED), tmp_path / "b", policy=policy, adapter=on, seen=seen)
+    hashed = second.reference_hash()
+    copies = {name: p.detach().clone() for name, p in second.model.named_parameters() if ".ref." in name}
+    assert copies
+    second.train()
+    assert abs(seen[0]["start_kl"]) < 1e-12 < seen[1]["kl"]
+    assert all(torch.equal(p, copies[name]) for name, p in second.model.named_parameters() if ".ref." in name)
+    assert second.reference_hash() == hashed != first.reference_hash()
+
+
+def test_training_leaves_the_reference_alone(tasks, tmp_path):
+    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path)
+    before = trainer.reference_hash()
+    trainer.train()
+    assert trainer.reference_hash() == before
+
+
+def test_every_weight_can_be_trained_against_a_model_of_its_own(tasks, tmp_path):
+    steps, moved = train(tasks, DecidedVerifier(*MIXED), tmp_path, adapter=None, learning_rate=1e-3)
+    assert moved > 0
+    assert abs(steps[0]["start_kl"]) < 1e-12 < steps[1]["kl"]
+
+
+def test_an_optimizer_without_parameters_is_refused(tasks, tmp_path):
+    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path)
+    for parameter in trainer.model.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(RunStopped, match="empty_optimizer"):
+        trainer.train()
+
+
+def test_on_a_quantized_base_every_adapter_tensor_moves_at_a_rate_of_a_millionth(tasks, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    trainer = build(
+        tasks, DecidedVerifier(*MIXED), tmp_path, policy=load_policy("tiny-cpp", NF4), learning_rate=1e-6, steps=20
+    )
+    start = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if "lora_A" in name}
+    assert {p.dtype for p in start.values()} == {torch.float32}
+    assert sum(type(module).__name__ == "Linear4bit" for module in trainer.model.modules()) > 0
+    trainer.train()
+    moved = {n: (p != start[n]).float().mean().item() for n, p in trainer.model.named_parameters() if n in start}
+    assert len(moved) == len(start) > 0
+    assert min(moved.values()) > 0.9
+
+
+def test_scores_of_a_bf16_model_are_normalised_in_float32(tasks, tmp_path):
+    policy = load_policy("tiny-cpp", PolicySettings("bfloat16", None, "cpu", None, "auto", 1))
+    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, policy=policy)
+    ids = torch.tensor([policy.prompt_ids(tasks[0])])
+    scored, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, torch.ones_like(ids), 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        hidden = trainer.model.get_base_model().model(input_ids=ids).last_hidden_state[0, -9:-1].float()
+    logits = hidden @ trainer.model.get_output_embeddings().weight.float().T
+    expected = logits.log_softmax(-1).gather(1, ids[0, -8:, None])[:, 0]
+    assert scored.dtype == torch.float32
+    assert torch.allclose(scored[0], expected, atol=1e-5)
+
+
+# Guards
+
+
+def test_a_run_that_learns_nothing_stops_with_a_reason(tasks, tmp_path):
+    strict = GuardSettings("stop", 2, 1.0, None)
+    with pytest.raises(RunStopped, match="all_tied"):
+        train(
+            tasks, DecidedVerifier("wrong"), tmp_path, GSPOConfig(group_size=4, max_gen_len=96), guards=strict, steps=4
+        )
+
+
+def test_a_judge_that_lies_stops_the_run_before_it_begins(tasks, tmp_path):
+    class Liar(DecidedVerifier):
+        def verify_many(self, programs):
+            return [result_with("ok")] * len(programs)
+
+    with pytest.raises(RunStopped, match="canary"):
+        train(tasks, Liar(*MIXED), tmp_path, guards=GuardSettings())
+    assert not (tmp_path / "completions.jsonl").exists()
+
+
 def test_too_few_tasks_for_a_step_are_refused(tasks, tmp_path):
     with pytest.raises(UserError, match="1 training tasks and a step takes 2"):
         train(tasks[:1], DecidedVerifier("ok"), tmp_path)
+
+
+# Names
 
 
 def test_our_words_reach_trl(tmp_path):
     algorithm = GSPOConfig(
         group_size=4, kl_coeff=0.05, clip_eps=0.1, clip_eps_high=0.3, num_minibatches=4, temperature=0.7
     )
+    shape = settings(batch_size=64, micro_batch_size=8, trl={"adam_beta2": 0.95})
     args = to_trl(
-        algorithm, settings(batch_size=64, micro_batch_size=8, trl={"adam_beta2": 0.95}),
-        dtype=torch.float32, device=torch.device("cpu"), seed=5, out=tmp_path,
+        algorithm, shape, TRANSFORMERS, dtype=torch.float32, device=torch.device("cpu"), seed=5, out=tmp_path
     )  # fmt: skip
     assert (args.beta, args.epsilon, args.epsilon_high, args.num_generations) == (0.05, 0.1, 0.3, 4)
     assert (
@@ -269,9 +460,38 @@ def test_our_words_reach_trl(tmp_path):
         args.steps_per_generation,
     ) == (8, 2, 8)
     assert args.generation_batch_size == 64
-    assert (args.importance_sampling_level, args.loss_type, args.use_bias_correction_kl) == (
-        "sequence",
-        "grpo",
-        False,
-    )
+    assert (args.importance_sampling_level, args.loss_type) == ("sequence", "grpo")
     assert (args.temperature, args.adam_beta2, args.seed) == (0.7, 0.95, 5)
+
+
+def test_processes_share_a_batch_or_are_told_that_they_cannot(tmp_path):
+    def shared(processes, batch):
+        return to_trl(
+            SMALL, settings(batch_size=batch), TRANSFORMERS,
+            dtype=torch.float32, device=torch.device("cpu"), seed=0, out=tmp_path, processes=processes,
+        )  # fmt: skip
+
+    assert shared(2, 16).per_device_train_batch_size == 4
+    with pytest.raises(UserError, match="16, which 3 processes cannot share"):
+        shared(3, 16)
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        ("continuous_batching", {"use_transformers_continuous_batching": True}),
+        ("vllm", {"use_vllm": True, "vllm_mode": "colocate"}),
+        ("vllm_server", {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://x"}),
+    ],
+)
+def test_engines_reach_trl(tmp_path, engine, expected):
+    args = to_trl(
+        SMALL, settings(), GenerationSettings(engine, None, 0.3, "http://x"),
+        dtype=torch.float32, device=torch.device("cpu"), seed=0, out=tmp_path,
+    )  # fmt: skip
+    assert {name: getattr(args, name) for name in expected} == expected
+
+
+def test_the_trainers_differ_in_their_ratio():
+    assert (GRPOTrainer.default_algorithm().ratio, GSPOTrainer.default_algorithm().ratio) == ("token", "sequence")
+    assert GRPOConfig().ratio == "token"

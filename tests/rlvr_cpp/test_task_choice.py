@@ -8,7 +8,7 @@ pytest.importorskip("trl")
 
 from rlvr_cpp import UserError
 from rlvr_cpp.config import TaskSettings
-from rlvr_cpp.training_run import choose_tasks
+from rlvr_cpp.task_choice import choose_tasks
 
 
 def settings(source=None, fraction=0.2) -> TaskSettings:

@@ -1,0 +1,52 @@
+"""Proof that each part of a recipe was at work, from what the model holds and what the steps counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rlvr_cpp.config import TrainingJob
+from rlvr_cpp.trainer import GRPOTrainer, StepMetrics
+
+
+def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMetrics]) -> dict[str, Any]:
+    """By part: quantization, adapter, loss, discard, curriculum, FGO, KL. For the run record."""
+
+    def total(name: str) -> float:
+        return sum(row.get(name) or 0.0 for row in steps)
+
+    adapted = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    last = steps[-1] if steps else {}
+    first = steps[0] if steps else {}
+    return {
+        "quantization": {
+            "kind": job.policy.quantization,
+            "linear_4bit_layers": sum(type(module).__name__ == "Linear4bit" for module in trainer.model.modules()),
+        },
+        "adapter": {
+            "rank": job.adapter.rank if job.adapter.enabled else None,
+            "layers": sorted({name.split(".lora_")[0].rpartition(".")[2] for name in adapted if ".lora_" in name}),
+            "trained_tensors": len(adapted),
+            "dtypes": sorted({str(p.dtype).removeprefix("torch.") for p in adapted.values()}),
+        },
+        "loss": {
+            "ratio": job.algorithm.ratio,
+            "loss_type": trainer.loss_type,
+            "clip_fraction_mean": total("clip_fraction") / max(1, len(steps)),
+            "updates_taken": len(steps) * job.algorithm.num_minibatches - total("skipped_updates"),
+            "updates_skipped": total("skipped_updates"),
+        },
+        "discard": {name: total(f"{name}_groups") for name in ("kept", "tied", "infra")},
+        "cccs": {
+            "completions_with_a_prefix": round(total("prefixed") * job.trainer.batch_size),
+            "prefix_frac_first": first.get("prefix_frac"),
+            "prefix_frac_last": last.get("prefix_frac"),
+        },
+        "fgo": {"focused_rows": total("focused_rows"), "masked_tokens": total("masked_tokens")},
+        "kl": {
+            "coefficient": job.algorithm.kl_coeff,
+            "at_the_start": first.get("start_kl"),
+            "ratio_error_at_the_start": first.get("start_ratio_error"),
+            "last": last.get("kl"),
+        },
+    }

@@ -1,0 +1,69 @@
+"""Several processes of one run, as `accelerate launch` starts them: who speaks, what they agree on.
+
+Each process has its own model, sampler and verifier; the first one alone writes the run folder and the terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+
+T = TypeVar("T")
+
+
+def count() -> int:
+    """How many processes the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def on_this_machine() -> int:
+    """How many of them share this machine's cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", count()))
+
+
+def connect(device: str) -> None:
+    """Meet the others, over the network that suits the `policy.device` setting."""
+    if count() > 1:
+        PartialState(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+
+
+def of_the_first(value: T) -> T:
+    """What the first process has for `value`."""
+    if count() == 1:
+        return value
+    shared = [value]
+    broadcast_object_list(shared, from_process=0)
+    return shared[0]
+
+
+def of_everyone(value: T) -> list[T]:
+    """What each process has for `value`, in order."""
+    return [value] if count() == 1 else list(gather_object([value]))
+
+
+def wait() -> None:
+    """Until everyone is here."""
+    if count() > 1:
+        PartialState().wait_for_everyone()
+
+
+def shared_folder(folder: Path) -> Path:
+    """The first process's run folder; one that Hydra made for another process is removed."""
+    chosen = of_the_first(folder)
+    if chosen != folder:
+        shutil.rmtree(folder / ".hydra", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return chosen

@@ -1,0 +1,244 @@
+"""A run that was killed goes on as if it had not been: the same weights to the bit, the same numbers, each step once."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("trl")
+
+from benchmarks.kills import STATEFUL, differences, few_tasks
+
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+STEPS = 5
+ZYGOTE = '''
+import functools, itertools, json, os, runpy, signal, sys
+import rlvr_cpp.training_run
+
+def die_at(module, name, call):
+    """Let the process die at the n-th call of a function, from 0, before it does anything."""
+    *owners, name = name.split(".")
+    owner = functools.reduce(getattr, owners, sys.modules[f"rlvr_cpp.{module}"])
+    real, calls = getattr(owner, name), itertools.count()
+
+    def maybe(*arguments, **named):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **named)
+
+    setattr(owner, name, maybe)
+
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        output = os.open(order["output"], os.O_WRONLY)
+        os.dup2(output, 1), os.dup2(output, 2)
+        exec(order["fault"])
+        sys.argv = ["gspo", *order["arguments"]]
+        runpy.run_module("rlvr_cpp.gspo", run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+'''
+"""Forks the job from one process that has imported torch and trl, which costs seconds each time."""
+
+
+class Zygote:
+    def __init__(self, folder: Path) -> None:
+        self.output = folder / "output"
+        os.mkfifo(self.output)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", ZYGOTE],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, fault: str = "", kill_at: str | None = None) -> tuple[int, str]:
+        """The job's exit status and what it wrote; `kill_at` is the beginning of the line at which it gets SIGKILL."""
+        order = {"output": str(self.output), "arguments": arguments, "fault": fault}
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        child = int(self.process.stdout.readline())
+        text = ""
+        with self.output.open() as lines:
+            for line in lines:
+                text += line
+                if kill_at is not None and line.lstrip().startswith(kill_at):
+                    os.kill(child, signal.SIGKILL)
+                    kill_at = None
+        return int(self.process.stdout.readline()), text
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory):
+    made = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Eight tasks and four in a step: the run is in its third epoch when it ends."""
+    tasks = few_tasks(tmp_path_factory.mktemp("tasks") / "tasks.jsonl", training=8)
+    return (*STATEFUL, f"tasks.source={tasks}", f"trainer.steps={STEPS}", "evaluation.every=2")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(zygote, settings, tmp_path_factory):
+    """From a process of its own, as a person starts it; so that its hashes of strings are others than the zygote's."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    arguments = [*settings, "trainer.save_every=1", f"hydra.run.dir={folder}/run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rlvr_cpp.gspo", *arguments], cwd=folder, capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def begin(zygote, folder: Path, settings, *more: str, **kill: str) -> Path:
+    """A run that was killed."""
+    status, text = zygote.run(*settings, *more, f"hydra.run.dir={folder}/run", **kill)
+    assert status == -signal.SIGKILL, text
+    return folder / "run"
+
+
+def resume(zygote, run: Path) -> str:
+    """Go on to the end; gives what was written."""
+    status, text = zygote.run(f"resume={run}")
+    assert status == 0, text
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    return text
+
+
+def steps_of(run: Path, name: str) -> list[int]:
+    return [json.loads(line)["step"] for line in (run / name).read_text().splitlines()]
+
+
+def test_the_uninterrupted_run_has_every_state_that_could_be_lost(uninterrupted):
+    rows = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    completions = steps_of(uninterrupted, "completions.jsonl")
+    assert any(completions.count(row["step"]) > 16 for row in rows)  # refilled
+    assert len({row["prefix_frac"] for row in rows}) > 1
+    assert len({row["learning_rate"] for row in rows}) > 2
+    assert sum(row["masked_tokens"] for row in rows) > 0
+    assert sum(row["kept_groups"] for row in rows) > 0
+    assert rows[-1]["epoch"] > 2
+
+
+@pytest.mark.parametrize("save_every", [1, 2])
+def test_a_run_killed_after_a_step_ends_as_if_it_had_not_been(zygote, uninterrupted, settings, tmp_path, save_every):
+    run = begin(zygote, tmp_path, settings, f"trainer.save_every={save_every}", kill_at=f"3/{STEPS}")
+    assert "resume  after step" in resume(zygote, run)
+    assert differences(uninterrupted, run) == []
+    assert steps_of(run, "metrics.jsonl") == list(range(1, STEPS + 1))
+
+
+MOMENTS = {  # one run is killed at each in turn: what dies at which call, and what is told by the process that does
+    "in the evaluation before": ("die_at('training_run', 'evaluate', 0)", ""),
+    "while the first batch is judged": ("die_at('rollout', 'RolloutJudge.finish', 0)", "there is no checkpoint"),
+    "in the first checkpoint": ("die_at('trainer', 'write_state', 0)", "there is no checkpoint"),
+    "before the first checkpoint has its name": ("die_at('trainer', 'publish', 0)", "there is no checkpoint"),
+    "in the refilled part of a batch": ("die_at('trainer', 'GRPOTrainer._refill', 2)", "there is no checkpoint"),
+    "while a resumed run reads its state": ("die_at('trainer', 'GRPOTrainer._load_state', 0)", "resume  after step"),
+    "in the evaluation of step 2": ("die_at('training_run', 'evaluate', 0)", "resume  after step 1,"),
+    "in the second checkpoint": ("die_at('trainer', 'write_state', 0)", "resume  after step 1,"),
+    "while an old checkpoint goes": ("die_at('checkpoints', '_remove', 3)", "resume  after step 1,"),
+    "after the evaluation of step 4": ("die_at('trainer', 'open_draft', 0)", "resume  after step 3,"),
+    "in the last checkpoint": ("die_at('trainer', 'publish', 1)", "resume  after step 3,"),
+    "before the adapter is saved": ("die_at('training_run', 'active_parts', 0)", "resume  after step 4,"),
+    "in the evaluation after": ("die_at('training_run', 'evaluate', 0)", "with nothing left to train"),
+    "in the report": ("die_at('training_run', 'write_report', 0)", "with nothing left to train"),
+}  # fmt: skip
+
+
+def test_a_run_killed_at_every_kind_of_moment_ends_as_if_it_had_not_been(zygote, uninterrupted, settings, tmp_path):
+    run = tmp_path / "run"
+    for moment, (fault, told) in MOMENTS.items():
+        arguments = (f"resume={run}",) if run.exists() else (*settings, "trainer.save_every=1", f"hydra.run.dir={run}")
+        status, text = zygote.run(*arguments, fault=fault)
+        assert (moment, status) == (moment, -signal.SIGKILL), text
+        assert told in text, moment
+        for name in ("metrics.jsonl", "completions.jsonl"):
+            if (run / name).exists():
+                with (run / name).open("a") as torn:
+                    torn.write('{"step": 2, "rew')
+    assert "resume  after step 5" in resume(zygote, run)
+    assert differences(uninterrupted, run) == []
+
+
+@pytest.mark.parametrize("kind", ["adapter.start={adapter}", "adapter=none"])
+def test_whatever_is_trained_is_restored(zygote, uninterrupted, settings, tmp_path, kind):
+    few = (*settings, kind.format(adapter=uninterrupted / "adapter"), "trainer.steps=2", "evaluation.every=null")
+    few += ("trainer.save_every=1", "algorithm.refill_rounds=0")
+    status, text = zygote.run(*few, f"hydra.run.dir={tmp_path}/whole")
+    assert status == 0, text
+    run = begin(zygote, tmp_path, few, fault="die_at('rollout', 'RolloutJudge.finish', 1)")
+    assert "resume  after step 1," in resume(zygote, run)
+    assert differences(tmp_path / "whole", run) == []
+
+
+@pytest.fixture
+def finished(uninterrupted, tmp_path):
+    return shutil.copytree(uninterrupted, tmp_path / "run")
+
+
+def test_a_finished_run_trains_nothing_and_makes_its_report_anew(zygote, uninterrupted, finished):
+    (finished / "report.html").unlink()
+    text = resume(zygote, finished)
+    assert "with nothing left to train" in text
+    assert f"{STEPS}/{STEPS} " not in text
+    assert "measured already" in text
+    assert (finished / "report.html").exists()
+    assert differences(uninterrupted, finished) == []
+
+
+def files_of(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def is_refused(zygote, folder: Path, *arguments: str) -> str:
+    """The sentence; nothing in the folder is another afterwards."""
+    before = files_of(folder)
+    status, text = zygote.run(*arguments)
+    assert status == 2, text
+    assert "Traceback" not in text
+    assert files_of(folder) == before
+    (sentence,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    return sentence
+
+
+def test_other_settings_are_refused(zygote, finished):
+    sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.steps=9", "seed=1")
+    assert "goes on with the config that the run has, but trainer.steps=9 seed=1 was given" in sentence
+
+
+def test_another_reference_is_refused(zygote, finished):
+    record = json.loads((finished / "run.json").read_text())
+    record["results"]["reference_sha256"] = "0" * 64
+    (finished / "run.json").write_text(json.dumps(record))
+    assert "resume with the same model and adapter.start" in is_refused(zygote, finished, f"resume={finished}")
+
+
+@pytest.mark.parametrize("held", [None, "notes.txt", ".hydra/config.yaml", "run.json"])
+def test_a_folder_without_a_run_is_refused_and_left_as_it_was(zygote, tmp_path, held):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    if held is not None:
+        (folder / held).parent.mkdir(exist_ok=True)
+        (folder / held).write_text("{")
+    assert "holds no run that can be read" in is_refused(zygote, folder, f"resume={folder}")
+    assert folder.exists()
+
+
+def test_a_folder_that_is_not_there_is_refused(zygote, tmp_path):
+    assert "holds no run that can be read" in is_refused(zygote, tmp_path, f"resume={tmp_path}/nowhere")
