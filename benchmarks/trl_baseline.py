@@ -93,6 +93,7 @@ class Scorer:
     def __call__(
         self, prompts: list[str], completions: list[str], test: list[str], std: list[str], **others: Any
     ) -> list[float]:
+        """What trl calls with a batch and the columns of its tasks."""
         started = time.monotonic()
         programs = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
         rewards = [naive_reward(*each, self.timeout) for each in zip(programs, test, std, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rlvr_cpp.config import CONF, TrainingJob, load
@@ -33,6 +35,8 @@ def run_command(job: Callable[[TrainingJob, Path], float], config_name: str) -> 
         began = True
         own = Path(HydraConfig.get().runtime.output_dir)
         folder = own if raw.resume is None else Path(raw.resume)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return _one_of_many(job, raw, folder)
         with plain_endings(folder, own):
             return _run(job, raw, folder, own)
 
@@ -45,6 +49,15 @@ def run_command(job: Callable[[TrainingJob, Path], float], config_name: str) -> 
         if end.code == 1 and not began:  # Hydra has said which override it could not apply
             sys.exit(BAD_INPUT)
         raise
+
+
+def _one_of_many(job: Callable[[TrainingJob, Path], float], raw: DictConfig, folder: Path) -> float:
+    """A job of a sweep: what refuses or stops it is told and is no reason to drop the others; it scores NaN."""
+    try:
+        return _run(job, raw, folder, folder)
+    except (UserError, RunStopped) as end:
+        print(f"{'error' if isinstance(end, UserError) else 'stopped'}: {end}", file=sys.stderr)
+        return math.nan
 
 
 def _run(job: Callable[[TrainingJob, Path], float], raw: DictConfig, folder: Path, own: Path) -> float:

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from rlvr_cpp import processes
 from rlvr_cpp.config import AdapterSettings, PolicySettings
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.progress import console
@@ -138,9 +139,9 @@ def _load_arguments(settings: PolicySettings, device: torch.device) -> dict[str,
 
 
 def _threads(device: torch.device) -> int:
-    """On the CPU one core is the verifier's: two that fight for it cost more than one gives."""
-    cores = len(os.sched_getaffinity(0))
-    return cores if device.type != "cpu" else max(1, cores - 1)
+    """On the CPU one core is the verifier's: two that fight for it cost more than one gives. Processes share them."""
+    cores = len(os.sched_getaffinity(0)) // processes.on_this_machine()
+    return max(1, cores if device.type != "cpu" else cores - 1)
 
 
 def pick_device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ twice, and nothing travels through dataset columns but the task's id.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
@@ -190,6 +191,12 @@ def batch_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
         "tokens": sum(len(r.ids) for r in rollouts) / count,
         "prefixed": sum(bool(r.prefix) for r in rollouts) / count,
     }
+
+
+def mean_reward(rollouts: Sequence[Rollout]) -> float:
+    """Over scorable completions; NaN without any."""
+    scored = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    return sum(scored) / len(scored) if scored else math.nan
 
 
 def group_outcomes(rollouts: Sequence[Rollout], group_size: int) -> list[GroupOutcome]:

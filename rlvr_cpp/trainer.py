@@ -67,7 +67,7 @@ from rlvr_cpp.objective import (
 )
 from rlvr_cpp.policy import Policy, lora_config
 from rlvr_cpp.progress import console
-from rlvr_cpp.rollout import Request, Rollout, RolloutJudge, batch_metrics, group_outcomes
+from rlvr_cpp.rollout import Request, Rollout, RolloutJudge, batch_metrics, group_outcomes, mean_reward
 from rlvr_cpp.sampling import completion_seed, sample
 from rlvr_cpp.shaping import CompilerRewardShaper
 from rlvr_cpp.tasks import Task
@@ -404,7 +404,8 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             data["old_per_token_logps"] = old_for_sequence_ratio(new, old, inputs["completion_mask"] * ratio_mask)
             level = "token"
         items = items_in_batch(window, algorithm.num_minibatches)
-        data["num_items_in_batch"] = torch.tensor(items, device=new.device)
+        exact = torch.promote_types(new.dtype, torch.float32)
+        data["num_items_in_batch"] = torch.tensor(items, dtype=exact, device=new.device)
         with _attributes(self, _scored=scored, beta=0.0, importance_sampling_level=level, aux_loss_enabled=False):
             loss: torch.Tensor = super()._compute_loss(model, data)
         passes, processes = self.current_gradient_accumulation_steps, self.accelerator.num_processes
@@ -485,6 +486,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         rows = signal.rows
         self._record(batch_metrics(self.rollouts))
         self._record({"kept_groups": rows.kept, "tied_groups": rows.tied, "infra_groups": rows.infra})
+        self._metrics["train"]["reward"] = [mean_reward(self.rollouts)]  # trl's is a mean of rounds of unlike size
         if self.curriculum is not None:
             self.curriculum.observe(group_outcomes(self.rollouts, self.algorithm.group_size))
             self._record({"prefix_frac": self.curriculum.mean_fraction(self.tasks.values())})

@@ -1,41 +1,45 @@
 """Two processes train the very policy that one does, and keep one run folder.
 
 This file is also what the launcher starts: `accelerate launch ... test_processes.py FOLDER` runs the jobs below one
-after the other through the command's own `main`, so that torch is imported once a process and not once a job. The same
-jobs in one process are what they are compared with.
+after the other through the command's own `main`, so that torch is imported once a process and not once a job. Beside
+it the same file, started alone, trains in one process what the two are compared with.
 """
 
-from __future__ import annotations
-
 import json
+import os
 import shutil
+import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("trl")
+
+GROUP = 4
 COMMON = (
-    "trainer.steps=3", "trainer.batch_size=16", "trainer.micro_batch_size=2", "trainer.learning_rate=1e-3",
-    "trainer.save_every=1", "algorithm.group_size=4", "algorithm.max_gen_len=64", "algorithm.kl_coeff=0.1",
-    "algorithm.num_minibatches=2", "evaluation.limit=3", "evaluation.samples=0", "evaluation.every=null",
+    "trainer.batch_size=16", f"algorithm.group_size={GROUP}", "algorithm.max_gen_len=64", "algorithm.kl_coeff=0.1",
+    "algorithm.num_minibatches=2", "evaluation.samples=0", "evaluation.every=null", "trainer.learning_rate=1e-3",
 )  # fmt: skip
 TRAINED = {
-    "gspo": ("algorithm=gspo", "stepcoder=cccs_fgo", "algorithm.refill_rounds=1"),
-    "luspo": ("algorithm=luspo",),
-    "dapo": ("algorithm=dapo",),
+    "gspo": ("algorithm=gspo", "stepcoder=cccs_fgo", "algorithm.refill_rounds=1", "algorithm.clip_eps=0.003"),
+    "luspo": ("algorithm=luspo", "algorithm.clip_eps=0.0003"),
+    "dapo": ("algorithm=dapo", "algorithm.clip_eps=0.05", "hydra.run.dir=${oc.env:HERE}/dapo-${oc.env:RANK,0}"),
 }
-OWN_FOLDERS = "dapo"
-"""In this job each process has a Hydra folder of its own."""
-UNEVEN = ("trainer.batch_size=20", "trainer.micro_batch_size=null", "algorithm.num_minibatches=4")
-"""Mini-batches of 5 completions: one process can take them, two cannot share them."""
-SAME = ("loss", "grad_norm", "reward", "kept_groups", "tied_groups", "kl", "clip_fraction", "pass_rate", "tokens")
+"""Of the last one each process has a Hydra folder of its own."""
+STEPS = {"gspo": 3, "luspo": 2, "dapo": 2}
+FOLDERS = {"gspo": "gspo", "luspo": "luspo", "dapo": "dapo-0"}
+UNEVEN = ("trainer.batch_size=15", "algorithm.group_size=5", "algorithm.num_minibatches=3")
+"""Mini-batches of 5 completions, which one process can take and two cannot share."""
+SAME = (
+    "loss", "grad_norm", "reward", "pass_rate", "compile_rate", "kept_groups", "tied_groups", "kl", "clip_fraction",
+    "skipped_updates", "tokens", "num_tokens",
+)  # fmt: skip
 
 
-def command_line(name: str, folder: Path) -> list[str]:
-    own = "-${oc.env:RANK,0}" if name == OWN_FOLDERS else ""
-    return [*COMMON, *TRAINED[name], f"hydra.run.dir={folder / name}{own}"]
-
-
-def one_job(*arguments: str) -> object:
-    """What the command ends with: None, or an exit status."""
+def job(*arguments):
+    """What the command ends with: None, or its exit status."""
     from rlvr_cpp.gspo import main
 
     sys.argv = ["gspo", *arguments]
@@ -43,25 +47,184 @@ def one_job(*arguments: str) -> object:
         main()
     except SystemExit as end:
         return end.code
-    return None
 
 
-def in_each_process(folder: Path) -> None:
-    """All jobs; how each of them ended is left in a file by process."""
+def train(name, here):
+    sizes = (f"trainer.steps={STEPS[name]}", "trainer.micro_batch_size=2", "trainer.save_every=1", "evaluation.limit=3")
+    return job(f"hydra.run.dir={here / name}", *COMMON, *sizes, *TRAINED[name])
+
+
+def resume(here):
+    """Go on with a copy of a run as it was before its last step."""
     from rlvr_cpp import processes
 
-    ended = {name: one_job(*command_line(name, folder)) for name in TRAINED}
-    if processes.count() > 1:
-        begun, resumed = folder / "luspo", folder / "resumed"
-        if processes.rank() == 0:
-            shutil.copytree(begun, resumed)
-            shutil.rmtree(resumed / "checkpoints" / "checkpoint-6")
-            (resumed / "evaluation_after.jsonl").unlink()
-        processes.wait()
-        ended["resumed"] = one_job(f"resume={resumed}", f"hydra.run.dir={folder / 'own'}")
-        ended["uneven"] = one_job(*COMMON, *UNEVEN, f"hydra.run.dir={folder / 'uneven'}")
-    (folder / f"ended-{processes.rank()}.json").write_text(json.dumps(ended))
+    copy = here / "resumed"
+    if processes.rank() == 0:
+        shutil.copytree(here / "gspo", copy)
+        shutil.rmtree(copy / "checkpoints" / "checkpoint-6")
+        shutil.rmtree(copy / "adapter")
+        (copy / "evaluation_after.jsonl").unlink()
+    processes.wait()
+    return job(f"resume={copy}", f"hydra.run.dir={here / 'nothing'}")
+
+
+def stop_by_the_second(here):
+    """A run in which a guard of the second process alone finds something; only the first has a task to evaluate."""
+    from rlvr_cpp import processes, trainer
+    from rlvr_cpp.guards import Finding
+
+    honest = trainer.canary_finding
+    if processes.rank() == 1:
+        trainer.canary_finding = lambda *_, **__: Finding("canary", "found by the second process", True)
+    ended = job(f"hydra.run.dir={here / 'stopped'}", *COMMON, "evaluation.limit=1")
+    trainer.canary_finding = honest
+    return ended
+
+
+def main(here):
+    """All jobs of one process; how each ended is left in a file."""
+    rank = os.environ.get("RANK")
+    os.environ["HERE"] = str(here)
+    ended = {name: train(name, here) for name in TRAINED}
+    if rank is not None:
+        ended["resumed"] = resume(here)
+        ended["stopped"] = stop_by_the_second(here)
+        ended["uneven"] = job(f"hydra.run.dir={here / 'uneven'}", *COMMON, *UNEVEN)
+    (here / f"ended-{rank}.json").write_text(json.dumps(ended))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folders of the jobs in one process and in two, and what the two said."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    launch = [
+        "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+    ]  # fmt: skip
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, *launcher, __file__, str(folder)],
+            cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for launcher, folder in (([], one), (launch, two))
+    ]  # fmt: skip
+    said = [process.communicate()[1] for process in started]
+    for process, text in zip(started, said, strict=True):
+        assert process.returncode == 0, text
+    return one, two, said[1]
+
+
+def weights(run):
+    from safetensors.torch import load_file
+
+    return load_file(run / "adapter" / "adapter_model.safetensors")
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def live_rows_by_process(run, step):
+    """Of two processes that share each round of a step's rows evenly, in order."""
+    rows = [row for row in json_lines(run / "completions.jsonl") if row["step"] == step]
+    live = [
+        len({row["reward"] for row in rows[start : start + GROUP]}) > 1
+        for start in range(0, len(rows), GROUP)
+        for _ in range(GROUP)
+    ]
+    counts = [0, 0]
+    for begin, end in pairwise(sorted({0, 16, len(rows)})):
+        half = (begin + end) // 2
+        counts[0] += sum(live[begin:half])
+        counts[1] += sum(live[half:end])
+    return counts
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_train_the_weights_that_one_trains(finished, name):
+    one, two = (weights(folder / FOLDERS[name]) for folder in finished[:2])
+    assert one.keys() == two.keys()
+    assert all(tensor.abs().max() > 1e-4 for tensor in two.values())
+    difference = max(float((one[key] - two[key]).abs().max()) for key in one)
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_tell_of_the_steps_what_one_does(finished, name):
+    one, two = (json_lines(folder / FOLDERS[name] / "metrics.jsonl") for folder in finished[:2])
+    for first, second in zip(one, two, strict=True):
+        assert {key: second[key] for key in SAME} == pytest.approx(
+            {key: first[key] for key in SAME}, rel=1e-3, abs=1e-6
+        )
+    assert any(row["clip_fraction"] > 0 for row in two)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_two_processes_had_different_numbers_of_live_rows(finished, name):
+    run = finished[1] / FOLDERS[name]
+    counts = [live_rows_by_process(run, step) for step in range(1, STEPS[name] + 1)]
+    assert [sum(pair) for pair in counts] == [GROUP * row["kept_groups"] for row in json_lines(run / "metrics.jsonl")]
+    assert any(mine != others for mine, others in counts)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_write_and_evaluate_what_one_does(finished, name):
+    for file in ("completions.jsonl", "evaluation_before.jsonl", "evaluation_after.jsonl"):
+        one, two = (json_lines(folder / FOLDERS[name] / file) for folder in finished[:2])
+        assert [(row["task_id"], row["completion"]) for row in one] == [
+            (row["task_id"], row["completion"]) for row in two
+        ]
+
+
+def test_focus_and_refill_were_at_work(finished):
+    active = json.loads((finished[1] / "gspo" / "run.json").read_text())["results"]["active"]
+    assert active["fgo"]["focused_rows"] > 0
+    assert active["cccs"]["completions_with_a_prefix"] > 0
+    assert len(json_lines(finished[1] / "gspo" / "completions.jsonl")) > 3 * 16
+
+
+def test_a_resumed_run_ends_as_if_it_had_not_been_interrupted(finished):
+    whole, resumed = finished[1] / "gspo", finished[1] / "resumed"
+    assert json.loads((resumed / "run.json").read_text())["resumed"]
+    before, after = weights(whole), weights(resumed)
+    assert all(before[key].equal(after[key]) for key in before)
+    assert [row["reward"] for row in json_lines(whole / "metrics.jsonl")] == [
+        row["reward"] for row in json_lines(resumed / "metrics.jsonl")
+    ]
+
+
+def test_the_first_process_alone_writes_and_speaks(finished):
+    _, two, said = finished
+    held = {path.name for path in two.iterdir()}
+    assert held == {*FOLDERS.values(), "resumed", "stopped", "ended-0.json", "ended-1.json"}
+    assert said.count("loading torch") == 6
+    for name, folder in FOLDERS.items():
+        assert [row["step"] for row in json_lines(two / folder / "metrics.jsonl")] == [*range(1, STEPS[name] + 1)]
+        assert json.loads((two / folder / "run.json").read_text())["status"] == "finished"
+        assert len(list((two / folder / "tensorboard").iterdir())) == 1
+        last = two / folder / "checkpoints" / f"checkpoint-{2 * STEPS[name]}"
+        assert {"optimizer.pt", "rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in last.iterdir()}
+
+
+def how_they_ended(folder, name):
+    return [json.loads((folder / f"ended-{rank}.json").read_text())[name] for rank in (0, 1)]
+
+
+def test_what_a_guard_of_one_process_finds_stops_both(finished):
+    _, two, said = finished
+    assert how_they_ended(two, "stopped") == [3, 3]
+    record = json.loads((two / "stopped" / "run.json").read_text())
+    assert (record["status"], record["error"]) == ("stopped", "canary: found by the second process")
+    assert "stopped: canary: found by the second process" in said
+
+
+def test_a_batch_that_two_processes_cannot_share_is_refused_in_one_sentence(finished):
+    _, two, said = finished
+    assert how_they_ended(two, "uneven") == [2, 2]
+    assert "error: trainer.batch_size is 15, which 2 processes cannot share evenly in 3 mini-batches" in said
+    assert "Traceback" not in said
 
 
 if __name__ == "__main__":
-    in_each_process(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))

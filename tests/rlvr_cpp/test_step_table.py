@@ -11,7 +11,21 @@ METRICS = {
 def test_a_step_stands_under_its_header_and_fits_a_terminal():
     line = step_line(10, 60, METRICS, 8)
     assert len(line) == len(HEADER) <= 80
-    assert line.split() == "10/60 0.688 0.95 0.44 8/8 0.0012 0.00 10.03 12.1 0.0 1.2 13.3| 12.9".split()
+    assert line.split() == [
+        "10/60",
+        "0.688",
+        "0.95",
+        "0.44",
+        "8/8",
+        "0.0012",
+        "0.00",
+        "10.03",
+        "12.1",
+        "0.0",
+        "1.2",
+        "13.3|",
+        "12.9",
+    ]
 
 
 def test_a_number_that_a_step_does_not_have_is_shown_as_such():
