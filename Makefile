@@ -67,7 +67,7 @@ base-model: setup ## train the shipped base model anew (under three minutes)
 chains: setup ## the tasks and base model of the StepCoder ablation (about ten minutes)
 	$(BIN)/rlvr-families tasks --family chains --out build/chains/tasks.jsonl
 	$(BIN)/rlvr-families corpus --family chains --out build/chains/corpus.jsonl
-	$(BIN)/rlvr-sft --data build/chains/corpus.jsonl --out build/chains/model
+	$(BIN)/rlvr-sft --data build/chains/corpus.jsonl --out build/chains/model --batch-rows 16 --steps 1500
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

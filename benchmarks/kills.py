@@ -3,8 +3,9 @@
 One small run with everything on that has a state: a curriculum, token masks, refilled groups, a schedule, several
 updates a step, more steps than an epoch has. It is made once undisturbed and once killed with SIGKILL at random
 moments and gone on with each time: every fifth kill falls into the first seconds of a process, the last one behind the
-last step, the others while it trains. Then both must have left the same weights to the bit, and the same numbers. The
-exit status is 1 where they did not, where a killed run left a process behind, or where the time was up.
+last step, the others behind a step that the process made. Then both must have left the same weights to the bit, and
+the same numbers. The exit status is 1 where they did not, where a killed run left a process behind, or where the time
+was up.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ STATEFUL = (
     "algorithm.refill_rounds=1",
     "algorithm.num_minibatches=2",
     "algorithm.group_size=4",
+    "algorithm.max_gen_len=64",
     "trainer.batch_size=16",
     "trainer.micro_batch_size=4",
     "trainer.lr_schedule=cosine",
@@ -124,6 +126,7 @@ class Runner:
     def __init__(self, folder: Path, arguments: list[str], until: float) -> None:
         self.folder, self.arguments, self.until = folder, arguments, until
         self.output = folder.with_suffix(".log")
+        self.started = 0.0
 
     def to_the_end(self) -> float:
         """Run without a kill; the seconds it took. Raises RuntimeError where the job fails."""
@@ -149,6 +152,7 @@ class Runner:
     def _start(self) -> subprocess.Popen[bytes]:
         begun = (self.folder / "run.json").exists()
         arguments = [f"resume={self.folder}"] if begun else [*self.arguments, f"hydra.run.dir={self.folder}"]
+        self.started = time.time()
         with self.output.open("wb") as log:
             return subprocess.Popen([sys.executable, "-m", "rlvr_cpp.gspo", *arguments], stdout=log, stderr=log)
 
@@ -176,7 +180,7 @@ class Runner:
             doing = "loading"
         elif not (self.folder / "evaluation_before.jsonl").exists():
             doing = "evaluation before"
-        elif any((self.folder / "checkpoints").glob(".partial/*/*")):
+        elif any(path.stat().st_mtime > self.started for path in self.folder.glob("checkpoints/.partial/*")):
             doing = "writing a checkpoint"
         elif told == fields["config"]["trainer"]["steps"]:
             doing = "evaluation after"
@@ -217,16 +221,15 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def plan(count: int, steps: int, training_seconds: float, startup_seconds: float, chance: random.Random) -> list[Kill]:
-    """Random moments that let the run get a little further each time and hit everything it does."""
-    share = 1.5 * training_seconds / count
+def plan(count: int, steps: int, step_seconds: float, startup_seconds: float, chance: random.Random) -> list[Kill]:
+    """Random moments of everything a run does; most let it get a step or two further."""
     kills = [
-        Kill("", chance.uniform(0, 1.5 * startup_seconds))
+        Kill("", chance.uniform(0, startup_seconds))
         if number % 5 == 0
-        else Kill(LOADED, chance.uniform(0, 2 * share))
+        else Kill(f"/{steps} ", chance.uniform(0, 1.5 * step_seconds))
         for number in range(count - 1)
     ]
-    return [*kills, Kill(f"{steps}/{steps} ", chance.uniform(0, 3))]
+    return [*kills, Kill(f" {steps}/{steps} ", chance.uniform(0, step_seconds))]
 
 
 def main() -> int:
@@ -234,7 +237,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--save-every", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1500, help="for all of it")
     options = parser.parse_args()
@@ -262,12 +265,11 @@ def compare(options: argparse.Namespace, folder: Path, until: float) -> int:
     took = whole.to_the_end()
     training = sum(row["seconds"] for row in _rows(whole.folder / "metrics.jsonl"))
     print(f"undisturbed: {options.steps} steps in {took:.0f} s, {training:.0f} s of them in steps", flush=True)
+    chance = random.Random(options.seed)
     places = []
-    for number, kill in enumerate(
-        plan(options.kills, options.steps, training, took - training, random.Random(options.seed)), 1
-    ):
+    for kill in plan(options.kills, options.steps, training / options.steps, took - training, chance):
         places.append(killed.kill(kill))
-        print(f"kill {number:2}: {places[-1]}", flush=True)
+        print(f"kill {len(places):2}: {places[-1]}", flush=True)
     killed.to_the_end()
     found = differences(whole.folder, killed.folder)
     for line in found:

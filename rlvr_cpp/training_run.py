@@ -213,23 +213,31 @@ def checked_reference(trainer: GRPOTrainer, folder: Path) -> str | None:
 def train(parts: Parts) -> Curve:
     """Run the trainer, from its last checkpoint on, with a bar, one line a step, and metrics on disk."""
     job, trainer = parts.job, parts.trainer
-    done = 0
-    if parts.checkpoint is not None:
-        done = int(parts.checkpoint.name.rpartition("-")[2]) // job.algorithm.num_minibatches
+    trained = parts.folder / ("adapter" if job.adapter.enabled else "model")
+    done, source = _known_state(parts, trained)
+    if source is not None:
         left = "" if done < job.trainer.steps else ", with nothing left to train"
-        console.print(f"resume  after step {done}, from {parts.checkpoint}{left}", soft_wrap=True)
+        console.print(f"resume  after step {done}, from {source}{left}", soft_wrap=True)
     elif "resumed" in parts.record.fields:
         console.print("resume  from the first step, for there is no checkpoint")
     curve = _known_curve(parts, done)
-    if done >= job.trainer.steps:
-        assert parts.checkpoint is not None
-        trainer.load_weights(parts.checkpoint)
+    if source is not None and done >= job.trainer.steps:
+        trainer.load_weights(source)
     else:
         _train_steps(parts, curve, done)
     parts.record.add(active=active_parts(job, trainer, curve.steps))
     # by every process: the first one writes, but shards of a weight have to meet
-    trainer.save_model(str(parts.folder / ("adapter" if job.adapter.enabled else "model")))
+    trainer.save_model(str(trained))
     return curve
+
+
+def _known_state(parts: Parts, trained: Path) -> tuple[int, Path | None]:
+    """The steps that need not be made again and the weights they led to."""
+    if parts.checkpoint is not None:
+        return int(parts.checkpoint.name.rpartition("-")[2]) // parts.job.algorithm.num_minibatches, parts.checkpoint
+    if processes.of_the_first((parts.folder / "evaluation_after.jsonl").exists()):  # of the weights that were saved
+        return parts.job.trainer.steps, trained
+    return 0, None
 
 
 def _known_curve(parts: Parts, done: int) -> Curve:

@@ -4,8 +4,8 @@ The prompt names seven operations in order and the solution does one a line. Eac
 model's corpus shows it more often than not, independently of the other lines. So a completion is almost never right as
 a whole and a group's rewards tie, while each line alone, behind the right beginning, has a fair chance: a prefix that
 shrinks by a line at a time never asks for something that the policy cannot do. The last lines have no habit: with 0.7
-of the characters given one decision is left. `stop` leaves the function early where it goes wrong, so that the lines
-behind it are not executed.
+of the characters given one decision is mostly left. `stop` leaves the function early where it goes wrong, so that the
+lines behind it are not executed.
 
 Lines begin with a tab: the base model's tokenizer joins a line break with the spaces behind it, and the end of a prefix
 would cut that token in two, which the model has never seen.
