@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlvr_cpp.config import TrainingJob
-from rlvr_cpp.trainer import GRPOTrainer, StepMetrics
+from rlvr_cpp.trainer import GRPOTrainer
+from rlvr_cpp.trainer_rollouts import StepMetrics
 
 
 def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMetrics]) -> dict[str, Any]:

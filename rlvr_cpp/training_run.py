@@ -46,7 +46,8 @@ from rlvr_cpp.step_log import StepLog, read_steps
 from rlvr_cpp.step_table import HEADER, step_line
 from rlvr_cpp.task_choice import choose_tasks
 from rlvr_cpp.tasks import Task
-from rlvr_cpp.trainer import GRPOTrainer, GSPOTrainer, StepMetrics
+from rlvr_cpp.trainer import GRPOTrainer, GSPOTrainer
+from rlvr_cpp.trainer_rollouts import StepMetrics
 from rlvr_cpp.verifier import Verifier, available_cores
 from rlvr_sandbox import describe
 
