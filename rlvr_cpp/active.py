@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from rlvr_cpp.config import TrainingJob
-from rlvr_cpp.trainer import GRPOTrainer, StepMetrics
+from rlvr_cpp.config import GRPOConfig, TrainingJob
+from rlvr_cpp.trainer import GRPOTrainer
+from rlvr_cpp.trainer_rollouts import StepMetrics
+
+NAMES = {"dapo": "DAPO", "luspo": "LUSPO", "dr_grpo": "Dr.GRPO"}
+
+
+def algorithm_name(algorithm: GRPOConfig) -> str:
+    """What people call it."""
+    plain = "GSPO" if algorithm.ratio == "sequence" else "GRPO"
+    return NAMES.get(algorithm.loss_type, plain if algorithm.loss_type == "grpo" else algorithm.loss_type.upper())
 
 
 def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMetrics]) -> dict[str, Any]:
@@ -14,6 +24,9 @@ def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMet
 
     def total(name: str) -> float:
         return sum(row.get(name) or 0.0 for row in steps)
+
+    def median(name: str) -> float | None:
+        return statistics.median(row[name] for row in steps) if steps else None
 
     adapted = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
     last = steps[-1] if steps else {}
@@ -30,6 +43,7 @@ def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMet
             "dtypes": sorted({str(p.dtype).removeprefix("torch.") for p in adapted.values()}),
         },
         "loss": {
+            "algorithm": algorithm_name(job.algorithm),
             "ratio": job.algorithm.ratio,
             "loss_type": trainer.loss_type,
             "clip_fraction_mean": total("clip_fraction") / max(1, len(steps)),
@@ -49,4 +63,5 @@ def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMet
             "ratio_error_at_the_start": first.get("start_ratio_error"),
             "last": last.get("kl"),
         },
+        "seconds_a_step": {name: median(name) for name in ("generate", "wait", "update", "seconds", "verify")},
     }

@@ -234,3 +234,19 @@ def _model_problems(job: TrainingJob) -> Iterator[str]:
         )
     if job.generation.engine == "vllm_server" and job.generation.vllm_server_url is None:
         yield "generation.engine is 'vllm_server' without generation.vllm_server_url: give the server's base URL"
+
+
+def remarks(job: TrainingJob) -> list[str]:
+    """What is allowed and probably not meant; each a sentence for the terminal."""
+    found = []
+    if job.algorithm.num_minibatches == 1 and job.algorithm.ratio == "sequence":
+        found.append(
+            "algorithm.num_minibatches is 1: with one update a rollout nothing is ever clipped and GSPO is GRPO; use 2 "
+            "or more"
+        )
+    if job.stepcoder.cccs and job.stepcoder.cccs_min_prefix_frac > 0:
+        found.append(
+            f"stepcoder.cccs_min_prefix_frac is {job.stepcoder.cccs_min_prefix_frac}: the policy never learns to "
+            "begin, which every evaluation asks of it; use 0"
+        )
+    return found

@@ -105,6 +105,13 @@ def format_p(p: float) -> str:
     return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
 
 
+def format_fact(value: Any) -> str:
+    """A number with four digits at most, a list as its words."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def plot_curve(steps: list[dict[str, Any]], greedy: list[tuple[int, float]], path: Path) -> None:
     """Training reward, compile and pass rate, step by step and smoothed, and held-out greedy pass@1 where measured.
 
@@ -176,9 +183,10 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["p"] = format_p
+    environment.filters |= {"p": format_p, "fact": format_fact}
     page = environment.get_template("report.html.j2").render(
         record=record,
+        active=record["results"]["active"],
         config=json.dumps(record["config"], indent=2),
         rows=rows,
         families=families,

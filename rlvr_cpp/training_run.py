@@ -27,6 +27,8 @@ from rlvr_cpp import processes
 from rlvr_cpp.active import active_parts
 from rlvr_cpp.checkpoints import find_checkpoints
 from rlvr_cpp.config import RewardSettings, TrainingJob, VerifierSettings
+from rlvr_cpp.config_checks import remarks
+from rlvr_cpp.coverage import find_gcov
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.evaluate import Evaluation, evaluate, join_evaluations
 from rlvr_cpp.policy import Policy, attach_adapter, load_policy
@@ -46,7 +48,8 @@ from rlvr_cpp.step_log import StepLog, read_steps
 from rlvr_cpp.step_table import HEADER, step_line
 from rlvr_cpp.task_choice import choose_tasks
 from rlvr_cpp.tasks import Task
-from rlvr_cpp.trainer import GRPOTrainer, GSPOTrainer, StepMetrics
+from rlvr_cpp.trainer import GRPOTrainer, GSPOTrainer
+from rlvr_cpp.trainer_rollouts import StepMetrics
 from rlvr_cpp.verifier import Verifier, available_cores
 from rlvr_sandbox import describe
 
@@ -116,6 +119,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require))
         verifier.check(task.std for task in (*train_tasks, *held_out))
+        check_coverage_tool(job, verifier)
         shaper = open_shaper(job.reward, verifier, job.seed)
         if shaper is not None:
             stack.enter_context(shaper)
@@ -134,6 +138,8 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
             f"run     {folder}",
             soft_wrap=True,
         )
+        for remark in remarks(job):
+            console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
         last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
 
@@ -150,6 +156,15 @@ def open_verifier(settings: VerifierSettings, require: str) -> Verifier:
         cache=settings.cache,
         require=require,
     )
+
+
+def check_coverage_tool(job: TrainingJob, verifier: Verifier) -> None:
+    """Raise UserError where FGO is to know which lines ran and nothing here can tell."""
+    if job.stepcoder.fgo in ("coverage", "both") and find_gcov(verifier.workshop) is None:
+        raise UserError(
+            f"stepcoder.fgo is {job.stepcoder.fgo!r}, but beside {verifier.toolchain.compiler} there is no gcov (g++) "
+            "or llvm-cov (clang++): install it, or use compile_error"
+        )
 
 
 def open_shaper(reward: RewardSettings, verifier: Verifier, seed: int) -> CompilerRewardShaper | None:
