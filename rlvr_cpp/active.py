@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from rlvr_cpp.config import GRPOConfig, TrainingJob
 from rlvr_cpp.trainer import GRPOTrainer
 from rlvr_cpp.trainer_rollouts import StepMetrics
@@ -34,7 +36,7 @@ def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMet
     return {
         "quantization": {
             "kind": job.policy.quantization,
-            "linear_4bit_layers": sum(type(module).__name__ == "Linear4bit" for module in trainer.model.modules()),
+            "linear_4bit_layers": sum(map(_is_4bit, trainer.model.modules())),
         },
         "adapter": {
             "rank": job.adapter.rank if job.adapter.enabled else None,
@@ -65,3 +67,9 @@ def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMet
         },
         "seconds_a_step": {name: median(name) for name in ("generate", "wait", "update", "seconds", "verify")},
     }
+
+
+def _is_4bit(module: torch.nn.Module) -> bool:
+    """A layer of bitsandbytes; peft's wrapper around one has the same name."""
+    kind = type(module)
+    return kind.__name__ == "Linear4bit" and kind.__module__.startswith("bitsandbytes")

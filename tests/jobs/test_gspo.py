@@ -93,7 +93,7 @@ def test_every_part_of_the_production_recipe_is_at_work(tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads((run_folder(tmp_path) / "run.json").read_text())
     active = record["results"]["active"]
-    assert active["quantization"] == {"kind": "nf4", "linear_4bit_layers": 20}
+    assert active["quantization"] == {"kind": "nf4", "linear_4bit_layers": 14}
     assert active["adapter"]["rank"] == 8
     assert active["adapter"]["layers"] == ["down_proj", "gate_proj", "up_proj"]
     assert active["adapter"]["dtypes"] == ["float32"]

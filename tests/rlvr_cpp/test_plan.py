@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from rlvr_cpp import UserError
 from rlvr_cpp.config import CONF, load
 from rlvr_cpp.plan import estimate_memory, print_plan
+from rlvr_cpp.progress import console
 
 
 def job(*overrides: str):

@@ -11,10 +11,22 @@ from transformers import AutoTokenizer  # noqa: E402
 
 from rlvr_cpp import UserError  # noqa: E402
 from rlvr_cpp.config import AdapterSettings, PolicySettings  # noqa: E402
-from rlvr_cpp.policy import SHELF, Policy, generate, load_policy, lora_config  # noqa: E402
+from rlvr_cpp.policy import (  # noqa: E402
+    ATTENTION_TARGETS,
+    MAMBA_TARGETS,
+    MLP_TARGETS,
+    SHELF,
+    Policy,
+    attach_adapter,
+    evaluation_seeds,
+    expand_targets,
+    generate,
+    load_policy,
+    lora_config,
+)
 from rlvr_cpp.tasks import BUILTIN, load_tasks  # noqa: E402
 
-CPU = PolicySettings("float32", "cpu", None, "auto", None)
+CPU = PolicySettings("float32", None, "cpu", None, "auto", 1)
 TASKS = [task for task in load_tasks(BUILTIN) if task.split == "held_out"][::16]
 
 
@@ -37,17 +49,23 @@ def test_completions_come_in_the_order_of_the_tasks(policy):
 
 def test_sampling_depends_on_the_seed_alone(policy):
     torch.manual_seed(1)
-    first = write(policy, temperature=1.0, seed=7)
+    first = write(policy, temperature=1.0, seeds=evaluation_seeds(TASKS, 7))
     torch.manual_seed(2)
-    assert write(policy, temperature=1.0, seed=7) == first
-    assert write(policy, temperature=1.0, seed=8) != first
+    assert write(policy, temperature=1.0, seeds=evaluation_seeds(TASKS, 7)) == first
+    assert write(policy, temperature=1.0, seeds=evaluation_seeds(TASKS, 8)) != first
+
+
+def test_a_task_that_is_asked_twice_has_two_seeds():
+    seeds = evaluation_seeds([*TASKS, *TASKS], 0)
+    assert len(set(seeds)) == 2 * len(TASKS)
+    assert seeds[: len(TASKS)] == evaluation_seeds(TASKS, 0)
 
 
 def test_the_global_random_state_and_the_mode_are_left_alone(policy):
     policy.model.train()
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    write(policy, temperature=1.0)
+    write(policy, temperature=1.0, seeds=evaluation_seeds(TASKS, 0))
     assert torch.equal(torch.get_rng_state(), before)
     assert policy.model.training
     policy.model.eval()
@@ -72,7 +90,7 @@ def test_a_folder_with_a_chat_template_is_asked_in_a_chat(tmp_path):
     assert TASKS[0].prompt.rstrip() in message["content"]
     assert TASKS[0].entry_point in message["content"]
     assert len(write(chat)) == len(TASKS)
-    assert not load_policy(str(tmp_path), PolicySettings("float32", "cpu", None, "completion", None)).chat
+    assert not load_policy(str(tmp_path), PolicySettings("float32", None, "cpu", None, "completion", 1)).chat
 
 
 def test_a_model_that_is_not_there_is_told_with_the_fix():
@@ -86,7 +104,50 @@ def test_the_shipped_model_is_small_and_safe():
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
 
 
+def lora(*targets: str, enabled: bool = True, start: str | None = None) -> AdapterSettings:
+    return AdapterSettings(enabled, 8, 16, list(targets), start)
+
+
 def test_lora_targets():
-    assert lora_config(AdapterSettings(False, 8, 16, 0.0, ["all-linear"])) is None
-    assert lora_config(AdapterSettings(True, 8, 16, 0.0, ["all-linear"])).target_modules == "all-linear"
-    assert lora_config(AdapterSettings(True, 8, 16, 0.0, ["q_proj"])).target_modules == {"q_proj"}
+    assert lora_config(lora("all-linear", enabled=False)) is None
+    assert lora_config(lora("all-linear", start="folder")) is None
+    assert lora_config(lora("all-linear")).target_modules == "all-linear"
+    assert lora_config(lora("q_proj")).target_modules == {"q_proj"}
+    assert lora_config(lora("q_proj")).lora_dropout == 0.0
+
+
+def test_target_sets_are_spelled_out():
+    assert expand_targets(["mlp", "mamba"]) == [*MLP_TARGETS, *MAMBA_TARGETS]
+    assert expand_targets(["attention", "lm_head"]) == [*ATTENTION_TARGETS, "lm_head"]
+
+
+def test_an_adapter_that_does_not_fit_is_told_with_the_fix(policy):
+    with pytest.raises(UserError, match=r"adapter.start is './nowhere', which cannot be put on the model"):
+        attach_adapter(policy, lora("mlp", start="./nowhere"))
+
+
+def test_the_demo_has_a_name_of_its_own():
+    assert load_policy("demo", CPU).model.config.hidden_size == load_policy("tiny-cpp", CPU).model.config.hidden_size
+
+
+def test_prompt_and_prefix_are_tokenized_apart(policy):
+    task = TASKS[0]
+    prefix = task.reference.splitlines(keepends=True)[0]
+    whole, prompt = policy.prompt_ids(task, prefix), policy.prompt_ids(task)
+    assert whole[: len(prompt)] == prompt
+    assert policy.decode(whole[len(prompt) :]) == prefix
+
+
+def test_in_a_chat_a_prefix_opens_the_answers_fence(policy):
+    chat = Policy(policy.model, policy.tokenizer, chat=True)
+    task = TASKS[0]
+    assert chat.answer_prefix(task, "    int r = 0;\n") == f"```cpp\n{task.prompt}    int r = 0;\n"
+    assert chat.answer_prefix(task, "") == ""
+
+
+def test_a_four_bit_base_loads_on_the_cpu():
+    pytest.importorskip("bitsandbytes")
+    loaded = load_policy("tiny-cpp", PolicySettings("float32", "nf4", "cpu", None, "auto", 1))
+    kinds = [type(module).__name__ for module in loaded.model.modules()]
+    assert kinds.count("Linear4bit") == 14
+    assert len(write(loaded)) == len(TASKS)
