@@ -63,7 +63,7 @@ def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMet
             "coefficient": job.algorithm.kl_coeff,
             "at_the_start": first.get("start_kl"),
             "ratio_error_at_the_start": first.get("start_ratio_error"),
-            "last": last.get("kl"),
+            "last": next((row["kl"] for row in reversed(steps) if row.get("kl") is not None), None),
         },
         "seconds_a_step": {name: median(name) for name in ("generate", "wait", "update", "seconds", "verify")},
     }

@@ -88,7 +88,7 @@ def test_the_report_refers_to_nothing_outside(finished):
 
 
 def test_every_part_of_the_production_recipe_is_at_work(tmp_path):
-    few = ("trainer.steps=3", "trainer.batch_size=32", "evaluation.limit=8", "evaluation.samples=0")
+    few = ("trainer.steps=4", "trainer.batch_size=32", "evaluation.limit=8", "evaluation.samples=0")
     done = gspo(tmp_path, "+recipe=prod", "model=demo", *few)
     assert done.returncode == 0, done.stderr
     record = json.loads((run_folder(tmp_path) / "run.json").read_text())
