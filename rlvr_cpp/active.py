@@ -21,6 +21,12 @@ def algorithm_name(algorithm: GRPOConfig) -> str:
     return NAMES.get(algorithm.loss_type, plain if algorithm.loss_type == "grpo" else algorithm.loss_type.upper())
 
 
+def overlap(steps: Sequence[StepMetrics]) -> float:
+    """How many times as long as the longer of computing and judging a step takes, in the median; 1 hides the other."""
+    longer = [max(row["generate"] + row["update"], row["verify"]) for row in steps]
+    return float(statistics.median(row["seconds"] / least for row, least in zip(steps, longer, strict=True)))
+
+
 def active_parts(job: TrainingJob, trainer: GRPOTrainer, steps: Sequence[StepMetrics]) -> dict[str, Any]:
     """By part: quantization, adapter, loss, discard, curriculum, FGO, KL. For the run record."""
 

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 
 from rlvr_cpp import processes
-from rlvr_cpp.active import active_parts
+from rlvr_cpp.active import active_parts, overlap
 from rlvr_cpp.checkpoints import find_checkpoints
 from rlvr_cpp.config import RewardSettings, TrainingJob, VerifierSettings
 from rlvr_cpp.config_checks import remarks
@@ -240,6 +240,7 @@ def train(parts: Parts) -> Curve:
         trainer.load_weights(source)
     else:
         _train_steps(parts, curve, done)
+    console.print(f"a step took {overlap(curve.steps):.2f} x max(generate + update, verify) in the median")
     parts.record.add(active=active_parts(job, trainer, curve.steps))
     # by every process: the first one writes, but shards of a weight have to meet
     trainer.save_model(str(trained))
