@@ -158,16 +158,16 @@ class GRPOTrainer(UpdatePhase):
         self.remove_callback(PrinterCallback)
 
     def log(self, logs: StepMetrics, start_time: float | None = None) -> None:
-        """Add our names and times to trl's metrics, ask the guards and tell `on_step`; other logs pass unchanged."""
+        """Add our names and times to trl's metrics, tell `on_step`, ask the guards; other logs pass unchanged."""
         is_step = "kept_groups" in self._metrics["train"]
         if is_step:
-            self._record(self._clock.seconds() | {"verify": self.judge.busy_seconds})
+            self._record(self._clock.seconds())
             self._record(self._step_totals())
         super().log(logs, start_time)
         if is_step:
             step = self.rollout_step - 1
-            self._guard(step, logs)
             self.on_step(step, logs)
+            self._guard(step, logs)
 
     def _guard(self, step: int, logs: StepMetrics) -> None:
         settings = self.guard_settings

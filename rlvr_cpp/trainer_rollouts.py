@@ -110,9 +110,9 @@ class RolloutPhase(trl.GRPOTrainer):  # type: ignore[misc]
     def _round(self, inputs: list[dict[str, Any]], number: int) -> tuple[Batch, list[list[Rollout]]]:
         """Sample and judge rows; gives this process's batch and the rollouts of every process."""
         self._requests = [self._request(row["task_id"], number) for row in inputs]
-        self._round_number = number
         self.judge.begin(self._requests)
         batch = super()._generate_and_score_completions(inputs)
+        self._totals["verify"] += self.judge.busy_seconds
         rows = {key: value for key, value in batch.items() if is_per_row(value, len(inputs))}
         return rows, gather_object([self.rollouts])
 

@@ -155,7 +155,7 @@ class UpdatePhase(RolloutPhase):
         sums = torch.tensor([self._totals[name] for name in names], dtype=torch.float64, device=self.accelerator.device)
         total = dict(zip(names, self.accelerator.reduce(sums, reduction="sum").tolist(), strict=True))
         found = {name: total[name] for name in names[-2:]} if self.stepcoder.fgo != "off" else {}
-        found["skipped_updates"] = self._totals["skipped_updates"]
+        found |= {name: self._totals[name] for name in ("skipped_updates", "verify")}
         found["clip_fraction"] = total["clipped"] / max(1, total["clippable"])
         if total["kl_tokens"]:
             found["kl"] = total["kl"] / total["kl_tokens"]
