@@ -47,7 +47,8 @@ FAILURES = {
 
 
 def guards(*, kl_coeff=0.1, num_minibatches=2, **settings) -> Guards:
-    return Guards(GuardSettings(**settings), kl_coeff=kl_coeff, num_minibatches=num_minibatches)
+    chosen = GuardSettings(**{"max_infra_rate": 0.2, **settings})
+    return Guards(chosen, kl_coeff=kl_coeff, num_minibatches=num_minibatches)
 
 
 def watch(watcher: Guards, steps, updates_taken: int = 2) -> list[tuple[int, Finding]]:
