@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from rlvr_cpp import interruption
 from rlvr_cpp.config import CONF, TrainingJob, load
 from rlvr_cpp.errors import RunStopped, UserError
 
@@ -40,7 +40,7 @@ def run_command(job: Callable[[TrainingJob, Path], float], config_name: str) -> 
         with plain_endings(folder, own):
             return _run(job, raw, folder, own)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
+    interruption.listen()  # a polite kill ends like Ctrl-C
     if not _is_first():
         sys.argv.append("hydra.output_subdir=null")
     try:

@@ -23,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from rlvr_cpp import processes
+from rlvr_cpp import interruption, processes
 from rlvr_cpp.active import active_parts, overlap
 from rlvr_cpp.checkpoints import find_checkpoints
 from rlvr_cpp.config import RewardSettings, TrainingJob, VerifierSettings
@@ -272,6 +272,7 @@ def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
         bar = progress.add_task("train", total=job.trainer.steps, completed=done)
 
         def on_phase(phase: str) -> None:
+            interruption.check()
             progress.update(bar, description=f"train: {phase}")
 
         def on_step(step: int, metrics: StepMetrics) -> None:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_cpp.completion import read_completion
+from rlvr_cpp.config import StepCoderConfig
 from rlvr_cpp.curriculum import (
     GroupOutcome,
     PrefixCurriculum,
-    StepCoderConfig,
     conditional_stages,
     conditional_starts,
     cut_at_fraction,
