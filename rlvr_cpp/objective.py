@@ -19,7 +19,6 @@ SEQUENCE_SUMS = ("grpo", "sapo", "luspo", "dr_grpo")
 """trl's losses that divide by sequences."""
 TOKEN_SUMS = ("dapo", "cispo", "vespo", "bnpo")
 """trl's losses that divide by tokens; `bnpo` by those of each pass, so it alone depends on how passes are cut."""
-KL_ESTIMATORS = ("k3", "k2", "k3_is")
 LOG_RATIO_LIMIT = 20.0
 
 

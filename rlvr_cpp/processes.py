@@ -53,12 +53,6 @@ def of_everyone(value: T) -> list[T]:
     return [value] if count() == 1 else list(gather_object([value]))
 
 
-def wait() -> None:
-    """Until everyone is here."""
-    if count() > 1:
-        PartialState().wait_for_everyone()
-
-
 def shared_folder(folder: Path) -> Path:
     """The first process's run folder; one that Hydra made for another process is removed."""
     chosen = of_the_first(folder)

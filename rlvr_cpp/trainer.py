@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from rlvr_cpp.batches import Batch
 from rlvr_cpp.canary import canary_due, canary_finding
-from rlvr_cpp.checkpoints import FOLDER, open_draft, publish, read_state, remove_old, weights_hash, write_state
+from rlvr_cpp.checkpoints import DRAFTS, FOLDER, open_draft, publish, read_state, remove_old, weights_hash, write_state
 from rlvr_cpp.config import (
     AdapterSettings,
     GenerationSettings,
@@ -236,7 +236,7 @@ class GRPOTrainer(UpdatePhase):
         if self.accelerator.is_main_process:
             open_draft(place)
         self.accelerator.wait_for_everyone()
-        draft = place.parent / ".partial" / place.name
+        draft = place.parent / DRAFTS / place.name
         with attributes(self, _drafts=draft.parent):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()

@@ -64,7 +64,7 @@ def resume(here):
         shutil.rmtree(copy / "checkpoints" / "checkpoint-6")
         shutil.rmtree(copy / "adapter")
         (copy / "evaluation_after.jsonl").unlink()
-    processes.wait()
+    processes.of_everyone(None)  # until the copy is there
     return job(f"resume={copy}", f"hydra.run.dir={here / 'nothing'}")
 
 
