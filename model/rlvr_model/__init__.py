@@ -1,0 +1,1 @@
+"""The hybrid causal language model as a normal Hugging Face model."""
