@@ -1,0 +1,59 @@
+"""Which row each token's copies take when the rows of one expert lie together.
+
+The three lanes differ in one thing, how much room an expert gets: "grouped" a multiple of 8 rows and at least 8, so
+that slices are aligned and an idle expert's gradient is a sum over zeros; "block_sparse" whole tiles (MegaBlocks,
+arXiv 2211.15841); "padded" the same for all, as much as the busiest needs. No token is ever dropped, and except for
+"padded" the number of rows is known without waiting for the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GROUP_ALIGN = 8
+TILE = 128
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """A layout of P rows, of which some are padding."""
+
+    token_of_row: Tensor
+    """(P,) int64, -1 for padding."""
+    row_of_slot: Tensor
+    """(N, k) int64: the row of each of a token's experts."""
+    ends: Tensor
+    """(E,) int32: one past the last row of each expert, its padding included; what follows the last is padding."""
+
+
+def dispatch(experts: Tensor, num_experts: int, lane: str) -> Dispatch:
+    """Lay out the tokens' copies by `experts` (N, k); copies of one expert keep the tokens' order."""
+    slots = experts.flatten()
+    order = slots.argsort(stable=True)
+    ordered = slots[order]
+    ends = torch.searchsorted(ordered, torch.arange(num_experts, device=slots.device), right=True)
+    counts = ends.diff(prepend=ends.new_zeros(1))
+    room, total = _room(counts, len(slots), lane)
+    room_ends = room.cumsum(0)
+    shift = (room_ends - room) - (ends - counts)
+    rows = torch.arange(len(slots), device=slots.device) + shift[ordered]
+    token_of_row = torch.full((total,), -1, dtype=torch.int64, device=slots.device)
+    token_of_row[rows] = order // experts.shape[1]
+    row_of_slot = torch.empty_like(order).scatter_(0, order, rows).view_as(experts)
+    if lane == "grouped":
+        room_ends[-1] = total  # a row of no group would be left uninitialised
+    return Dispatch(token_of_row, row_of_slot, room_ends.int())
+
+
+def _room(counts: Tensor, slots: int, lane: str) -> tuple[Tensor, int]:
+    """(E,) rows of each expert, and the number of rows of the whole layout."""
+    experts = len(counts)
+    if lane == "padded":
+        capacity = max(int(counts.max()), 1)
+        return torch.full_like(counts, capacity), experts * capacity
+    align, least = (GROUP_ALIGN, GROUP_ALIGN) if lane == "grouped" else (TILE, 0)
+    room = ((counts + align - 1) // align * align).clamp(min=least)
+    return room, (slots // align + experts) * align

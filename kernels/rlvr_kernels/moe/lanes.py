@@ -1,0 +1,58 @@
+"""The three ways to multiply rows that lie together by expert with their expert's matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlvr_kernels.moe import dispatch
+
+LANES = ("grouped", "padded", "block_sparse")
+Product = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(P, in) rows, (E, out, in) matrices and (E,) ends to (P, out)."""
+
+
+def product(lane: str, triton: bool) -> Product:
+    """The product of a lane; only the block-sparse one has a kernel of its own."""
+    if lane == "grouped":
+        return grouped
+    if lane == "padded":
+        return padded
+    if triton:
+        from rlvr_kernels.moe.triton_kernel import tiled
+
+        return tiled
+    return block_sparse
+
+
+def grouped(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
+    """One grouped product; in float64, which it does not know, one product an expert."""
+    if rows.dtype == torch.float64:
+        pieces = rows.tensor_split(ends[:-1].cpu().long())
+        return torch.cat([piece @ matrix.T for piece, matrix in zip(pieces, matrices, strict=True)])
+    for width in matrices.shape[1:]:
+        if width * rows.element_size() % 16:
+            raise ValueError(f"a width of {width} {rows.dtype} values is not a multiple of 16 bytes; use lane 'padded'")
+    return F.grouped_mm(rows, matrices.transpose(1, 2), offs=ends)
+
+
+def padded(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
+    """A batched product, all experts having the same number of rows."""
+    del ends
+    return torch.bmm(rows.view(len(matrices), -1, rows.shape[1]), matrices.transpose(1, 2)).flatten(0, 1)
+
+
+def block_sparse(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
+    """A batched product of tiles, each with a copy of its expert's matrix."""
+    tiles = rows.view(-1, dispatch.TILE, rows.shape[1])
+    expert = expert_of_tile(ends, len(tiles)).clamp(max=len(matrices) - 1)
+    return torch.bmm(tiles, matrices[expert].transpose(1, 2)).flatten(0, 1)
+
+
+def expert_of_tile(ends: Tensor, tiles: int) -> Tensor:
+    """(tiles,) int64: the expert of each tile of `dispatch.TILE` rows, E for tiles of padding alone."""
+    first_rows = torch.arange(tiles, device=ends.device, dtype=ends.dtype) * dispatch.TILE
+    return torch.searchsorted(ends, first_rows, right=True)
