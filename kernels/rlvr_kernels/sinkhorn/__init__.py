@@ -1,7 +1,7 @@
 """What manifold-constrained hyper-connections (mHC, arXiv 2512.24880) do to n residual streams of one token.
 
-A branch reads one weighted sum of the streams, `u = Σ_i pre_i X_i`, and its result `y` is written back while the streams
-mix: `X_j <- post_j y + Σ_i M_ij X_i`. M is made nearly doubly stochastic by a few Sinkhorn iterations. The column sums
+A branch reads one weighted sum of the streams, `u = Σ_i pre_i X_i`, and its result `y` is written back while they mix:
+`X_j <- post_j y + Σ_i M_ij X_i`. M is made nearly doubly stochastic by a few Sinkhorn iterations. The column sums
 (over i, the index that is summed when streams mix) are divided out last, so that what all streams share is carried on
 exactly however few the iterations are. Everything is per token: pooled over time, it would show a token its future.
 """
