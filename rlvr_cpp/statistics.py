@@ -1,15 +1,23 @@
-"""Is the difference real: intervals and paired tests over tasks. Thin names over scipy's tested routines."""
+"""Is the difference real: estimates with intervals and paired tests over tasks. Thin names over tested routines.
+
+Tasks are what is drawn at random, so every interval and test is over tasks: several samples of one task become one
+value first. All randomness is seeded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import comb, expm1, fsum, isnan, log1p, nan, sqrt
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 CONFIDENCE = 0.95
+RESAMPLES = 10_000
+KAPPA_RESAMPLES = 1_000
+Labels = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,68 @@ class Estimate:
         return f"{self.mean:.3f} [{self.low:.2f}, {self.high:.2f}]"
 
 
+@dataclass(frozen=True)
+class PairedDifference:
+    """What changed from a first to a second value of the same tasks: second minus first."""
+
+    tasks: int
+    mean: float
+    standard_error: float
+    """Of the mean of the differences; NaN for one task."""
+    low: float
+    """The 95 % interval of the mean: a percentile bootstrap over tasks."""
+    high: float
+    p: float
+    """Two-sided: exact McNemar where every value is 0 or 1, else sign flips."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two judges give the same labels, each with an interval from a bootstrap over tasks."""
+
+    exact: Estimate
+    """The share of equal labels."""
+    kappa: Estimate
+    """Cohen's: agreement beyond chance, every disagreement counting alike."""
+    quadratic_kappa: Estimate
+    """The same for ordered labels: a disagreement counts by its square."""
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The chance that one of k completions passes, unbiased, from n of which c passed (arXiv 2107.03374).
+
+    `1 - C(n-c, k) / C(n, k)` as `-expm1(sum log(1 - c/(n-i)))`, in which nothing cancels. Raises ValueError where
+    k is less than 1 or more than n, or c is not between 0 and n: such a number does not exist.
+    """
+    if not 1 <= k <= n:
+        raise ValueError(f"k is {k}: pass@k of {n} samples needs a k from 1 to {n}")
+    if not 0 <= c <= n:
+        raise ValueError(f"c is {c}: of {n} samples between 0 and {n} can pass")
+    if n - c < k:
+        return 1.0
+    return abs(expm1(fsum(log1p(-c / (n - i)) for i in range(k))))
+
+
+def expected_best_of(rewards: Sequence[float], k: int) -> float:
+    """The expected largest of k rewards drawn without replacement from these n: `sum C(i, k-1) / C(n, k) r_(i)`.
+
+    Unbiased and exact, with ties. Raises ValueError where k is less than 1 or more than n.
+    """
+    n = len(rewards)
+    if not 1 <= k <= n:
+        raise ValueError(f"k is {k}: the best of k among {n} rewards needs a k from 1 to {n}")
+    return fsum(comb(i, k - 1) / comb(n, k) * reward for i, reward in enumerate(sorted(rewards)))
+
+
 def wilson(successes: int, trials: int) -> Estimate:
     """A proportion with Wilson's interval; for one yes or no a task."""
     interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(successes / trials, float(interval.low), float(interval.high))
+
+
+def pass_rate(passes: Sequence[bool]) -> Estimate:
+    """The share that passed with Wilson's interval; NaN where nothing could be judged."""
+    return wilson(sum(passes), len(passes)) if passes else Estimate(nan, nan, nan)
 
 
 def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
@@ -38,15 +104,37 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
     mean = float(np.mean(values))
     if len(set(values)) == 1:
         return wilson(round(mean) * len(values), len(values)) if mean in (0.0, 1.0) else Estimate(mean, nan, nan)
+    return Estimate(mean, *_bootstrap(values, seed))
+
+
+def _bootstrap(values: Sequence[float], seed: int) -> tuple[float, float]:
     result = stats.bootstrap(
         (np.asarray(values),),
         np.mean,
-        n_resamples=10_000,
+        n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    return Estimate(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> PairedDifference:
+    """Compare two values of the same tasks, in the same order.
+
+    Where all differences are equal their bootstrap is that one value. Raises ValueError for other lengths or no task.
+    """
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    if not differences:
+        raise ValueError("there is no task to compare")
+    mean = fsum(differences) / len(differences)
+    low, high = (mean, mean) if len(set(differences)) == 1 else _bootstrap(differences, seed)
+    error = float(np.std(differences, ddof=1)) / sqrt(len(differences)) if len(differences) > 1 else nan
+    if {*first, *second} <= {0, 1}:
+        p = mcnemar_p([bool(a) for a in first], [bool(b) for b in second])
+    else:
+        p = sign_flip_p(first, second, seed)
+    return PairedDifference(len(differences), mean, error, low, high, p)
 
 
 def mcnemar_p(before: Sequence[bool], after: Sequence[bool]) -> float:
@@ -65,7 +153,51 @@ def sign_flip_p(before: Sequence[float], after: Sequence[float], seed: int = 0) 
         lambda x, y, axis: np.mean(x - y, axis=axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=9_999,
+        n_resamples=RESAMPLES - 1,
         rng=np.random.default_rng(seed),
     )
     return float(result.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p of each of several comparisons, adjusted so that all may be read at once (Holm 1979), in the same order."""
+    adjusted = [0.0] * len(p_values)
+    least = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = min(1.0, max(least, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+def agreement(first: Sequence[int], second: Sequence[int], seed: int = 0) -> Agreement:
+    """How far two judges agree on the same tasks, over 1,000 resamples of the tasks.
+
+    Where both have only ever given one label nothing is beyond chance: kappa is NaN, and such resamples are left out.
+    """
+    a, b = np.asarray(first), np.asarray(second)
+    labels = np.unique(np.concatenate([a, b]))
+    resamples = np.random.default_rng(seed).integers(0, len(a), (KAPPA_RESAMPLES, len(a)))
+
+    def estimate(measure: Callable[[Labels, Labels], float]) -> Estimate:
+        return _interval(measure(a, b), [measure(a[chosen], b[chosen]) for chosen in resamples])
+
+    return Agreement(
+        exact=estimate(lambda a, b: float(np.mean(a == b))),
+        kappa=estimate(lambda a, b: _kappa(a, b, labels, None)),
+        quadratic_kappa=estimate(lambda a, b: _kappa(a, b, labels, "quadratic")),
+    )
+
+
+def _kappa(a: Labels, b: Labels, labels: Labels, weights: str | None) -> float:
+    from sklearn.metrics import cohen_kappa_score  # a second that trainings need not wait
+
+    if len({*a.tolist(), *b.tolist()}) == 1:
+        return nan
+    return float(cohen_kappa_score(a, b, labels=labels, weights=weights))
+
+
+def _interval(mean: float, resampled: Sequence[float]) -> Estimate:
+    known = [value for value in resampled if not isnan(value)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(known, [tail, 1 - tail]) if known else (nan, nan)
+    return Estimate(mean, float(low), float(high))
