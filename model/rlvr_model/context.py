@@ -23,9 +23,9 @@ class LayerContext:
     position_ids: torch.Tensor
     """(B, T) long: position of each token in its document, padding not counted."""
     cos: torch.Tensor
-    """(B, T, head_dim) cosines of the attention layers' rotary embedding, half-split order, at least float32."""
+    """(B, T, head_dim / 2) cosines of the attention layers' rotary embedding, half-split, in at least float32."""
     sin: torch.Tensor
-    """(B, T, head_dim) the sines."""
+    """(B, T, head_dim / 2) the sines."""
     document_ids: torch.Tensor | None = None
     """(B, T) long: tokens of a packed row see only tokens with their own id. None: every row is one document, the only
     kind that can be decoded with a cache."""
@@ -45,8 +45,8 @@ class LayerContext:
     """Sparse attention: `warmup` attends densely and trains the indexer alone, `sparse` attends to the selection."""
     losses: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     """What layers add to the training loss, by name: one scalar per layer, read after the last layer."""
-    router_loads: dict[int, torch.Tensor] = field(default_factory=dict)
-    """By layer index: (E,) how many tokens each expert was given in this call."""
+    router_loads: dict[Any, torch.Tensor] = field(default_factory=dict)
+    """By router: (E,) how many tokens each of its experts was given in this call of a model in training."""
 
     @cached_property
     def attention_mask(self) -> torch.Tensor | None:

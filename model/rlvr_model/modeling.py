@@ -1,0 +1,259 @@
+"""The hybrid model as transformers knows models: a base model, and a causal language model on it.
+
+Everything between the last block and the head (collapse of streams, final norm) is inside the base model, because trl
+computes log-probabilities from `last_hidden_state` and the head alone. A module with weights of its own kind has a
+method `reset` that draws them through `transformers.initialization`, which leaves loaded ones alone; it is called
+after those of its children.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils.deprecation import deprecate_kwarg
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from rlvr_kernels.backend import widened
+from rlvr_kernels.linear_cross_entropy import linear_cross_entropy
+from rlvr_model.block import Block
+from rlvr_model.cache import prepare_cache
+from rlvr_model.configuration import HybridConfig
+from rlvr_model.context import LayerContext
+from rlvr_model.hyper_connections import StreamCollapse, open_streams
+from rlvr_model.layers import RMSNorm, RotaryEmbedding
+from rlvr_model.masks import (
+    attention_masks,
+    check_inputs,
+    document_ids_of,
+    document_positions,
+    document_runs,
+    positions,
+)
+
+
+@dataclass
+class HybridModelOutput(BaseModelOutputWithPast):  # type: ignore[misc]
+    """The base model's output and what its layers add to the training loss."""
+
+    losses: dict[str, Tensor] | None = None
+    """By name: a scalar, already weighted, summed over layers. None where no layer adds one."""
+
+
+class HybridPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
+    """What transformers asks of every model: names, abilities and how weights begin."""
+
+    config_class = HybridConfig
+    config: HybridConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Block"]  # noqa: RUF012
+    _skip_keys_device_placement = ["cache", "past_key_values"]  # noqa: RUF012
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _is_stateful = True
+    _can_compile_fullgraph = False
+    _can_record_outputs = {"hidden_states": Block}  # noqa: RUF012
+    _keep_in_fp32_modules_strict = ["e_score_correction_bias", "A_log", "dt_bias", "connections", "collapse"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        reset = getattr(module, "reset", None)
+        if callable(reset):
+            reset()
+
+
+class HybridModel(HybridPreTrainedModel):
+    """The blocks between the embedding and the head; (B, T) token ids to (B, T, d) normalised hidden states."""
+
+    def __init__(self, config: HybridConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.layers = nn.ModuleList(Block(config, index) for index in range(config.num_hidden_layers))
+        self.resid_lambdas: nn.Parameter | None = None
+        self.x0_lambdas: nn.Parameter | None = None
+        if config.residual_scalars:
+            self.resid_lambdas = nn.Parameter(torch.ones(config.num_hidden_layers))
+            self.x0_lambdas = nn.Parameter(torch.zeros(config.num_hidden_layers))
+        self.collapse = StreamCollapse(config) if config.mhc_enabled else None
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary_emb = RotaryEmbedding(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def reset(self) -> None:
+        """The residual begins as a plain sum."""
+        if self.resid_lambdas is not None and self.x0_lambdas is not None:
+            init.ones_(self.resid_lambdas)
+            init.zeros_(self.x0_lambdas)
+
+    @merge_with_config_defaults  # type: ignore[untyped-decorator]
+    @capture_outputs  # type: ignore[untyped-decorator]
+    @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        document_ids: Tensor | None = None,
+        domain_ids: Tensor | None = None,
+        **_: Any,
+    ) -> HybridModelOutput:
+        """Hidden states of tokens (B, T).
+
+        `attention_mask` (B, past + T) is 1 at real tokens. Packed rows are told by `document_ids` (B, T) or by
+        `position_ids` (B, T) that restart, without a cache. `domain_ids` (B,) choose Engram tables. Raises ValueError
+        for inputs that do not go together.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("input_ids and inputs_embeds: give one of them and not both")
+        hidden_states = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if document_ids is None and position_ids is not None and attention_mask is None and cache is None:
+            document_ids = document_ids_of(position_ids.expand(hidden_states.shape[:2]))
+        if use_cache and cache is None and document_ids is None and not (self.training and torch.is_grad_enabled()):
+            cache = DynamicCache(config=self.config)
+        context = self.context(hidden_states, attention_mask, position_ids, document_ids, cache)
+        context = replace(context, input_ids=input_ids, domain_ids=domain_ids)
+        hidden_states = self.run_layers(hidden_states, context)
+        return HybridModelOutput(
+            last_hidden_state=self.norm(hidden_states),
+            cache=cache,
+            losses={name: torch.stack(values).sum() for name, values in context.losses.items()} or None,
+        )
+
+    def context(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        document_ids: Tensor | None,
+        cache: Cache | None,
+    ) -> LayerContext:
+        """Positions, documents, padding and masks for a pass over embeddings (B, T, d)."""
+        batch, new = hidden_states.shape[:2]
+        past = 0
+        if cache is not None:
+            prepare_cache(cache, self.config)
+            past = cache.get_seq_length()
+        check_inputs(attention_mask, document_ids, (batch, new), past, cache)
+        key_mask = None if attention_mask is None else attention_mask.bool()
+        if document_ids is not None:
+            document_ids = document_runs(document_ids, key_mask)
+            position_ids = document_positions(document_ids)
+        elif position_ids is None:
+            position_ids = positions(batch, new, past, key_mask, hidden_states.device)
+        position_ids = position_ids.expand(batch, new)
+        cos, sin = self.rotary_emb(position_ids, hidden_states.dtype)
+        return LayerContext(
+            position_ids=position_ids,
+            cos=cos,
+            sin=sin,
+            document_ids=document_ids,
+            key_mask=key_mask,
+            past_key_values=cache,
+            past_length=past,
+            masks=attention_masks(self.config, hidden_states, key_mask, position_ids, document_ids, cache),
+            dsa_stage=self.config.dsa_stage,
+        )
+
+    def run_layers(self, hidden_states: Tensor, context: LayerContext) -> Tensor:
+        """(B, T, d) after the last block, before the final norm."""
+        embedded = hidden_states
+        if self.collapse is not None:
+            hidden_states = open_streams(hidden_states, self.config.mhc_num_branches)
+        for index, block in enumerate(self.layers):
+            if self.resid_lambdas is not None and self.x0_lambdas is not None:
+                hidden_states = self.resid_lambdas[index] * hidden_states + self.x0_lambdas[index] * embedded
+            hidden_states = block(hidden_states, context=context)
+        for router, load in context.router_loads.items():
+            router.load = load if router.load is None else router.load + load
+        return hidden_states if self.collapse is None else self.collapse(hidden_states)
+
+
+class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """The base model and its head: (B, T) token ids to (B, T, V) logits, capped by `final_logit_softcapping`."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: HybridConfig) -> None:
+        super().__init__(config)
+        self.model = HybridModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple  # type: ignore[untyped-decorator]
+    @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        skip_logits: bool = False,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits of the kept positions and, with `labels` (B, T), the loss of predicting label t + 1 at t.
+
+        The loss of a model in training has what layers add to it, such as the routers' z-loss; in evaluation it is the
+        cross-entropy alone. `skip_logits` computes the loss without ever holding (B, T, V), and returns no logits. See
+        `HybridModel.forward` for the other inputs.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            cache=cache,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states, logits, loss = outputs.last_hidden_state, None, None
+        if skip_logits and labels is not None:
+            loss = self.fused_loss(hidden_states, labels, kwargs.get("num_items_in_batch"))
+        else:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.logits(hidden_states[:, kept])
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        if loss is not None and outputs.losses is not None:
+            loss = loss + sum(outputs.losses.values())
+        return CausalLMOutputWithPast(
+            loss=loss, logits=logits, cache=outputs.cache, hidden_states=outputs.hidden_states
+        )
+
+    def logits(self, hidden_states: Tensor) -> Tensor:
+        """(..., V) logits of normalised hidden states (..., d), in at least float32."""
+        logits = widened(self.lm_head(hidden_states))
+        cap = self.config.final_logit_softcapping
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def fused_loss(self, hidden_states: Tensor, labels: Tensor, count: Tensor | int | None = None) -> Tensor:
+        """The cross-entropy of predicting label t + 1 at t, a chunk of logits at a time.
+
+        A mean over the labels that are not -100, or the sum over `count`.
+        """
+        loss = linear_cross_entropy(
+            hidden_states[:, :-1],
+            self.lm_head.weight,
+            labels[:, 1:].to(hidden_states.device),
+            softcap=self.config.final_logit_softcapping,
+            reduction="mean" if count is None else "sum",
+        )
+        return loss if count is None else loss / count
