@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlvr_cpp.contract import canonical_json, contract_hash
+from rlvr_cpp.contract import canonical_json, contract_hash, differing_fields
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.statistics import pass_at_k
 
 SCHEMA_VERSION = 1
 SPLITS = ("hidden", "public")
@@ -119,6 +120,26 @@ class EvaluationRecord:
                 f"{record.record_id[:12]!r}...: it was changed after it was written; evaluate again"
             )
         return record
+
+
+def task_scores(outcomes: Outcomes, k: int = 1) -> dict[str, float]:
+    """By task id: pass@k over the completions that were judged; a task with fewer than k of them has none."""
+    judged = {task_id: [passed for passed in row if passed is not None] for task_id, row in outcomes.items()}
+    return {task_id: pass_at_k(len(row), sum(row), k) for task_id, row in judged.items() if len(row) >= k}
+
+
+def obstacles(first: EvaluationRecord, second: EvaluationRecord) -> list[str]:
+    """Why the numbers of two records must not be compared, each as `field: value and value`; empty where they may.
+
+    What is compared may differ (model, adapter, prompt format, decoding); what it is measured by may not.
+    """
+    found = [
+        f"{name}: {getattr(first, name)!r} and {getattr(second, name)!r}"
+        for name in ("benchmark", "benchmark_hash", "split", "prefix_frac")
+        if getattr(first, name) != getattr(second, name)
+    ]
+    found += [f"contract {field}" for field in differing_fields(first.contract, second.contract)]
+    return found + [f"status: {record.status} ({record.reason})" for record in (first, second) if record.status != PASS]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jinja2
 import matplotlib
@@ -16,15 +16,16 @@ import matplotlib.pyplot as plt
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rlvr_cpp.evaluate import Attempt, Evaluation, pass_rate
+from rlvr_cpp.completers import GREEDY, SAMPLED
+from rlvr_cpp.evaluation import Attempt, Evaluation, ends
+from rlvr_cpp.evaluation_record import task_scores
 from rlvr_cpp.progress import console
-from rlvr_cpp.statistics import Estimate, bootstrap_mean, mcnemar_p, sign_flip_p
+from rlvr_cpp.statistics import Estimate, bootstrap_mean, mcnemar_p, pass_rate, sign_flip_p
 from rlvr_cpp.tasks import Task
 
 matplotlib.use("agg")
 
 BLUE, GREEN, ORANGE, GREY = "#2563a8", "#2f855a", "#c05621", "#9aa5b1"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,19 @@ class Comparison:
 
 
 def compare(before: Evaluation, after: Evaluation) -> list[Comparison]:
-    """Greedy and, where there are samples, sampled pass@1; over the tasks that could be judged both times."""
-    rows = []
-    first, second = _common(before.greedy_passes(), after.greedy_passes())
-    p = mcnemar_p(first, second)
-    rows.append(Comparison("greedy pass@1", pass_rate(first), pass_rate(second), p))
-    low, high = _common(before.sampled_rates(), after.sampled_rates())
-    if low:
-        rows.append(Comparison("sampled pass@1", bootstrap_mean(low), bootstrap_mean(high), sign_flip_p(low, high)))
+    """Greedy pass@1 and, of n samples, pass@1 and pass@n; over the tasks that could be judged both times."""
+    low, high = _common(task_scores(before.outcomes(GREEDY)), task_scores(after.outcomes(GREEDY)))
+    first, second = list(map(bool, low)), list(map(bool, high))
+    rows = [Comparison("greedy pass@1", pass_rate(first), pass_rate(second), mcnemar_p(first, second))]
+    for k in ends(min(before.samples, after.samples)):
+        low, high = _common(task_scores(before.outcomes(SAMPLED), k), task_scores(after.outcomes(SAMPLED), k))
+        if low:
+            name = "sampled pass@1" if k == 1 else f"pass@{k}"
+            rows.append(Comparison(name, bootstrap_mean(low), bootstrap_mean(high), sign_flip_p(low, high)))
     return rows
 
 
-def _common(before: dict[str, T], after: dict[str, T]) -> tuple[list[T], list[T]]:
+def _common(before: dict[str, float], after: dict[str, float]) -> tuple[list[float], list[float]]:
     """The values of the tasks that both know, in one order."""
     shared = [task_id for task_id in before if task_id in after]
     return [before[task_id] for task_id in shared], [after[task_id] for task_id in shared]
@@ -63,7 +65,7 @@ def _common(before: dict[str, T], after: dict[str, T]) -> tuple[list[T], list[T]
 
 def by_family(tasks: list[Task], before: Evaluation, after: Evaluation) -> list[tuple[str, int, float, float]]:
     """Family (a task's first tag), tasks, greedy pass@1 before and after."""
-    first, second = before.greedy_passes(), after.greedy_passes()
+    first, second = task_scores(before.outcomes(GREEDY)), task_scores(after.outcomes(GREEDY))
     families: dict[str, list[str]] = {}
     for task in tasks:
         if task.task_id in first and task.task_id in second:
@@ -112,8 +114,13 @@ def format_fact(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def plot_curve(steps: list[dict[str, Any]], greedy: list[tuple[int, float]], path: Path) -> None:
-    """Training reward, compile and pass rate, step by step and smoothed, and held-out greedy pass@1 where measured.
+def plot_curve(
+    steps: list[dict[str, Any]],
+    greedy: list[tuple[int, float]],
+    sampled: list[tuple[int, dict[str, float]]],
+    path: Path,
+) -> None:
+    """Training reward, compile and pass rate, step by step and smoothed, and held-out pass rates where measured.
 
     A reward that is None (a step without a scorable completion) leaves a gap.
     """
@@ -128,6 +135,9 @@ def plot_curve(steps: list[dict[str, Any]], greedy: list[tuple[int, float]], pat
         axes.plot(numbers, values, color=color, alpha=0.25, linewidth=1)
         axes.plot(numbers, running_mean(values), color=color, label=label)
     axes.plot(*zip(*greedy, strict=True), "o-", color=ORANGE, label="greedy pass@1 (held out)")
+    for k, line in zip(sorted({k for _, rates in sampled for k in rates}, key=int), (".--", ".:"), strict=False):
+        measured = [(step, rates[k]) for step, rates in sampled if k in rates]
+        axes.plot(*zip(*measured, strict=True), line, color=ORANGE, label=f"sampled pass@{k} (held out)")
     axes.set(xlabel="step", ylim=(0, 1.02), xlim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
@@ -145,7 +155,7 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 def pick_examples(tasks: list[Task], before: Evaluation, after: Evaluation, count: int) -> list[dict[str, Any]]:
     """Greedy completions of `count` tasks of different families: first those that began to pass, then others."""
-    pairs = list(zip(tasks, before.greedy, after.greedy, strict=True))
+    pairs = list(zip(tasks, before.of(GREEDY), after.of(GREEDY), strict=True))
     changed = [pair for pair in pairs if not pair[1].result.passed and pair[2].result.passed]
     chosen: list[tuple[Task, Attempt, Attempt]] = []
     for pool in (changed, pairs):

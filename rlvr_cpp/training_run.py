@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import transformers
 from rich.progress import (
@@ -26,11 +27,13 @@ from rich.progress import (
 from rlvr_cpp import interruption, processes
 from rlvr_cpp.active import active_parts, overlap
 from rlvr_cpp.checkpoints import find_checkpoints
-from rlvr_cpp.config import RewardSettings, TrainingJob, VerifierSettings
+from rlvr_cpp.completers import LocalModel
+from rlvr_cpp.config import RewardSettings, TrainingJob
 from rlvr_cpp.config_checks import remarks
 from rlvr_cpp.coverage import find_gcov
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.evaluate import Evaluation, evaluate, join_evaluations
+from rlvr_cpp.evaluation import Evaluation, evaluate, in_order
+from rlvr_cpp.judges import open_verifier as open_verifier
 from rlvr_cpp.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.progress import console
 from rlvr_cpp.report import (
@@ -50,7 +53,7 @@ from rlvr_cpp.task_choice import choose_tasks
 from rlvr_cpp.tasks import Task
 from rlvr_cpp.trainer import GRPOTrainer, GSPOTrainer
 from rlvr_cpp.trainer_rollouts import StepMetrics
-from rlvr_cpp.verifier import Verifier, available_cores
+from rlvr_cpp.verifier import Verifier
 from rlvr_sandbox import describe
 
 SHOWN_EXAMPLES = 3
@@ -72,20 +75,19 @@ class Parts:
     checkpoint: Path | None
     """Where a resumed run goes on; None at its beginning."""
 
-    def evaluate(self, label: str, samples: int | None = None) -> Evaluation:
+    def evaluate(self, label: str) -> Evaluation:
         """Measure the policy on the held-out tasks, which the processes share."""
-        job, first, step = self.job, processes.rank(), processes.count()
+        job = self.job
         own = evaluate(
-            self.policy,
-            self.held_out[first::step],
+            LocalModel(self.policy, job.seed, job.algorithm.temperature, job.algorithm.max_gen_len),
+            self.held_out[processes.rank() :: processes.count()],
             self.verifier,
-            job.algorithm,
-            job.evaluation,
-            seed=job.seed,
             label=label,
-            samples=samples,
+            batch_size=job.evaluation.batch_size,
+            samples=job.evaluation.samples,
         )
-        return join_evaluations(processes.of_everyone(own))
+        everyone = [attempt for share in processes.of_everyone(own) for attempt in share.attempts]
+        return in_order(everyone, self.held_out)
 
     def evaluate_once(self, label: str) -> Evaluation:
         """The same, kept in the run folder with every attempt; a run that goes on reads what it has."""
@@ -107,6 +109,18 @@ class Curve:
     steps: list[StepMetrics]
     greedy: list[tuple[int, float]]
     """Held-out greedy pass@1 by step, where it was measured."""
+    sampled: list[tuple[int, dict[str, float]]]
+    """Held-out pass@k by step and k; k is 1 and the number of samples."""
+
+    def note(self, step: int, evaluation: Evaluation) -> None:
+        """Add what was measured after a step."""
+        self.greedy.append((step, evaluation.greedy_pass_at_1().mean))
+        if sampled := evaluation.pass_at_k():
+            self.sampled.append((step, {str(k): rate for k, rate in sampled.items()}))
+
+    def facts(self) -> dict[str, Any]:
+        """The same for the run's record."""
+        return {"greedy_by_step": self.greedy, "pass_at_k_by_step": self.sampled}
 
 
 @contextmanager
@@ -117,7 +131,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by trl
     train_tasks, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
     with ExitStack() as stack:
-        verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require))
+        verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
         verifier.check(task.std for task in (*train_tasks, *held_out))
         check_coverage_tool(job, verifier)
         shaper = open_shaper(job.reward, verifier, job.seed)
@@ -142,20 +156,6 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
         last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
-
-
-def open_verifier(settings: VerifierSettings, require: str) -> Verifier:
-    """The judge of one process; those of one machine share its cores."""
-    shared = max(1, available_cores() // processes.on_this_machine()) + 1
-    return Verifier(
-        compiler=settings.compiler,
-        timeout=settings.timeout,
-        compile_timeout=settings.compile_timeout,
-        extra_flags=settings.extra_flags,
-        workers=settings.workers or shared,
-        cache=settings.cache,
-        require=require,
-    )
 
 
 def check_coverage_tool(job: TrainingJob, verifier: Verifier) -> None:
@@ -257,9 +257,12 @@ def _known_state(parts: Parts, trained: Path) -> tuple[int, Path | None]:
 
 
 def _known_curve(parts: Parts, done: int) -> Curve:
-    greedy = parts.record.fields["results"].get("greedy_by_step", [])
     between = range(1, min(done + 1, parts.job.trainer.steps))  # a report adds what was measured before and after
-    return Curve(read_steps(parts.folder, done), [(step, mean) for step, mean in greedy if step in between])
+    greedy, sampled = (
+        [(step, value) for step, value in parts.record.fields["results"].get(name, []) if step in between]
+        for name in ("greedy_by_step", "pass_at_k_by_step")
+    )
+    return Curve(read_steps(parts.folder, done), greedy, sampled)
 
 
 def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
@@ -285,8 +288,8 @@ def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
             progress.update(bar, completed=step)
             if job.evaluation.every and step % job.evaluation.every == 0 and step < job.trainer.steps:
                 progress.stop()  # the evaluation draws bars of its own
-                curve.greedy.append((step, parts.evaluate(f"step {step}", samples=0).greedy_pass_at_1().mean))
-                parts.record.add(greedy_by_step=curve.greedy)
+                curve.note(step, parts.evaluate(f"step {step}"))
+                parts.record.add(**curve.facts())
                 progress.start()
 
         trainer.on_step, trainer.on_phase = on_step, on_phase
@@ -305,17 +308,17 @@ def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) ->
         return rows[0].after.mean
     families = by_family(parts.held_out, before, after)
     examples = pick_examples(parts.held_out, before, after, SHOWN_EXAMPLES)
-    greedy = [
-        (0, before.greedy_pass_at_1().mean),
-        *curve.greedy,
-        (parts.job.trainer.steps, after.greedy_pass_at_1().mean),
-    ]
-    plot_curve(curve.steps, greedy, parts.folder / "curve.png")
+    whole = Curve(curve.steps, [], [])
+    whole.note(0, before)
+    whole.greedy += curve.greedy
+    whole.sampled += curve.sampled
+    whole.note(parts.job.trainer.steps, after)
+    plot_curve(whole.steps, whole.greedy, whole.sampled, parts.folder / "curve.png")
     parts.record.add(
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         comparison=[{**asdict(row), "rise": row.rise} for row in rows],
-        greedy_by_step=greedy,
         unscorable={"before": before.unscorable, "after": after.unscorable},
+        **whole.facts(),
     )
     page = write_report(parts.folder, parts.record.fields, rows, families, examples)
     print_examples(examples)

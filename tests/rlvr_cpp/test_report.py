@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from rlvr_cpp.evaluate import Attempt, Evaluation
+from rlvr_cpp.evaluation import Attempt, Evaluation
 from rlvr_cpp.report import by_family, compare, format_p, pick_examples, plot_curve, running_mean
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.tasks import Task
@@ -18,10 +18,13 @@ TASKS = [Task(f"t{n}", "int f() {", "x", "f", 4, tags=(("a", "b")[n % 2],)) for 
 
 
 def evaluation(*greedy: VerifyResult, sampled: tuple[VerifyResult, ...] = ()) -> Evaluation:
-    def attempts(results):
-        return tuple(Attempt(TASKS[i % 4].task_id, "return 1; }", result) for i, result in enumerate(results))
-
-    return Evaluation(attempts(greedy), attempts(sampled))
+    return Evaluation(
+        tuple(
+            Attempt(kind, TASKS[i % 4].task_id, i // 4, "return 1; }", result)
+            for kind, results in (("greedy", greedy), ("sampled", sampled))
+            for i, result in enumerate(results)
+        )
+    )
 
 
 def test_a_rise_and_its_p():
@@ -34,8 +37,9 @@ def test_a_rise_and_its_p():
 def test_sampled_completions_are_averaged_by_task():
     before = evaluation(FAIL, FAIL, FAIL, FAIL, sampled=(PASS, FAIL, FAIL, FAIL, FAIL, FAIL, FAIL, FAIL))
     after = evaluation(FAIL, FAIL, FAIL, FAIL, sampled=(PASS, PASS, FAIL, FAIL, PASS, FAIL, FAIL, FAIL))
-    sampled = compare(before, after)[1]
-    assert (sampled.before.mean, sampled.after.mean) == (0.125, 0.375)
+    _, once, twice = compare(before, after)
+    assert (once.measure, once.before.mean, once.after.mean) == ("sampled pass@1", 0.125, 0.375)
+    assert (twice.measure, twice.before.mean, twice.after.mean) == ("pass@2", 0.25, 0.5)
 
 
 def test_what_could_not_be_judged_counts_in_no_rate():
@@ -69,7 +73,7 @@ def test_without_a_change_there_are_examples_all_the_same():
 
 def test_a_step_without_a_reward_is_a_gap(tmp_path):
     steps = [{"step": n, "reward": None if n == 2 else 0.5, "compile_rate": 1.0, "pass_rate": 0.0} for n in (1, 2, 3)]
-    plot_curve(steps, [(0, 0.1), (3, 0.2)], tmp_path / "curve.png")
+    plot_curve(steps, [(0, 0.1), (3, 0.2)], [(0, {"1": 0.1, "2": 0.2}), (3, {"1": 0.2})], tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,0 +1,154 @@
+"""What `python -m rlvr_cpp.evaluate` may be told, and the door through which it is told.
+
+Values live in `conf/evaluate.yaml` and `conf/benchmark/`; the groups `policy` and `verifier` are the trainers' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rlvr_cpp.config import PolicySettings, SandboxSettings, VerifierSettings
+from rlvr_cpp.config_checks import CHOICES
+from rlvr_cpp.errors import UserError
+
+REPLAYED = ("canonical", "negated")
+"""Models that replay reference solutions as they are, or wrong: the harness's test of itself."""
+BENCHMARKS = ("humaneval_cpp", "mbpp_cpp", "tasks")
+PARTS = ("held_out", "train", "all")
+TESTS = ("hidden", "public")
+
+
+@dataclass
+class BenchmarkSettings:
+    """Which problems, and which of their tests."""
+
+    name: str
+    """`humaneval_cpp`, `mbpp_cpp` or `tasks`: which shapes of rows are taken."""
+    source: str | None
+    """A `.jsonl`, `.json` or `.parquet` file, or a data set on the hub; None is the shipped set of `tasks`."""
+    config: str | None
+    """The data set's configuration."""
+    split: str | None
+    """The data set's split; None is `test`."""
+    part: str
+    """Of `tasks`: those marked `held_out`, those marked `train`, or `all`."""
+    tests: str
+    """`hidden` judges by hidden tests where a problem has any, `public` by those that a reward may have seen."""
+    limit: int | None
+    """At most so many problems, evenly spaced."""
+
+
+@dataclass
+class EvaluationJob:
+    """Everything that the command may be told."""
+
+    seed: int
+    model: str
+    """A shipped model, a Hugging Face id, a folder (of a model, a checkpoint, a run), `canonical` or `negated`."""
+    adapter: str | None
+    """The folder of an adapter to put on the model, or `registry:<project>`."""
+    endpoint: str | None
+    """Base URL of a server with OpenAI's API, such as `http://localhost:8000/v1`, that answers in the model's place."""
+    resume: str | None
+    """The folder of an evaluation to go on with, with the config it has; nothing else can be set then."""
+    greedy: bool
+    """One greedy completion of each problem."""
+    samples: int
+    """Sampled completions of each problem; 0 samples nothing. Replayed solutions are never sampled."""
+    k: list[int]
+    """Of each pass@k that the samples are for."""
+    temperature: float
+    """Of the sampled completions."""
+    max_new_tokens: int
+    batch_size: int
+    """Completions that are written together; when they are judged they are on disk."""
+    policy: PolicySettings
+    verifier: VerifierSettings
+    sandbox: SandboxSettings
+    benchmark: BenchmarkSettings
+
+    @property
+    def sampled(self) -> int:
+        """How many sampled completions of each problem there will be."""
+        return 0 if self.model in REPLAYED else self.samples
+
+
+def load(raw: Any) -> EvaluationJob:
+    """What Hydra composed, checked. Raises UserError naming every key that is wrong."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        job = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvaluationJob), raw))
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"config key {error.full_key!r}: {reason}") from error
+    assert isinstance(job, EvaluationJob)
+    if problems := list(find_problems(job)):
+        raise UserError("; ".join(problems))
+    return job
+
+
+def find_problems(job: EvaluationJob) -> Iterator[str]:
+    """Each a sentence with the key, its value and the fix."""
+    yield from _value_problems(job)
+    yield from _sampling_problems(job)
+    yield from _model_problems(job)
+
+
+def _value_problems(job: EvaluationJob) -> Iterator[str]:
+    policy = {key: choices for key, choices in CHOICES.items() if key.startswith("policy.")}
+    benchmark = {"benchmark.name": BENCHMARKS, "benchmark.part": PARTS, "benchmark.tests": TESTS}
+    for key, choices in {**policy, **benchmark}.items():
+        group, _, name = key.partition(".")
+        value = getattr(getattr(job, group), name)
+        if value not in choices:
+            names = ", ".join("null" if choice is None else choice for choice in choices)
+            yield f"{key} is {value!r}: it must be one of {names}"
+    for key, number, least in (
+        ("samples", job.samples, 0),
+        ("max_new_tokens", job.max_new_tokens, 1),
+        ("batch_size", job.batch_size, 1),
+        ("verifier.workers", job.verifier.workers, 1),
+        ("benchmark.limit", job.benchmark.limit, 1),
+    ):
+        if number is not None and number < least:
+            yield f"{key} is {number}: it must be at least {least}"
+    if job.benchmark.source is None and job.benchmark.name != "tasks":
+        yield f"benchmark.source is null: the problems of {job.benchmark.name} are not shipped; give a file"
+
+
+def _sampling_problems(job: EvaluationJob) -> Iterator[str]:
+    if not (job.greedy or job.sampled):
+        yield "greedy is false and nothing is sampled: there is nothing to measure; use greedy=true"
+    if not job.sampled:
+        return
+    if not job.k:
+        yield f"k is [] with samples {job.samples}: say which pass@k, such as k=[1]"
+    for k in job.k:
+        if not 1 <= k <= job.samples:
+            yield (
+                f"k is {k} and samples is {job.samples}: pass@k needs at least k samples and a k of at least 1; use "
+                f"samples={max(k, job.samples)} or leave that k out"
+            )
+    if not job.temperature > 0:
+        yield f"temperature is {job.temperature}: sampling needs a positive number; for greedy alone use samples=0"
+
+
+def _model_problems(job: EvaluationJob) -> Iterator[str]:
+    if job.model in REPLAYED:
+        for key, value in (("adapter", job.adapter), ("endpoint", job.endpoint)):
+            if value is not None:
+                yield f"{key} is {value!r} with model {job.model!r}, which replays solutions: use null"
+        if not job.greedy:
+            yield f"greedy is false with model {job.model!r}, which answers always the same: use greedy=true"
+    if job.endpoint is None:
+        return
+    if not job.endpoint.startswith(("http://", "https://")):
+        yield f"endpoint is {job.endpoint!r}: it must be a URL such as http://localhost:8000/v1"
+    if job.adapter is not None:
+        yield f"adapter is {job.adapter!r} with an endpoint: the server has to load it; use null"
+    if job.policy.prompt_format == "auto":
+        yield "policy.prompt_format is 'auto' with an endpoint, which does not tell: use completion or chat"

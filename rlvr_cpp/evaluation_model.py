@@ -1,0 +1,142 @@
+"""From the words for a model to something that answers: which weights, which adapter, and the hashes of both.
+
+A folder may hold a model, an adapter (a training run's, a checkpoint's, an artifact of the registry) or a whole run: an
+adapter's folder tells its base, a run's folder what it trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlvr_cpp.completers import Completer, Replay
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.evaluation_config import REPLAYED, EvaluationJob
+from rlvr_cpp.negation import negated_solution
+from rlvr_cpp.tasks import Task
+
+if TYPE_CHECKING:
+    from rlvr_cpp.policy import Policy
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ARTIFACT = "rlvr_adapter.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured."""
+
+    completer: Completer
+    model: str
+    model_hash: str | None = None
+    """None where there are no weights to see."""
+    adapter: str | None = None
+    adapter_hash: str | None = None
+
+    @property
+    def prompt_format(self) -> str:
+        """`chat` or `completion`."""
+        return "chat" if self.completer.chat else "completion"
+
+
+def open_subject(job: EvaluationJob) -> Subject:
+    """Load what the job names. Raises UserError where it cannot be."""
+    if job.model in REPLAYED:
+        return Subject(Replay(_reference if job.model == "canonical" else negated_solution), job.model)
+    if job.endpoint is not None:
+        from rlvr_cpp.endpoint import Endpoint
+
+        chat = job.policy.prompt_format == "chat"
+        answerer = Endpoint(job.endpoint, job.model, chat, job.seed, job.temperature, job.max_new_tokens)
+        return Subject(answerer, job.model)
+    return _open_local(job)
+
+
+def _reference(task: Task) -> str:
+    if task.reference is None:
+        raise ValueError(f"task {task.task_id!r} has no reference solution")
+    return task.reference
+
+
+def _open_local(job: EvaluationJob) -> Subject:
+    import transformers
+
+    from rlvr_cpp.checkpoints import weights_hash
+    from rlvr_cpp.completers import LocalModel
+    from rlvr_cpp.policy import load_policy
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    model, adapter = find_weights(job.model, job.adapter)
+    policy = load_policy(model, job.policy)
+    model_hash = weights_hash(policy.model.named_parameters())
+    adapter_hash = None if adapter is None else put_adapter_on(policy, Path(adapter))
+    completer = LocalModel(policy, job.seed, job.temperature, job.max_new_tokens)
+    return Subject(completer, model, model_hash, job.adapter or adapter, adapter_hash)
+
+
+def find_weights(model: str, adapter: str | None) -> tuple[str, str | None]:
+    """The base model and the adapter's folder, or None, that `model=` and `adapter=` stand for.
+
+    Raises UserError where a folder holds neither, or where both bring an adapter.
+    """
+    found_model, own_adapter = _look_into(Path(model)) or (model, None)
+    if adapter is None:
+        return found_model, own_adapter
+    if own_adapter is not None:
+        raise UserError(f"adapter is {adapter!r} but model {model!r} has an adapter of its own: leave one of them out")
+    from rlvr_cpp.registry import find_adapter
+
+    folder = find_adapter(adapter) if adapter.startswith("registry:") else Path(adapter)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise UserError(f"adapter is {adapter!r}, which is no folder with an {ADAPTER_CONFIG}: give one that is")
+    return found_model, str(folder)
+
+
+def _look_into(folder: Path) -> tuple[str, str | None] | None:
+    """What a folder of ours says it holds; None for a plain model, in a folder or not."""
+    if (folder / "run.json").is_file():
+        from rlvr_cpp.run_record import read_record
+
+        base, trained = str(read_record(folder)["config"]["model"]), folder / "adapter"
+        if (trained / ADAPTER_CONFIG).is_file():
+            return base, str(trained)
+        if (folder / "model" / "config.json").is_file():
+            return str(folder / "model"), None
+        raise UserError(f"model is {str(folder)!r}, a run that has saved no adapter and no model: go on with it first")
+    if (folder / ADAPTER_CONFIG).is_file():
+        try:
+            base = json.loads((folder / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{folder / ADAPTER_CONFIG} names no base ({error!r}): give model= and adapter=") from error
+        return str(base), str(folder)
+    return None
+
+
+def put_adapter_on(policy: Policy, folder: Path) -> str:
+    """Put an adapter on the policy's model and return the SHA-256 of its weights' file.
+
+    An artifact proves that it belongs on this base; a bare peft folder can only fit. Raises UserError where it does
+    not.
+    """
+    if (folder / ARTIFACT).is_file():
+        from rlvr_cpp.adapter_artifact import load_adapter_artifact
+
+        policy.model = load_adapter_artifact(policy.model, folder)
+    else:
+        from peft import PeftModel
+        from safetensors import SafetensorError
+
+        if not (folder / ADAPTER_WEIGHTS).is_file():
+            raise UserError(f"{folder} has no {ADAPTER_WEIGHTS}: only adapters in safetensors are read")
+        try:
+            policy.model = PeftModel.from_pretrained(policy.model, str(folder))
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"the adapter in {folder} cannot be put on the model ({reason}): give the model that it was trained on"
+            ) from error
+    return hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()

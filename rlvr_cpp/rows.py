@@ -1,0 +1,110 @@
+"""Rows of a file or of a data set on the hub, each with the words that say where it stands.
+
+A file holds one JSON object a line (`.jsonl`), a JSON list of them (`.json`) or a table (`.parquet`); the first two may
+be compressed (`.gz`). What the rows mean is nobody's business here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from rlvr_cpp.errors import UserError
+
+Row = Mapping[str, Any]
+Placed = tuple[str, Row]
+"""A row behind the words for its place, such as `problems.jsonl line 3`."""
+SUFFIXES = (".jsonl", ".json", ".parquet", ".gz")
+
+
+def read_source(source: str | Path, *, config: str | None = None, split: str | None = None) -> Iterator[Placed]:
+    """The rows of a file, or of a data set that `datasets` can load by name or folder.
+
+    `config` and `split` are handed to `datasets`; without a split it is `test`. Raises UserError where there is no such
+    source or a row is no JSON object.
+    """
+    path = Path(source)
+    if path.suffix in SUFFIXES or path.is_file():
+        return read_file(path)
+    return _download(str(source), config, split or "test")
+
+
+def read_file(path: Path) -> Iterator[Placed]:
+    """The rows of one file. Raises UserError with the line or row that is wrong."""
+    if not path.is_file():
+        raise UserError(f"task file {str(path)!r} does not exist: give the path of a .jsonl, .json or .parquet file")
+    try:
+        yield from _parquet(path) if path.suffix == ".parquet" else _text(path)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"task file {str(path)!r} cannot be read: {error}") from error
+
+
+def _text(path: Path) -> Iterator[Placed]:
+    is_packed = path.suffix == ".gz"
+    kind = Path(path.stem).suffix if is_packed else path.suffix
+    with gzip.open(path, "rt", encoding="utf-8") if is_packed else path.open(encoding="utf-8") as text:
+        yield from _json(path, text) if kind == ".json" else _json_lines(path, text)
+
+
+def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[Placed]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{path} line {number}"
+            yield where, _object(_parse(line, where, "one object a line"), where)
+
+
+def _json(path: Path, text: TextIO) -> Iterator[Placed]:
+    rows = _parse(text.read(), str(path), "a list of objects")
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: a {type(rows).__name__} where a list of JSON objects should stand")
+    for number, row in enumerate(rows, start=1):
+        yield f"{path} row {number}", _object(row, f"{path} row {number}")
+
+
+def _parse(text: str, where: str, wanted: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error}): {wanted}") from error
+
+
+def _object(row: Any, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a {type(row).__name__} where a JSON object should stand")
+    return row
+
+
+def _parquet(path: Path) -> Iterator[Placed]:
+    try:
+        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UserError(f"{path} needs the extra 'train': pip install 'rlvr-cpp[train]'") from error
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except ArrowException as error:
+        raise UserError(f"task file {str(path)!r} cannot be read: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        yield f"{path} row {number}", row
+
+
+def _download(name: str, config: str | None, split: str) -> Iterator[Placed]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise UserError(
+            f"task source {name!r} is no file, and data sets need the extra 'train': pip install 'rlvr-cpp[train]'"
+        ) from error
+    try:
+        rows = load_dataset(name, config, split=split)
+    except Exception as error:  # datasets raises whatever its many loaders and transports raise
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"task source {name!r} is neither a file nor a data set that can be loaded ({reason}): "
+            "give the path of a .jsonl file, or check the name and the network"
+        ) from error
+    for number, row in enumerate(rows):
+        yield f"{name} row {number}", row
