@@ -51,7 +51,7 @@ def block_sparse_attention(
     if choose(backend, q, k, v) == "triton":
         from rlvr_kernels.block_sparse_attention.triton_kernel import attention
 
-        return attention(q, k, v, blocks, starts, begins, window, softcap, scale)
+        return attention(q, k, v, blocks, starts, begins, block_size, window, softcap, scale)
     visible = plain.visible_keys(blocks, starts, begins, q.shape[2], window)
     return plain.reference(q, k, v, visible, softcap, scale)
 

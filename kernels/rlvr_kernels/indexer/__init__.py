@@ -36,8 +36,7 @@ def indexer_scores(
         from rlvr_kernels.indexer.triton_kernel import scores
 
         return scores(q, k, weights, begins)
-    keys = torch.arange(k.shape[1], device=k.device)
-    visible = plain.in_sight(begins, keys[k.shape[1] - q.shape[1] :], keys)
+    visible = plain.in_sight(begins, k.shape[1] - q.shape[1], q.shape[1], 0, k.shape[1])
     return plain.scores(q, k, weights).masked_fill(~visible, -torch.inf)
 
 
@@ -61,37 +60,25 @@ def indexer_topk(
     """
     begins = _begins(q, k, weights, document_ids)
     length, queries = k.shape[1], q.shape[1]
-    positions = torch.arange(length, device=k.device)
     width = plain.widest(length, top_k, ratio, window)
-    ranks = _ranks_triton if choose(backend, q, k, weights) == "triton" else _ranks_reference
+    if choose(backend, q, k, weights) == "triton":
+        from rlvr_kernels.indexer.triton_kernel import ranks
+    else:
+        from rlvr_kernels.indexer.reference import ranks
     kept = []
     for begin in range(0, queries, QUERY_CHUNK):
         chunk = slice(begin, min(begin + QUERY_CHUNK, queries))
-        asking = positions[length - queries + chunk.start : length - queries + chunk.stop]
-        best = torch.full((len(q), len(asking), width), plain.LOWEST, dtype=torch.int64, device=k.device)
-        for start in range(0, length - queries + chunk.stop, KEY_CHUNK):
-            keys = positions[start : start + KEY_CHUNK]
-            fresh = ranks(q[:, chunk], k[:, start : start + KEY_CHUNK], weights[:, chunk], begins, asking, keys, window)
+        first, stop = length - queries + chunk.start, length - queries + chunk.stop
+        best = torch.full((len(q), stop - first, width), plain.LOWEST, dtype=torch.int64, device=k.device)
+        for start in range(0, stop, KEY_CHUNK):
+            keys = slice(start, min(start + KEY_CHUNK, stop))
+            fresh = ranks(q[:, chunk], k[:, keys], weights[:, chunk], begins, first, start, window)
             best = torch.cat([best, fresh], dim=-1).topk(width, dim=-1).values
-        count = plain.budget(asking - begins[:, asking].long() + 1, top_k, ratio, window)
+        sees = torch.arange(first, stop, device=k.device) - begins[:, first:stop] + 1
+        count = plain.budget(sees, top_k, ratio, window)
         spare = (torch.arange(width, device=k.device) >= count[..., None]) | (best == plain.LOWEST)
         kept.append((best & 0xFFFFFFFF).masked_fill(spare, -1))
     return torch.cat(kept, dim=1)
-
-
-def _ranks_reference(
-    q: Tensor, k: Tensor, weights: Tensor, begins: Tensor, queries: Tensor, keys: Tensor, window: int
-) -> Tensor:
-    visible = plain.in_sight(begins, queries, keys)
-    return plain.ranks(plain.scores(q, k, weights), visible, queries, keys, window)
-
-
-def _ranks_triton(
-    q: Tensor, k: Tensor, weights: Tensor, begins: Tensor, queries: Tensor, keys: Tensor, window: int
-) -> Tensor:
-    from rlvr_kernels.indexer.triton_kernel import ranks
-
-    return ranks(q, k, weights, begins, queries, keys, window)
 
 
 def _begins(q: Tensor, k: Tensor, weights: Tensor, document_ids: Tensor | None) -> Tensor:

@@ -23,26 +23,33 @@ def scores(q: Tensor, k: Tensor, weights: Tensor) -> Tensor:
     return total * (heads * width) ** -0.5
 
 
-def in_sight(document_starts: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """(B, t, s) bool: the key is in the query's document and not after it; `queries` (t,), `keys` (s,) positions."""
-    return (keys <= queries[:, None]) & (keys >= document_starts[:, queries, None])
+def in_sight(document_starts: Tensor, first_query: int, queries: int, first_key: int, keys: int) -> Tensor:
+    """(B, queries, keys) bool: the key at a position is in the document of the query at another, and not after it."""
+    query = torch.arange(first_query, first_query + queries, device=document_starts.device)
+    key = torch.arange(first_key, first_key + keys, device=document_starts.device)
+    return (key <= query[:, None]) & (key >= document_starts[:, query, None])
 
 
-def ranks(scores: Tensor, visible: Tensor, queries: Tensor, keys: Tensor, window: int) -> Tensor:
+def ranks(
+    q: Tensor, k: Tensor, weights: Tensor, document_starts: Tensor, first_query: int, first_key: int, window: int
+) -> Tensor:
     """(B, t, s) int64 that order keys by score and, of equal scores, by position; `LOWEST` for what is not visible.
 
     The upper half is the float32 score as an integer of the same order, or the highest integer for the last `window`
-    keys; the lower half is the position.
+    keys; the lower half is the position. `first_query` and `first_key` are the positions of q[:, 0] and k[:, 0].
     """
-    bits = (scores.float() + 0.0).view(torch.int32)  # -0.0 + 0.0 is 0.0: the zeros of ReLU are all equal
+    bits = (scores(q, k, weights).float() + 0.0).view(torch.int32)  # -0.0 + 0.0 is 0.0: ReLU's zeros are all equal
     image = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
-    image = torch.where(queries[:, None] - keys < window, torch.iinfo(torch.int32).max, image)
-    return torch.where(visible, (image << 32) + keys, LOWEST)
+    key = torch.arange(first_key, first_key + k.shape[1], device=k.device)
+    query = torch.arange(first_query, first_query + q.shape[1], device=k.device)
+    image = torch.where(query[:, None] - key < window, torch.iinfo(torch.int32).max, image)
+    visible = in_sight(document_starts, first_query, q.shape[1], first_key, k.shape[1])
+    return torch.where(visible, (image << 32) + key, LOWEST)
 
 
 def budget(visible: Tensor, top_k: int | None, ratio: float, window: int) -> Tensor:
-    """How many of `visible` (any shape) keys a query keeps, int64."""
-    share = (ratio * visible.double()).ceil().long() if top_k is None else torch.full_like(visible, top_k)
+    """How many of its `visible` keys (any shape, integers) a query keeps."""
+    share = (ratio * visible.double()).ceil().to(visible.dtype) if top_k is None else torch.full_like(visible, top_k)
     return torch.minimum(share.clamp(min=window), visible)
 
 

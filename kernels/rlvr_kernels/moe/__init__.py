@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlvr_kernels.backend import choose
 from rlvr_kernels.moe import lanes
-from rlvr_kernels.moe.dispatch import dispatch
+from rlvr_kernels.moe.layout import lay_out
 
 __all__ = ["moe"]
 
@@ -37,7 +37,7 @@ def moe(
     """
     _check(x, gate_up, down, experts, weights, lane)
     triton = choose(backend, x, gate_up, down) == "triton"
-    plan = dispatch(experts, len(gate_up), lane)
+    plan = lay_out(experts, len(gate_up), lane)
     if triton:
         from rlvr_kernels.moe.triton_kernel import combine_rows, gather_rows, swiglu
     else:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlvr_kernels.moe import dispatch
+from rlvr_kernels.moe import layout
 
 LANES = ("grouped", "padded", "block_sparse")
 Product = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -47,12 +47,12 @@ def padded(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
 
 def block_sparse(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
     """A batched product of tiles, each with a copy of its expert's matrix."""
-    tiles = rows.view(-1, dispatch.TILE, rows.shape[1])
+    tiles = rows.view(-1, layout.TILE, rows.shape[1])
     expert = expert_of_tile(ends, len(tiles)).clamp(max=len(matrices) - 1)
     return torch.bmm(tiles, matrices[expert].transpose(1, 2)).flatten(0, 1)
 
 
 def expert_of_tile(ends: Tensor, tiles: int) -> Tensor:
-    """(tiles,) int64: the expert of each tile of `dispatch.TILE` rows, E for tiles of padding alone."""
-    first_rows = torch.arange(tiles, device=ends.device, dtype=ends.dtype) * dispatch.TILE
+    """(tiles,) int64: the expert of each tile of `layout.TILE` rows, E for tiles of padding alone."""
+    first_rows = torch.arange(tiles, device=ends.device, dtype=ends.dtype) * layout.TILE
     return torch.searchsorted(ends, first_rows, right=True)

@@ -18,8 +18,8 @@ TILE = 128
 
 
 @dataclass(frozen=True)
-class Dispatch:
-    """A layout of P rows, of which some are padding."""
+class Layout:
+    """Where P rows come from, of which some are padding."""
 
     token_of_row: Tensor
     """(P,) int64, -1 for padding."""
@@ -29,7 +29,7 @@ class Dispatch:
     """(E,) int32: one past the last row of each expert, its padding included; what follows the last is padding."""
 
 
-def dispatch(experts: Tensor, num_experts: int, lane: str) -> Dispatch:
+def lay_out(experts: Tensor, num_experts: int, lane: str) -> Layout:
     """Lay out the tokens' copies by `experts` (N, k); copies of one expert keep the tokens' order."""
     slots = experts.flatten()
     order = slots.argsort(stable=True)
@@ -45,7 +45,7 @@ def dispatch(experts: Tensor, num_experts: int, lane: str) -> Dispatch:
     row_of_slot = torch.empty_like(order).scatter_(0, order, rows).view_as(experts)
     if lane == "grouped":
         room_ends[-1] = total  # a row of no group would be left uninitialised
-    return Dispatch(token_of_row, row_of_slot, room_ends.int())
+    return Layout(token_of_row, row_of_slot, room_ends.int())
 
 
 def _room(counts: Tensor, slots: int, lane: str) -> tuple[Tensor, int]:

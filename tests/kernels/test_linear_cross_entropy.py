@@ -1,0 +1,136 @@
+"""The head's loss: against cross-entropy of logits that exist, and the kernels against the reference."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from rlvr_kernels import linear_cross_entropy as package  # noqa: E402
+from rlvr_kernels.linear_cross_entropy import chunk_rows, linear_cross_entropy  # noqa: E402
+
+F64 = torch.float64
+SETTINGS = [
+    {},
+    {"softcap": 2.0, "z_loss": 0.1, "reduction": "sum"},
+    {"softcap": 2.0, "z_loss": 0.1, "reduction": "none"},
+]
+
+
+def inputs(*, rows=23, width=16, vocabulary=50, dtype=F64, device="cpu"):
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (
+        torch.randn(rows, width, dtype=F64, generator=generator),
+        torch.randn(vocabulary, width, dtype=F64, generator=generator),
+    )
+    targets = torch.randint(0, vocabulary, (rows,), generator=generator)
+    targets[::5] = -100
+    return hidden.to(device, dtype).requires_grad_(), weight.to(device, dtype).requires_grad_(), targets.to(device)
+
+
+def naive(hidden, weight, targets, *, softcap=None, z_loss=0.0, reduction="mean"):
+    logits = hidden @ weight.T
+    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    losses = losses + z_loss * logits.logsumexp(-1) ** 2 * (targets != -100)
+    return {"mean": losses.sum() / (targets != -100).sum(), "sum": losses.sum(), "none": losses}[reduction]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_reference_is_the_cross_entropy_of_the_logits(settings, monkeypatch):
+    monkeypatch.setattr(package, "chunk_rows", lambda *_: 7)
+    x = inputs()
+    torch.testing.assert_close(linear_cross_entropy(*x, **settings), naive(*x, **settings), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_gradients_of_the_reference(settings):
+    hidden, weight, targets = inputs(rows=4, width=3, vocabulary=5)
+
+    def loss(hidden, weight):
+        return linear_cross_entropy(hidden, weight, targets, **settings)
+
+    assert torch.autograd.gradcheck(loss, (hidden, weight))
+
+
+def test_a_loss_of_single_tokens_has_the_targets_shape_and_is_minus_the_log_probability():
+    hidden, weight, targets = inputs(rows=24)
+    losses = linear_cross_entropy(hidden.view(2, 12, 16), weight, targets.view(2, 12), reduction="none")
+    logps = (hidden @ weight.T).log_softmax(-1).gather(-1, targets.clamp(min=0)[:, None])[:, 0]
+    torch.testing.assert_close(losses, torch.where(targets != -100, -logps, 0.0).view(2, 12), rtol=0, atol=1e-12)
+
+
+def test_a_chunk_of_logits_takes_about_the_memory_of_the_hidden_states():
+    assert chunk_rows(32768, 131072, 2048) == 512
+    assert chunk_rows(100, 64, 64) == 100
+    assert chunk_rows(3, 131072, 16) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"reduction": "avg"}, "reduction is 'avg'"), ({"softcap": 0.0}, "softcap is 0.0")],
+)
+def test_what_makes_no_sense_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        linear_cross_entropy(*inputs(), **settings)
+    with pytest.raises(ValueError, match="do not belong together"):
+        linear_cross_entropy(inputs()[0][:5], *inputs()[1:])
+
+
+# --- kernels ---
+
+
+def compare(settings, *, dtype, device, atol, **shape):
+    hidden, weight, targets = inputs(dtype=dtype, device=device, **shape)
+    results = []
+    for backend in ("reference", "triton"):
+        kind = F64 if backend == "reference" else dtype
+        x = [y.detach().to(kind).requires_grad_() for y in (hidden, weight)]
+        loss = linear_cross_entropy(*x, targets, backend=backend, **settings)
+        upstream = torch.linspace(0.5, 2.0, loss.numel(), device=device, dtype=loss.dtype).view(loss.shape)
+        results.append((loss, *torch.autograd.grad(loss, x, upstream)))
+    for reference, kernel in zip(*results, strict=True):
+        torch.testing.assert_close(kernel.double(), reference, rtol=atol, atol=atol * reference.abs().max().item())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_kernel_is_the_reference(settings, monkeypatch):
+    from rlvr_kernels.linear_cross_entropy import triton_kernel
+
+    monkeypatch.setattr(package, "chunk_rows", lambda *_: 9)
+    monkeypatch.setattr(triton_kernel, "COLUMNS", 32)
+    compare(settings, dtype=torch.float32, device="cpu", atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
+def test_kernel_without_gradients_and_without_a_counted_target():
+    hidden, weight, targets = (x.detach() for x in inputs(dtype=torch.float32))
+    both = [linear_cross_entropy(hidden, weight, targets, backend=b) for b in ("reference", "triton")]
+    torch.testing.assert_close(*both)
+    assert linear_cross_entropy(hidden, weight, targets.fill_(-100), backend="triton").isnan()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.bfloat16, 4e-2), (torch.float32, 1e-3)])
+def test_kernel_is_the_reference_on_a_gpu(settings, dtype, atol):
+    compare(settings, dtype=dtype, device="cuda", atol=atol, rows=1000, width=256, vocabulary=10_007)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_float32_weight_under_bfloat16_hidden_states_gets_a_float32_sum():
+    hidden, weight, targets = inputs(rows=1000, width=256, vocabulary=10_007, dtype=torch.float32, device="cuda")
+    hidden = hidden.detach().bfloat16().requires_grad_()
+    linear_cross_entropy(hidden, weight, targets).backward()
+    assert weight.grad.dtype == torch.float32
+    (expected,) = torch.autograd.grad(naive(hidden.double(), weight.bfloat16().double(), targets), weight)
+    torch.testing.assert_close(weight.grad, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_compiled_without_a_break():
+    x = inputs(rows=256, dtype=torch.float32, device="cuda")
+    compiled = torch.compile(linear_cross_entropy, fullgraph=True)
+    torch.testing.assert_close(compiled(*x), linear_cross_entropy(*x), rtol=1e-3, atol=1e-3)
