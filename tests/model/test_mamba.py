@@ -309,6 +309,7 @@ def test_the_authors_kernels_are_called_for_the_same_function(name):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @torch.no_grad()
 def test_the_authors_kernels_agree_on_a_gpu():
     pytest.importorskip("mamba_ssm")
