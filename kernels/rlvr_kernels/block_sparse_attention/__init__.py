@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlvr_kernels.autocast import autocast
 from rlvr_kernels.backend import choose
 from rlvr_kernels.block_sparse_attention import reference as plain
 from rlvr_kernels.documents import document_starts
@@ -44,6 +45,7 @@ def block_sparse_attention(
     Raises ValueError on shapes that do not fit.
     """
     _check(q, k, v, blocks)
+    q, k, v = autocast(q), autocast(k), autocast(v)
     batch, _, length, width = k.shape
     scale = width**-0.5 if scale is None else scale
     begins = document_starts(document_ids, (batch, length), k.device)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlvr_kernels.autocast import autocast
 from rlvr_kernels.backend import choose
 from rlvr_kernels.documents import document_starts
 from rlvr_kernels.indexer import reference as plain
@@ -32,6 +33,7 @@ def indexer_scores(
     per head.
     """
     begins = _begins(q, k, weights, document_ids)
+    q, k = autocast(q), autocast(k)
     if choose(backend, q, k, weights) == "triton":
         from rlvr_kernels.indexer.triton_kernel import scores
 
@@ -59,6 +61,7 @@ def indexer_topk(
     queries is merged with one chunk of keys after the other.
     """
     begins = _begins(q, k, weights, document_ids)
+    q, k = autocast(q), autocast(k)
     length, queries = k.shape[1], q.shape[1]
     width = plain.widest(length, top_k, ratio, window)
     if choose(backend, q, k, weights) == "triton":

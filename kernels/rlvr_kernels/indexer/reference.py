@@ -17,10 +17,11 @@ def scores(q: Tensor, k: Tensor, weights: Tensor) -> Tensor:
     """(B, T, S) scores in at least float32 of all pairs, one head after the other."""
     heads, width = q.shape[2:]
     q, weights, keys = widened(q), widened(weights), widened(k).transpose(1, 2)
-    total: Tensor = q.new_zeros(*q.shape[:2], k.shape[1])
+    total = q.new_zeros(*q.shape[:2], k.shape[1])
     for head in range(heads):
         total = total + weights[:, :, head, None] * torch.relu(q[:, :, head] @ keys)
-    return total * (heads * width) ** -0.5
+    scaled: Tensor = total * (heads * width) ** -0.5
+    return scaled
 
 
 def in_sight(document_starts: Tensor, first_query: int, queries: int, first_key: int, keys: int) -> Tensor:

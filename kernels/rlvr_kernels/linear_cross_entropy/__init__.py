@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from rlvr_kernels.autocast import autocast
 from rlvr_kernels.backend import choose
 from rlvr_kernels.linear_cross_entropy import reference as plain
 
@@ -42,7 +43,7 @@ def linear_cross_entropy(
     if hidden.shape[:-1] != targets.shape or weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
         shapes = f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)} and targets {tuple(targets.shape)}"
         raise ValueError(f"{shapes} do not belong together; give (..., d), (V, d) and (...)")
-    rows, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    rows, wanted = autocast(hidden).reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     settings = (softcap, z_loss, ignore_index, chunk_rows(len(rows), *weight.shape))
     if choose(backend, hidden, weight) == "triton":
         from rlvr_kernels.linear_cross_entropy import triton_kernel

@@ -7,10 +7,13 @@ permutation and the inverse, never by atomic additions: the same input gives the
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from torch import Tensor
 
+from rlvr_kernels.autocast import autocast
 from rlvr_kernels.backend import choose
-from rlvr_kernels.moe import lanes
+from rlvr_kernels.moe import lanes, reference
 from rlvr_kernels.moe.layout import lay_out
 
 __all__ = ["moe"]
@@ -30,22 +33,28 @@ def moe(
 
     x (N, d), gate_up (E, 2 I, d) with the gate's rows first, down (E, d, I), experts (N, k) integers in [0, E),
     weights (N, k). `lane`: "grouped" runs `torch.nn.functional.grouped_mm`, "padded" a batched product with room for
-    the busiest expert, "block_sparse" tiles of rows that each belong to one expert. Weights are taken in the dtype of
-    x. Differentiable in x, gate_up, down and weights.
+    the busiest expert, "block_sparse" tiles of rows that each belong to one expert. Products are in the dtype of x.
+    Differentiable in x, gate_up, down and weights.
 
     Raises ValueError on an unknown lane and on shapes that do not fit.
     """
     _check(x, gate_up, down, experts, weights, lane)
     triton = choose(backend, x, gate_up, down) == "triton"
-    plan = lay_out(experts, len(gate_up), lane)
+    ops, multiply = _operations(triton), lanes.product(lane, triton)
+    plan, x = lay_out(experts, len(gate_up), lane), autocast(x)
+    rows = ops.gather_rows(x, plan.token_of_row, plan.row_of_slot)
+    hidden = ops.swiglu(multiply(rows, gate_up.to(x.dtype), plan.ends))
+    rows = multiply(hidden, down.to(x.dtype), plan.ends)
+    out: Tensor = ops.combine_rows(rows, weights, plan.row_of_slot, plan.token_of_row)
+    return out
+
+
+def _operations(triton: bool) -> ModuleType:
     if triton:
-        from rlvr_kernels.moe.triton_kernel import combine_rows, gather_rows, swiglu
-    else:
-        from rlvr_kernels.moe.reference import combine_rows, gather_rows, swiglu
-    multiply = lanes.product(lane, triton)
-    rows = gather_rows(x, plan.token_of_row, plan.row_of_slot)
-    hidden = swiglu(multiply(rows, gate_up.to(x.dtype), plan.ends))
-    return combine_rows(multiply(hidden, down.to(x.dtype), plan.ends), weights, plan.row_of_slot, plan.token_of_row)
+        from rlvr_kernels.moe import triton_kernel
+
+        return triton_kernel
+    return reference
 
 
 def _check(x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor, lane: str) -> None:
