@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rlvr_kernels.backend import widened
 from rlvr_kernels.qk_norm_rope import qk_norm_rope
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
-from rlvr_model.layers import output_std, rotary_frequencies, rotate
+from rlvr_model.layers import rotary_frequencies, rotate
 
 
 class Attention(nn.Module):
@@ -40,10 +39,6 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, key_width, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, key_width, bias=False)
         self.o_proj = nn.Linear(query_width, config.hidden_size, bias=False)
-
-    def reset(self) -> None:
-        """Draw the output projection."""
-        initialization.normal_(self.o_proj.weight, std=output_std(self.config))
 
     def forward(self, hidden_states: Tensor, context: LayerContext) -> Tensor:
         """(B, T, d) for hidden states (B, T, d)."""

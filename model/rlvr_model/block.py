@@ -8,15 +8,21 @@ plain sum, or a hyper-connection over several streams, which calls the same bran
 from __future__ import annotations
 
 from torch import Tensor, nn
+from transformers import initialization
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlvr_model.attention import Attention
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
+from rlvr_model.engram import Engram
 from rlvr_model.experts import MixtureOfExperts
 from rlvr_model.hyper_connections import HyperConnection
-from rlvr_model.layers import FeedForward, RMSNorm
+from rlvr_model.layers import FeedForward, RMSNorm, output_std
+from rlvr_model.mamba import Mamba3
 from rlvr_model.recurrent import RecurrentTail
+from rlvr_model.sparse_attention import SPARSE_ATTENTION
+
+OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "down_proj")
 
 
 class Branch(nn.Module):
@@ -24,9 +30,16 @@ class Branch(nn.Module):
 
     def __init__(self, config: HybridConfig, mixer: nn.Module, engram: nn.Module | None = None) -> None:
         super().__init__()
+        self.output_std = output_std(config)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mixer = mixer
         self.engram = engram
+
+    def reset(self) -> None:
+        """Draw the projections that write to the residual."""
+        for name, module in self.mixer.named_modules():
+            if name.rpartition(".")[2] in OUTPUT_PROJECTIONS:
+                initialization.normal_(module.weight, std=self.output_std)
 
     def forward(self, hidden_states: Tensor, context: LayerContext) -> Tensor:
         """(B, T, d): what is added to hidden states (B, T, d)."""
@@ -67,15 +80,19 @@ def _branches(config: HybridConfig, layer_idx: int) -> list[Branch]:
     if config.has_experts(layer_idx):
         branches.append(Branch(config, MixtureOfExperts(config)))
     elif config.intermediate_size and letter != "E":
-        branches.append(Branch(config, FeedForward(config, config.intermediate_size)))
+        branches.append(Branch(config, FeedForward(config.hidden_size, config.intermediate_size)))
     return branches
 
 
 def _mixer(config: HybridConfig, layer_idx: int, letter: str) -> nn.Module:
+    if letter == "M":
+        return Mamba3(config, layer_idx)
     if letter == "R":
         return RecurrentTail(config, layer_idx)
+    if layer_idx in config.sparse_layers:
+        return SPARSE_ATTENTION[config.dsa_variant](config, layer_idx)
     return Attention(config, layer_idx)
 
 
 def _engram(config: HybridConfig, layer_idx: int) -> nn.Module | None:
-    return None
+    return Engram(config, layer_idx) if layer_idx in config.engram_at else None

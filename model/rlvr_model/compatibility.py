@@ -49,6 +49,12 @@ REFUSED = (
         "Engram on a layer without attention starts from a loss that it never recovers from; name A layers only",
     ),
     Clash(
+        "engram_heads",
+        "engram_width",
+        lambda c: c.engram_enabled and c.engram_width % c.engram_heads != 0,
+        "every hash function fills an equal part of the embedding; take a divisor",
+    ),
+    Clash(
         "dsa_start_layer",
         "block_pattern",
         lambda c: c.dsa_enabled and not c.sparse_layers,
@@ -191,14 +197,15 @@ def check(config: HybridConfig) -> None:
             warnings.warn(str(clash), stacklevel=2)
 
 
-def check_implementation(config: HybridConfig, implementation: str | None) -> None:
+def check_implementation(config: HybridConfig) -> None:
     """Refuse an attention implementation that would leave out a part of the model. Raises ValueError."""
+    implementation = config._attn_implementation
     if config.attn_logit_softcapping is not None and implementation == "sdpa":
         raise ValueError(
             "attn_logit_softcapping and attn_implementation='sdpa' clash: sdpa has no softcap; "
             "set attn_implementation to eager or flex_attention, or the softcap to null"
         )
-    if config.sparse_layers and implementation not in (None, "eager", "sdpa"):
+    if config.sparse_layers and implementation not in ("eager", "sdpa"):
         raise ValueError(
             f"dsa_enabled and attn_implementation={implementation!r} clash: a selection of single tokens needs a mask "
             "per query; set attn_implementation to sdpa or eager"
@@ -222,6 +229,9 @@ def _odd_values(config: HybridConfig) -> list[str]:
         problems.append(f"window_pattern is {config.window_pattern!r}: use letters S (short window) and L (long)")
     if config.head_dim % 2:
         problems.append(f"head_dim is {config.head_dim}: rotary pairs need an even number")
+    rope = (config.rope_parameters or {}).get("rope_type", "default")
+    if rope not in ("default", "yarn"):
+        problems.append(f"rope_parameters.rope_type is {rope!r}: use default or yarn")
     if not 0 < config.dsa_top_k_ratio <= 1:
         problems.append(f"dsa_top_k_ratio is {config.dsa_top_k_ratio}: use a share above 0, at most 1")
     try:

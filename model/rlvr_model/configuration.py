@@ -1,8 +1,8 @@
 """Every setting of the hybrid model, by the name that it has in config files and checkpoints.
 
 The config stores what was decided, not what it was derived from: the window of short attention layers is an absolute
-number and the layers' kinds are spelled out, so that a longer context at inference changes neither. What two settings
-mean together is checked once, in `compatibility.py`, before any weight exists.
+number, which a longer context at inference does not change. What two settings mean together is checked in
+`compatibility.py`, before any weight exists.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     mamba_is_mimo: bool = False
     mamba_mimo_rank: int = 4
     mamba_chunk_size: int = 64
+    mamba_backend: str = "auto"
+    """`auto`, `reference`, `triton`, or `mamba_ssm`: the authors' kernels, where installed."""
 
     # --- recurrent tail: a non-linear RNN with matrix-valued state
     recurrent_num_heads: int = 16
@@ -187,10 +189,14 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
         if self.sliding_window is None:
             share = int(self.max_position_embeddings * self.short_window_frac)
             self.sliding_window = -(-share // WINDOW_MULTIPLE) * WINDOW_MULTIPLE
-        self.layer_types = [self._layer_type(index) for index in range(self.num_hidden_layers)]
         self.number_of_conv_states = CACHED_STATES
         super().__post_init__(**kwargs)
         check(self)
+
+    @property
+    def layer_types(self) -> list[str]:
+        """What each layer caches, by the names of transformers."""
+        return [self._layer_type(index) for index in range(self.num_hidden_layers)]
 
     @property
     def letters(self) -> str:
@@ -236,7 +242,6 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
         return bool(every) and layer_idx % every == every - 1
 
     def _layer_type(self, layer_idx: int) -> str:
-        """The name by which transformers knows what a layer caches."""
         letter = self.letters[layer_idx]
         if letter == "E":
             return "moe"

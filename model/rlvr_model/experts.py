@@ -76,7 +76,9 @@ class LinearExperts(nn.ModuleList):
     """The same experts as modules of linear layers, one computed after another: what NF4 and LoRA can take."""
 
     def __init__(self, config: HybridConfig) -> None:
-        super().__init__(FeedForward(config, config.moe_intermediate_size) for _ in range(config.num_experts))
+        super().__init__(
+            FeedForward(config.hidden_size, config.moe_intermediate_size) for _ in range(config.num_experts)
+        )
 
     def forward(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """(N, d): the weighted sum over the chosen experts (N, k)."""
@@ -99,7 +101,9 @@ class MixtureOfExperts(nn.Module):
         self.experts: nn.Module = StackedExperts(config) if stacked else LinearExperts(config)
         self.shared_experts: FeedForward | None = None
         if config.num_shared_experts:
-            self.shared_experts = FeedForward(config, config.num_shared_experts * config.moe_intermediate_size)
+            self.shared_experts = FeedForward(
+                config.hidden_size, config.num_shared_experts * config.moe_intermediate_size
+            )
 
     def forward(self, hidden_states: Tensor, context: LayerContext) -> Tensor:
         """(B, T, d); in training leaves the z-loss and the experts' load in the context."""

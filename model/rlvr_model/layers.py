@@ -52,19 +52,14 @@ class RotaryEmbedding(nn.Module):
 
 
 def rotary_frequencies(config: HybridConfig) -> tuple[Tensor, float]:
-    """(head_dim / 2) float32 inverse frequencies and the attention factor.
-
-    Raises ValueError for an unknown rope_type.
-    """
+    """(head_dim / 2) float32 inverse frequencies and the attention factor, which is 1 without YaRN."""
     rope = config.rope_parameters or {}
-    kind = rope.get("rope_type", "default")
-    if kind == "default":
-        steps = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
-        return 1.0 / rope["rope_theta"] ** steps, 1.0
-    if kind != "yarn":
-        raise ValueError(f"rope_parameters.rope_type is {kind!r}: use default or yarn")
-    frequencies, factor = ROPE_INIT_FUNCTIONS["yarn"](config, torch.device("cpu"))
-    return frequencies, float(factor)
+    with torch.device("cpu"):  # also while a model is built on the meta device
+        if rope["rope_type"] == "yarn":
+            frequencies, factor = ROPE_INIT_FUNCTIONS["yarn"](config, torch.device("cpu"))
+            return frequencies, float(factor)
+        steps = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    return 1.0 / rope["rope_theta"] ** steps, 1.0
 
 
 def rotary_table(position_ids: Tensor, inv_freq: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -83,16 +78,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class FeedForward(nn.Module):
     """down(silu(gate(x)) * up(x)) (arXiv 2002.05202)."""
 
-    def __init__(self, config: HybridConfig, width: int) -> None:
+    def __init__(self, hidden_size: int, width: int) -> None:
         super().__init__()
-        self.output_std = output_std(config)
-        self.gate_proj = nn.Linear(config.hidden_size, width, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, width, bias=False)
-        self.down_proj = nn.Linear(width, config.hidden_size, bias=False)
-
-    def reset(self) -> None:
-        """Draw the output projection."""
-        initialization.normal_(self.down_proj.weight, std=self.output_std)
+        self.gate_proj = nn.Linear(hidden_size, width, bias=False)
+        self.up_proj = nn.Linear(hidden_size, width, bias=False)
+        self.down_proj = nn.Linear(width, hidden_size, bias=False)
 
     def forward(self, hidden_states: Tensor, context: LayerContext | None = None) -> Tensor:
         """(..., hidden_size); needs no context, and takes one as every mixer does."""

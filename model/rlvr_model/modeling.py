@@ -25,6 +25,7 @@ from rlvr_kernels.backend import widened
 from rlvr_kernels.linear_cross_entropy import linear_cross_entropy
 from rlvr_model.block import Block
 from rlvr_model.cache import prepare_cache
+from rlvr_model.compatibility import check, check_implementation
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
 from rlvr_model.hyper_connections import StreamCollapse, open_streams
@@ -63,7 +64,13 @@ class HybridPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
     _is_stateful = True
     _can_compile_fullgraph = False
     _can_record_outputs = {"hidden_states": Block}  # noqa: RUF012
+    _keep_in_fp32_modules = ["indexer", "engram"]  # noqa: RUF012 # which keeps them out of four bits, too
     _keep_in_fp32_modules_strict = ["e_score_correction_bias", "A_log", "dt_bias", "connections", "collapse"]  # noqa: RUF012
+
+    def set_attn_implementation(self, *arguments: Any, **named: Any) -> None:
+        """As in transformers. Raises ValueError where the implementation cannot compute what the config asks for."""
+        super().set_attn_implementation(*arguments, **named)
+        check_implementation(self.config)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -78,6 +85,8 @@ class HybridModel(HybridPreTrainedModel):
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__(config)
+        check(config)  # settings may have been changed since the config was made
+        check_implementation(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = nn.ModuleList(Block(config, index) for index in range(config.num_hidden_layers))
         self.resid_lambdas: nn.Parameter | None = None

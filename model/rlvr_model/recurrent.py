@@ -19,7 +19,7 @@ from transformers.cache_utils import Cache
 from rlvr_kernels.backend import widened
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
-from rlvr_model.layers import RMSNorm, output_std
+from rlvr_model.layers import RMSNorm
 
 
 class RecurrentTail(nn.Module):
@@ -27,7 +27,6 @@ class RecurrentTail(nn.Module):
 
     def __init__(self, config: HybridConfig, layer_idx: int) -> None:
         super().__init__()
-        self.config = config
         self.layer_idx = layer_idx
         heads, key, value = config.recurrent_num_heads, config.recurrent_key_dim, config.recurrent_value_dim
         self.heads, self.key_dim, self.value_dim = heads, key, value
@@ -48,7 +47,6 @@ class RecurrentTail(nn.Module):
         initialization.zeros_(self.A_log)
         initialization.copy_(self.dt_bias, steps + torch.log(-torch.expm1(-steps)))
         initialization.ones_(self.D)
-        initialization.normal_(self.out_proj.weight, std=output_std(self.config))
 
     def forward(self, hidden_states: Tensor, context: LayerContext) -> Tensor:
         """(B, T, d) for hidden states (B, T, d)."""
