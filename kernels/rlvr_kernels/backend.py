@@ -25,7 +25,9 @@ def choose(backend: str | None, *tensors: Tensor | None) -> str:
     if backend is None:
         return "reference" if obstacle else "triton"
     if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r} is unknown: use one of {', '.join(BACKENDS)}, or None to choose by device.")
+        raise ValueError(
+            f"backend={backend!r} is unknown: use one of {', '.join(BACKENDS)}, or None to choose by device."
+        )
     if backend == "triton" and obstacle and not (interpreting() and obstacle == _ON_CPU):
         raise ValueError(f"backend='triton' cannot run here: {obstacle}. Leave backend=None or use 'reference'.")
     return backend
@@ -39,6 +41,11 @@ def interpreting() -> bool:
 def widened(x: Tensor) -> Tensor:
     """`x` in float32, or in float64 if it was: the precision in which statistics, softmax and states are kept."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def resident_programs(x: Tensor) -> int:
+    """How many programs a kernel that loops over its rows should start: a few for each multiprocessor."""
+    return 4 * torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 2
 
 
 _ON_CPU = "a tensor is on the CPU"
