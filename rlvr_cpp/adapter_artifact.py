@@ -72,6 +72,7 @@ def save_adapter_artifact(
     """
     config = _lora_config(model, adapter_name)
     tensors = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
+    layers = adapted_layers(tensors)
     if ranks_of(tensors) != [config.r] or config.alpha_pattern or config.use_rslora:
         raise UserError(
             f"adapter {adapter_name!r} has the ranks {ranks_of(tensors)}, alpha_pattern {config.alpha_pattern} and "
@@ -84,7 +85,8 @@ def save_adapter_artifact(
     )
     with new_folder(Path(folder)) as draft:
         _write_peft_files(draft, config, tensors)
-        metadata = _describe(model, provenance, config, tensors, {name: sha256_of(draft / name) for name in HASHED})
+        files = {name: sha256_of(draft / name) for name in HASHED}
+        metadata = _describe(model, provenance, config, targets_of(layers), files)
         problems = check_metadata(metadata)
         if problems:
             raise UserError(f"the adapter cannot be saved: {'; '.join(problems)}")
@@ -142,7 +144,8 @@ def put_on(
     if not bare and adapter_name in model.peft_config:
         raise UserError(f"the model has an adapter {adapter_name!r} already: give another adapter_name")
     if bare:
-        model = get_peft_model(model, config, adapter_name=adapter_name)
+        nameless = dataclasses.replace(config, base_model_name_or_path=None)  # peft names the base as it was loaded
+        model = get_peft_model(model, nameless, adapter_name=adapter_name)
     else:
         model.add_adapter(adapter_name, config)
     wanted = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
@@ -175,7 +178,7 @@ def _describe(
     model: PeftModel,
     provenance: Provenance,
     config: LoraConfig,
-    tensors: Mapping[str, torch.Tensor],
+    targets: tuple[str, ...],
     files: Mapping[str, str],
 ) -> AdapterMetadata:
     quantization = quantization_of(model)
@@ -183,7 +186,7 @@ def _describe(
         base_model=config.base_model_name_or_path,
         base_hash=base_hash(model),
         base_dtype=dtype_name(base_of(model).dtype),
-        targets=targets_of(adapted_layers(tensors)),
+        targets=targets,
         rank=config.r,
         alpha=config.lora_alpha,
         use_qlora=quantization is not None,

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rlvr_cpp.adapter_metadata import AdapterMetadata
-from rlvr_cpp.evaluation_record import PASS, EvaluationRecord
-from rlvr_cpp.registry_gate import task_values
+from rlvr_cpp.evaluation_record import PASS, EvaluationRecord, task_scores
 from rlvr_cpp.statistics import Estimate, bootstrap_mean, pass_rate
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def model_card(name: str, metadata: AdapterMetadata, record: EvaluationRecord | 
 
 def measures(record: EvaluationRecord) -> dict[str, Estimate]:
     """By measure, over the tasks that could be judged: greedy with Wilson's interval, sampled with a bootstrap's."""
-    greedy, sampled = task_values(record.greedy), task_values(record.samples)
+    greedy, sampled = task_scores(record.greedy), task_scores(record.samples)
     found = {}
     if greedy:
         found["greedy pass@1"] = pass_rate([value == 1 for value in greedy.values()])

@@ -18,9 +18,9 @@ from rlvr_cpp.checkpoints import weights_hash
 from rlvr_cpp.config import TrainingJob, load
 from rlvr_cpp.contract import verifier_contract
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.judges import open_verifier
 from rlvr_cpp.policy import load_policy
 from rlvr_cpp.run_record import read_record
-from rlvr_cpp.training_run import open_verifier
 
 
 def save_run_artifact(run: Path, folder: Path) -> AdapterMetadata:

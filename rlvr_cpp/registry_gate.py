@@ -10,17 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlvr_cpp.contract import differing_fields
-from rlvr_cpp.evaluation_record import PASS, EvaluationRecord, Outcomes
+from rlvr_cpp.evaluation_record import EvaluationRecord, obstacles, task_scores
 from rlvr_cpp.registry_versions import Version
-
-if TYPE_CHECKING:
-    from rlvr_cpp.statistics import PairedDifference
-
-MAX_UNSCORABLE = 0.05
-"""Share of the tasks that the infrastructure may have failed to judge in either record."""
+from rlvr_cpp.statistics import PairedDifference, paired_difference
 
 
 @dataclass(frozen=True)
@@ -77,14 +72,11 @@ def decide(
     version: Version, incumbent: Version | None, new: EvaluationRecord, old: EvaluationRecord, rule: Rule
 ) -> Decision:
     """Put a version to the rule: `new` is its record, `old` the incumbent's, or the base model's without one."""
-    problems = [*_identity(version, incumbent, new, old), *_validity(new, old), *comparability(new, old)]
-    measured = compare_records(new, old)
-    if not measured:
-        problems.append("the records share neither sampled nor greedy outcomes of a task")
-    for place, (measure, comparison) in enumerate(measured.items()):
-        worse = _against_base if incumbent is None else _against_incumbent
-        found = worse(comparison, rule) if place == 0 else _beside(comparison)
-        problems += [f"{problem}: {measure} {comparison}" for problem in found]
+    incomparable = comparability(new, old)
+    measured = {} if incomparable else compare_records(new, old)
+    problems = [*_identity(version, incumbent, new, old), *incomparable, *_conditions(new)]
+    if not incomparable:
+        problems += _results(measured, incumbent, rule)
     evidence = {
         "new": new.record_id,
         "old": old.record_id,
@@ -97,48 +89,29 @@ def decide(
 
 def _identity(version: Version, incumbent: Version | None, new: EvaluationRecord, old: EvaluationRecord) -> list[str]:
     """Are these the records of these adapters on this base?"""
-    replaced = "the base model without an adapter" if incumbent is None else incumbent.name
-    expected = None if incumbent is None else incumbent.adapter_hash
-    found = {
-        f"adapter_hash of the evidence is not that of {version.name}": new.adapter_hash != version.adapter_hash,
-        f"model_hash of the evidence is not the base of {version.name}": new.model_hash != version.base_hash,
-        f"adapter_hash of what it is compared with is not that of {replaced}": old.adapter_hash != expected,
-        f"model_hash of what it is compared with is not the base of {version.name}": old.model_hash
-        != version.base_hash,
+    replaced = "no adapter, the base alone" if incumbent is None else incumbent.name
+    expected = {
+        f"adapter_hash of the evidence is not that of {version.name}": (new.adapter_hash, version.adapter_hash),
+        f"model_hash of the evidence is not the base of {version.name}": (new.model_hash, version.base_hash),
+        f"adapter_hash of what it is held against is not that of {replaced}": (
+            old.adapter_hash,
+            None if incumbent is None else incumbent.adapter_hash,
+        ),
+        f"model_hash of what it is held against is not the base of {version.name}": (old.model_hash, version.base_hash),
     }
-    return [problem for problem, holds in found.items() if holds]
+    return [problem for problem, (found, wanted) in expected.items() if found != wanted]
 
 
-def _validity(new: EvaluationRecord, old: EvaluationRecord) -> list[str]:
-    """Is each record one that a number may be quoted from?"""
-    problems = []
-    for label, record in (("the evidence", new), ("what it is compared with", old)):
-        if record.status != PASS:
-            problems.append(f"{label} is {record.status} ({record.reason})")
-        if record.split != "hidden":
-            problems.append(f"{label} was judged by {record.split} tests, not by hidden ones")
-        if record.prefix_frac != 0:
-            problems.append(f"{label} was measured with prefix_frac {record.prefix_frac:g}, not 0")
-        share = unscorable_share(record)
-        if share > MAX_UNSCORABLE:
-            problems.append(f"{share:.0%} of the outcomes in {label} were not judged, more than {MAX_UNSCORABLE:.0%}")
-    return problems
+def _conditions(new: EvaluationRecord) -> list[str]:
+    found = {"split": new.split, "prefix_frac": new.prefix_frac}
+    wanted = {"split": "hidden", "prefix_frac": 0}
+    return [f"{name} is {found[name]!r}, not {wanted[name]!r}" for name in found if found[name] != wanted[name]]
 
 
 def comparability(new: EvaluationRecord, old: EvaluationRecord) -> list[str]:
-    """Do both say what they say of the same problems, under the same rules?"""
-    problems = []
-    if new.benchmark_hash != old.benchmark_hash:
-        problems.append(
-            f"benchmark_hash differs ({new.benchmark} {new.benchmark_hash[:12]} and {old.benchmark} "
-            f"{old.benchmark_hash[:12]})"
-        )
-    if new.contract_hash != old.contract_hash:
-        problems.append(f"the verifier contract differs ({'; '.join(differing_fields(new.contract, old.contract))})")
+    """What keeps the two from saying something of the same problems, asked and judged in the same way."""
     here, there = _decoding(new), _decoding(old)
-    if here != there:
-        problems.append(f"the decoding differs ({'; '.join(differing_fields(here, there))})")
-    return problems
+    return [*obstacles(new, old), *(f"decoding {field}" for field in differing_fields(here, there))]
 
 
 def _decoding(record: EvaluationRecord) -> Mapping[str, Any]:
@@ -149,28 +122,23 @@ def _decoding(record: EvaluationRecord) -> Mapping[str, Any]:
     }
 
 
-def _against_incumbent(comparison: Comparison, rule: Rule) -> list[str]:
-    low = comparison.difference.low
-    return _too_few(comparison, rule) + ([f"the interval reaches below {-rule.delta:g}"] if low < -rule.delta else [])
-
-
-def _against_base(comparison: Comparison, rule: Rule) -> list[str]:
-    better = comparison.difference.mean > 0
-    return _too_few(comparison, rule) + ([] if better else ["it does not beat the base model"])
-
-
-def _beside(comparison: Comparison) -> list[str]:
-    """Of a measure that does not decide: it must not be worse beyond chance."""
-    return ["it is worse"] if comparison.difference.high < 0 else []
-
-
-def _too_few(comparison: Comparison, rule: Rule) -> list[str]:
-    tasks = comparison.difference.tasks
-    return (
-        [f"the {tasks} tasks that both judged are fewer than min_tasks {rule.min_tasks}"]
-        if tasks < rule.min_tasks
-        else []
-    )
+def _results(measured: Mapping[str, Comparison], incumbent: Version | None, rule: Rule) -> list[str]:
+    """The first measure decides; no other may be worse beyond chance."""
+    if not measured:
+        return ["the records share no outcome of a task"]
+    problems = []
+    for place, (measure, comparison) in enumerate(measured.items()):
+        difference = comparison.difference
+        failed = {
+            f"fewer than min_tasks {rule.min_tasks}": difference.tasks < rule.min_tasks,
+            "not better than the base": place == 0 and incumbent is None and difference.mean <= 0,
+            f"the interval reaches below {0 - rule.delta:g}": place == 0
+            and incumbent is not None
+            and difference.low < -rule.delta,
+            "worse beyond chance": place > 0 and difference.high < 0,
+        }
+        problems += [f"{what}: {measure} {comparison}" for what, holds in failed.items() if holds]
+    return problems
 
 
 def compare_records(new: EvaluationRecord, old: EvaluationRecord) -> dict[str, Comparison]:
@@ -178,11 +146,9 @@ def compare_records(new: EvaluationRecord, old: EvaluationRecord) -> dict[str, C
 
     The first one decides: sampled pass@1, which has less noise, where both have two samples or more of each task.
     """
-    from rlvr_cpp.statistics import paired_difference  # scipy: a second that nothing else here has to wait
-
-    values = {"greedy pass@1": (task_values(old.greedy), task_values(new.greedy))}
+    values = {"greedy pass@1": (task_scores(old.greedy), task_scores(new.greedy))}
     if min(new.decoding.samples, old.decoding.samples) >= 2:
-        values = {"sampled pass@1": (task_values(old.samples), task_values(new.samples)), **values}
+        values = {"sampled pass@1": (task_scores(old.samples), task_scores(new.samples)), **values}
     measured = {}
     for measure, (there, here) in values.items():
         shared = sorted(there.keys() & here.keys())
@@ -190,15 +156,3 @@ def compare_records(new: EvaluationRecord, old: EvaluationRecord) -> dict[str, C
             first, second = [there[i] for i in shared], [here[i] for i in shared]
             measured[measure] = Comparison(fmean(first), fmean(second), paired_difference(first, second))
     return measured
-
-
-def task_values(outcomes: Outcomes) -> dict[str, float]:
-    """By task, the share of the judged completions that passed; a task without any is left out."""
-    judged = {task_id: [passed for passed in row if passed is not None] for task_id, row in outcomes.items()}
-    return {task_id: sum(passed) / len(passed) for task_id, passed in judged.items() if passed}
-
-
-def unscorable_share(record: EvaluationRecord) -> float:
-    """Of all completions."""
-    outcomes = [x for rows in (record.greedy, record.samples) for row in rows.values() for x in row]
-    return sum(x is None for x in outcomes) / len(outcomes) if outcomes else 0.0

@@ -122,7 +122,7 @@ def _locked(root: Path) -> Iterator[None]:
                     raise UserError(
                         f"another process has held {file.name} for {PATIENCE:.0f} seconds: end it, or try again later"
                     ) from error
-                time.sleep(random.uniform(0.005, 0.02))
+                time.sleep(random.uniform(0.01, 0.05))
         yield
 
 

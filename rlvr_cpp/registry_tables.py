@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from rlvr_cpp.adapter_metadata import AdapterMetadata
@@ -32,24 +33,24 @@ def print_log(versions: Sequence[Version]) -> None:
     steps = sorted(
         ((version, step) for version in versions for step in version.history), key=lambda pair: pair[1].sequence
     )
-    table = _table("when", "version", "from", "to", "by", "why")
     for version, step in steps:
-        table.add_row(
-            step.when[:16].replace("T", " "), f"v{version.number}", step.before or "", step.after, step.who, _why(step)
-        )
-    console.print(table)
+        change = f"{step.before} -> {step.after}" if step.before else f"registered, {step.after}"
+        console.print(f"{step.when[:16].replace('T', ' ')}  v{version.number}  {change}  by {step.who}", soft_wrap=True)
+        for line in _why(step):
+            console.print(Padding(line, (0, 0, 0, 4)))
 
 
-def _why(step: Transition) -> str:
+def _why(step: Transition) -> list[str]:
     lines = [] if step.reason is None else [step.reason]
     if step.overridden:
         lines.append(f"FORCED against: {'; '.join(step.overridden)}")
-    for measure, facts in (step.evidence or {}).get("measured", {}).items():
+    evidence = step.evidence or {"measured": {}}
+    for measure, facts in evidence["measured"].items():
         lines.append(
             f"{measure} {facts['old']:.3f} -> {facts['new']:.3f}, {facts['difference']:+.3f} "
-            f"[{facts['low']:+.3f}, {facts['high']:+.3f}], {facts['tasks']} tasks"
+            f"[{facts['low']:+.3f}, {facts['high']:+.3f}] on {facts['tasks']} tasks of {evidence['benchmark']}"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def print_version(version: Version, aliases: Sequence[str], metadata: AdapterMetadata, folder: Path) -> None:
