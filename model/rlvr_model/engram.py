@@ -63,14 +63,15 @@ class Engram(nn.Module):
 
         Raises ValueError where the context has no token ids.
         """
-        memory = self._recalled(context).to(hidden_states.dtype)
+        memory = self._recalled(context).to(self.key_norm.weight.dtype)
         agreement = (self.query_norm(hidden_states) * self.key_norm(self.key_proj(memory))).sum(-1, keepdim=True)
         agreement = agreement * hidden_states.shape[-1] ** -0.5
         gate = torch.sigmoid(agreement.sign() * agreement.abs().clamp(min=1e-6).sqrt())
         values: Tensor = gate * self.value_proj(memory)
         if context.attention_mask is not None:
             values = values * context.attention_mask[..., None]
-        return values + functional.silu(self._convolved(self.value_norm(values), context))
+        added = values + functional.silu(self._convolved(self.value_norm(values), context))
+        return added.to(hidden_states.dtype)
 
     def _recalled(self, context: LayerContext) -> Tensor:
         """(B, T, orders * width): the rows of every token's n-grams."""

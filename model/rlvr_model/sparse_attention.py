@@ -58,7 +58,7 @@ class Indexer(nn.Module):
 
     def forward(self, hidden_states: Tensor, context: LayerContext) -> Index:
         """Of hidden states (B, T, d), through which no gradient flows back."""
-        hidden_states = hidden_states.detach()
+        hidden_states = hidden_states.detach().to(self.k_norm.weight.dtype)
         weights: Tensor = self.w_proj(hidden_states)
         queries = self.q_proj(hidden_states).view(*weights.shape, -1)
         keys = self.k_norm(self.k_proj(hidden_states))
