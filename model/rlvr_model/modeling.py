@@ -38,14 +38,23 @@ from rlvr_model.masks import (
     document_runs,
     positions,
 )
+from rlvr_model.multi_token import IGNORED, MultiTokenPrediction
 
 
 @dataclass
 class HybridModelOutput(BaseModelOutputWithPast):  # type: ignore[misc]
-    """The base model's output and what its layers add to the training loss."""
+    """The base model's output."""
+
+    context: LayerContext | None = None
+    """What the layers were told, and what they add to the training loss."""
+
+
+@dataclass
+class HybridCausalLMOutput(CausalLMOutputWithPast):  # type: ignore[misc]
+    """The language model's output."""
 
     losses: dict[str, Tensor] | None = None
-    """By name: a scalar, already weighted, summed over layers. None where no layer adds one."""
+    """What is in the loss besides the cross-entropy, by name: already weighted, detached. None in evaluation."""
 
 
 class HybridPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
@@ -64,7 +73,7 @@ class HybridPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
     _is_stateful = True
     _can_compile_fullgraph = False
     _can_record_outputs = {"hidden_states": Block}  # noqa: RUF012
-    _keep_in_fp32_modules = ["indexer", "engram"]  # noqa: RUF012 # which keeps them out of four bits, too
+    _keep_in_fp32_modules = [r".*\.indexer", r".*\.engram"]  # noqa: RUF012 # which keeps them out of four bits, too
     _keep_in_fp32_modules_strict = ["e_score_correction_bias", "A_log", "dt_bias", "connections", "collapse"]  # noqa: RUF012
 
     def set_attn_implementation(self, *arguments: Any, **named: Any) -> None:
@@ -137,11 +146,7 @@ class HybridModel(HybridPreTrainedModel):
         context = self.context(hidden_states, attention_mask, position_ids, document_ids, cache)
         context = replace(context, input_ids=input_ids, domain_ids=domain_ids)
         hidden_states = self.run_layers(hidden_states, context)
-        return HybridModelOutput(
-            last_hidden_state=self.norm(hidden_states),
-            cache=cache,
-            losses={name: torch.stack(values).sum() for name, values in context.losses.items()} or None,
-        )
+        return HybridModelOutput(last_hidden_state=self.norm(hidden_states), cache=cache, context=context)
 
     def context(
         self,
@@ -201,6 +206,7 @@ class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore
         super().__init__(config)
         self.model = HybridModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.mtp = MultiTokenPrediction(config) if config.mtp_enabled else None
         self.post_init()
 
     @can_return_tuple  # type: ignore[untyped-decorator]
@@ -217,10 +223,10 @@ class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore
         logits_to_keep: int | Tensor = 0,
         skip_logits: bool = False,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> HybridCausalLMOutput:
         """Logits of the kept positions and, with `labels` (B, T), the loss of predicting label t + 1 at t.
 
-        The loss of a model in training has what layers add to it, such as the routers' z-loss; in evaluation it is the
+        The loss of a model in training has what layers and further heads add to it; in evaluation it is the
         cross-entropy alone. `skip_logits` computes the loss without ever holding (B, T, V), and returns no logits. See
         `HybridModel.forward` for the other inputs.
         """
@@ -233,19 +239,55 @@ class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore
             use_cache=use_cache,
             **kwargs,
         )
-        hidden_states, logits, loss = outputs.last_hidden_state, None, None
+        hidden_states, count = outputs.last_hidden_state, kwargs.get("num_items_in_batch")
+        logits: Tensor | None = None
+        loss: Tensor | None = None
+        losses: dict[str, Tensor] = {}
         if skip_logits and labels is not None:
-            loss = self.fused_loss(hidden_states, labels, kwargs.get("num_items_in_batch"))
+            loss = self.next_token_loss(hidden_states, labels, count)
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.logits(hidden_states[:, kept])
             if labels is not None:
                 loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-        if loss is not None and outputs.losses is not None:
-            loss = loss + sum(outputs.losses.values())
-        return CausalLMOutputWithPast(
-            loss=loss, logits=logits, cache=outputs.cache, hidden_states=outputs.hidden_states
+        if loss is not None and labels is not None and self.training:
+            losses = self.additional_losses(hidden_states, input_ids, labels, outputs.context, count)
+            loss = torch.stack([loss, *losses.values()]).sum()
+        return HybridCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            cache=outputs.cache,
+            hidden_states=outputs.hidden_states,
+            losses={name: value.detach() for name, value in losses.items()} or None,
         )
+
+    def additional_losses(
+        self,
+        hidden_states: Tensor,
+        input_ids: Tensor | None,
+        labels: Tensor,
+        context: LayerContext,
+        count: Tensor | int | None,
+    ) -> dict[str, Tensor]:
+        """By name: scalars, already weighted, of the layers, each summed over them, and of further heads.
+
+        What layers add are means over the tokens of this call; of a batch in parts, `count` labels in all, this call's
+        share counts.
+        """
+        share = 1.0 if count is None else (labels[:, 1:] != IGNORED).sum() / count
+        losses = {name: share * torch.stack(values).sum() for name, values in context.losses.items()}
+        if self.mtp is not None:
+            if input_ids is None:
+                raise ValueError("mtp_enabled and inputs_embeds: the head reads the tokens that follow; give input_ids")
+            losses["mtp"] = self.mtp.loss(
+                hidden_states,
+                input_ids,
+                labels,
+                context,
+                self.model.embed_tokens,
+                lambda states, ahead: self.next_token_loss(states, ahead, count),
+            )
+        return losses
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """(..., V) logits of normalised hidden states (..., d), in at least float32."""
@@ -253,7 +295,7 @@ class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore
         cap = self.config.final_logit_softcapping
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def fused_loss(self, hidden_states: Tensor, labels: Tensor, count: Tensor | int | None = None) -> Tensor:
+    def next_token_loss(self, hidden_states: Tensor, labels: Tensor, count: Tensor | int | None = None) -> Tensor:
         """The cross-entropy of predicting label t + 1 at t, a chunk of logits at a time.
 
         A mean over the labels that are not -100, or the sum over `count`.

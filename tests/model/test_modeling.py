@@ -175,6 +175,33 @@ def test_a_loss_without_logits_is_the_loss_with_them():
         assert without.logits is None
 
 
+def test_what_is_added_to_the_loss_is_told_by_name_and_left_out_in_evaluation():
+    model = build("everything_tiny").train()
+    ids = tokens()
+    output = model(ids, labels=ids)
+    assert set(output.losses) == {"router_z", "dsa_kl", "mtp"}
+    plain = model.loss_function(output.logits, ids, vocab_size=512)
+    torch.testing.assert_close(output.loss, plain + sum(output.losses.values()))
+    output = model.eval()(ids, labels=ids)
+    assert output.losses is None
+    torch.testing.assert_close(output.loss, model.loss_function(output.logits, ids, vocab_size=512))
+
+
+def test_a_batch_in_parts_has_the_gradients_of_the_whole():
+    model = build("specialist_tiny").train()
+    ids = tokens(4)
+    labels = ids.masked_fill(torch.arange(LENGTH) < 5, -100)
+    count = (labels[:, 1:] != -100).sum()
+    gradients = []
+    for parts in (1, 4):
+        model.zero_grad()
+        for part, wanted in zip(ids.chunk(parts), labels.chunk(parts), strict=True):
+            model(part, labels=wanted, num_items_in_batch=count).loss.backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for whole, summed in zip(*gradients, strict=True):
+        torch.testing.assert_close(summed, whole, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("inputs", "told"),
     [
