@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch")
 from rlvr_kernels.block_sparse_attention import block_sparse_attention, select_blocks  # noqa: E402
 
 F64 = torch.float64
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CHECKS = ("test_schema", "test_faketensor", "test_autograd_registration")
 BLOCK = 8
 PACKED = torch.tensor([[0] * 5 + [1] * 20 + [2] * 22, [0] * 47])
 
@@ -171,12 +173,23 @@ def test_kernel_is_the_reference(case):
             block=32, dtype=torch.float32, device="cpu", atol=1e-5)  # fmt: skip
 
 
+def test_the_compiler_sees_one_operation():
+    from rlvr_kernels.block_sparse_attention.triton_kernel import _attend
+
+    q, k, v = inputs(batch=1, heads=2, key_heads=1, queries=16, keys=16, dtype=torch.float32, device=DEVICE)
+    sizes = ((1, 1, 16, 1), (1, 1), (1, 16))
+    blocks, starts, begins = (torch.zeros(size, dtype=torch.int32, device=DEVICE) for size in sizes)
+    torch.library.opcheck(_attend, (q, k, v, blocks, starts, begins, 16, 0, 0.0, 0.25), test_utils=CHECKS)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.bfloat16, 2e-2), (torch.float32, 1e-4)])
-@pytest.mark.parametrize("per_list", [1, 128])
-def test_kernel_is_the_reference_on_a_gpu(dtype, atol, per_list):
-    arguments = {"batch": 1, "heads": 8, "key_heads": 2, "queries": 1500, "keys": 1500, "width": 128}
+@pytest.mark.parametrize(
+    ("dtype", "atol", "width", "per_list"),
+    [(torch.bfloat16, 2e-2, 128, 1), (torch.bfloat16, 2e-2, 128, 128), (torch.float32, 1e-4, 64, 1)],
+)
+def test_kernel_is_the_reference_on_a_gpu(dtype, atol, width, per_list):
+    arguments = {"batch": 1, "heads": 8, "key_heads": 2, "queries": 1500, "keys": 1500, "width": width}
     document = torch.tensor([[0] * 333 + [1] * 1167])
     window, softcap = (40, 20.0) if per_list == 1 else (0, None)
     compare(arguments, per_list, document, window, softcap, block=256, dtype=dtype, device="cuda", atol=atol, top_n=4)

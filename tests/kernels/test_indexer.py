@@ -10,6 +10,8 @@ from rlvr_kernels import indexer  # noqa: E402
 from rlvr_kernels.indexer import indexer_scores, indexer_topk  # noqa: E402
 
 F64 = torch.float64
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CHECKS = ("test_schema", "test_faketensor", "test_autograd_registration")
 PACKED = torch.tensor([[0] * 9 + [1] * 38, [0] * 47])
 
 
@@ -123,6 +125,13 @@ def test_kernel_is_the_reference(queries, document, monkeypatch):
     compare(document, queries=queries, dtype=torch.float32, device="cpu", atol=1e-5)
     monkeypatch.setattr(indexer, "KEY_CHUNK", 32)
     same_selection(document, queries=queries, device="cpu", heads=4)
+
+
+def test_the_compiler_sees_one_operation():
+    from rlvr_kernels.indexer.triton_kernel import _all_scores
+
+    x = inputs(batch=1, queries=8, keys=8, heads=2, dtype=torch.float32, device=DEVICE)
+    torch.library.opcheck(_all_scores, (*x, torch.zeros(1, 8, dtype=torch.int32, device=DEVICE)), test_utils=CHECKS)
 
 
 @pytest.mark.gpu

@@ -8,6 +8,8 @@ from rlvr_kernels import linear_cross_entropy as package  # noqa: E402
 from rlvr_kernels.linear_cross_entropy import chunk_rows, linear_cross_entropy  # noqa: E402
 
 F64 = torch.float64
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CHECKS = ("test_schema", "test_faketensor", "test_autograd_registration")
 SETTINGS = [
     {},
     {"softcap": 2.0, "z_loss": 0.1, "reduction": "sum"},
@@ -96,9 +98,9 @@ def compare(settings, *, dtype, device, atol, **shape):
 def test_kernel_is_the_reference(settings, monkeypatch):
     from rlvr_kernels.linear_cross_entropy import triton_kernel
 
-    monkeypatch.setattr(package, "chunk_rows", lambda *_: 9)
+    monkeypatch.setattr(package, "chunk_rows", lambda *_: 5)
     monkeypatch.setattr(triton_kernel, "COLUMNS", 32)
-    compare(settings, dtype=torch.float32, device="cpu", atol=1e-5)
+    compare(settings, dtype=torch.float32, device="cpu", atol=1e-5, rows=12)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
@@ -107,6 +109,14 @@ def test_kernel_without_gradients_and_without_a_counted_target():
     both = [linear_cross_entropy(hidden, weight, targets, backend=b) for b in ("reference", "triton")]
     torch.testing.assert_close(*both)
     assert linear_cross_entropy(hidden, weight, targets.fill_(-100), backend="triton").isnan()
+
+
+def test_the_compiler_sees_one_operation():
+    from rlvr_kernels.linear_cross_entropy.triton_kernel import _losses, _summed
+
+    x = inputs(rows=4, vocabulary=16, dtype=torch.float32, device=DEVICE)
+    torch.library.opcheck(_losses, (*x, 2.0, 0.0, -100, 4), test_utils=CHECKS)
+    torch.library.opcheck(_summed, (*x, 2.0, 0.0, -100, 4, True), test_utils=CHECKS)
 
 
 @pytest.mark.gpu

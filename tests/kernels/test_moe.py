@@ -9,6 +9,8 @@ from rlvr_kernels.moe.lanes import LANES  # noqa: E402
 from rlvr_kernels.moe.reference import expert_loop, swiglu  # noqa: E402
 
 F64 = torch.float64
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CHECKS = ("test_schema", "test_faketensor", "test_autograd_registration")
 
 
 def inputs(*, tokens=40, width=16, inner=24, experts=6, top_k=2, dtype=torch.float32, device="cpu", idle=True):
@@ -100,8 +102,22 @@ def test_what_does_not_fit_is_refused():
 @pytest.mark.parametrize("lane", LANES)
 def test_kernels_are_the_loop(lane, monkeypatch):
     monkeypatch.setattr(layout, "TILE", 16)
-    x = inputs(tokens=20)
+    x = inputs(tokens=9, experts=4)
     check(results(moe, *x, torch.float32, lane=lane, backend="triton"), results(expert_loop, *x, F64), 1e-5)
+
+
+def test_the_compiler_sees_operations(monkeypatch):
+    from rlvr_kernels.moe import triton_kernel
+
+    monkeypatch.setattr(layout, "TILE", 16)
+    x, gate_up, _, chosen, weights = inputs(tokens=4, experts=4, device=DEVICE)
+    plan = layout.lay_out(chosen, 4, "block_sparse")
+    places = (plan.row_of_slot, plan.token_of_row)
+    rows = x.new_zeros(len(plan.token_of_row), 16, requires_grad=True)
+    torch.library.opcheck(triton_kernel.gather_rows, (x, plan.token_of_row, plan.row_of_slot), test_utils=CHECKS)
+    torch.library.opcheck(triton_kernel.combine_rows, (rows, weights, *places), test_utils=CHECKS)
+    torch.library.opcheck(triton_kernel.swiglu, (rows,), test_utils=CHECKS)
+    torch.library.opcheck(triton_kernel.tiled, (rows, gate_up, plan.ends), test_utils=CHECKS)
 
 
 @pytest.mark.gpu

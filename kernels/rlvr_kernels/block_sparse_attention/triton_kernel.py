@@ -28,8 +28,8 @@ def _config(keys: int, warps: int, stages: int) -> triton.Config:
 
 
 INTERPRETED = _config(32, 4, 1)
-FORWARD = [_config(64, 8, 3), _config(64, 4, 3), _config(128, 8, 2)]
-BACKWARD = [_config(64, 4, 2), _config(64, 8, 2), _config(32, 4, 3)]
+FORWARD = [_config(64, 8, 3), _config(128, 8, 2)]
+BACKWARD = [_config(64, 4, 2), _config(64, 8, 2)]
 
 
 # --- what the kernels share ---
@@ -59,9 +59,11 @@ def _listed(lists, query, real, per_list, LIST: tl.constexpr, LIST_ROOM: tl.cons
 def _lowest_key(listed, block, begin, position, window, SHARED: tl.constexpr):
     """(ROWS,): the first key of `block` that a row may read; all of them if the block is on its list."""
     if SHARED:
-        return begin
-    on_list = tl.max((listed == block).to(tl.int32), 1) > 0
-    return tl.where(on_list, begin, tl.maximum(begin, position - window + 1))
+        low = begin
+    else:
+        on_list = tl.max((listed == block).to(tl.int32), 1) > 0
+        low = tl.where(on_list, begin, tl.maximum(begin, position - window + 1))
+    return low
 
 
 @triton.jit
@@ -69,8 +71,10 @@ def _score(product, inner, outer, CAPPED: tl.constexpr):
     """The scores in base 2, and the factor that the softcap puts on their gradient."""
     if CAPPED:
         bent = tanh(product * inner)
-        return bent * outer, 1 - bent * bent
-    return product * inner, 1.0
+        score, slope = bent * outer, 1 - bent * bent
+    else:
+        score, slope = product * inner, 1.0
+    return score, slope
 
 
 # --- forward ---
@@ -115,7 +119,7 @@ def _forward(
         v_tile = tl.load(v + key[:, None] * v_step + column[None, :], mask=inside[:, None], other=0.0).to(OPERAND)
         low = _lowest_key(listed, block, begin, position, window, SHARED)
         high = tl.minimum(position, end - 1)
-        score, _ = _score(tl.dot(q_tile, k_tile, input_precision="ieee"), inner, outer, CAPPED)
+        score, _ = _score(tl.dot(q_tile, k_tile, input_precision="tf32x3"), inner, outer, CAPPED)
         score = tl.where((key[None, :] >= low[:, None]) & (key[None, :] <= high[:, None]), score, float("-inf"))
         new_highest = tl.maximum(highest, tl.max(score, 1))
         anchor = tl.where(new_highest == float("-inf"), 0.0, new_highest)
@@ -123,7 +127,7 @@ def _forward(
         shrink = tl.exp2(highest - anchor)
         total = total * shrink + tl.sum(weight, 1)
         summed = summed * shrink[:, None]
-        summed = tl.dot(weight.to(OPERAND), v_tile, summed, input_precision="ieee")
+        summed = tl.dot(weight.to(OPERAND), v_tile, summed, input_precision="tf32x3")
         highest = new_highest
 
     something = total > 0
@@ -182,12 +186,12 @@ def _backward_queries(
         v_tile = tl.load(v + key[None, :] * v_step + column[:, None], mask=inside[None, :], other=0.0).to(OPERAND)
         low = _lowest_key(listed, block, begin, position, window, SHARED)
         high = tl.minimum(position, end - 1)
-        score, slope = _score(tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee"), inner, outer, CAPPED)
+        score, slope = _score(tl.dot(q_tile, tl.trans(k_tile), input_precision="tf32x3"), inner, outer, CAPPED)
         seen = (key[None, :] >= low[:, None]) & (key[None, :] <= high[:, None])
         weight = tl.where(seen, tl.exp2(score - row_lse[:, None]), 0.0)
-        d_weight = tl.dot(d_tile, v_tile, input_precision="ieee")
+        d_weight = tl.dot(d_tile, v_tile, input_precision="tf32x3")
         d_score = weight * (d_weight - row_delta[:, None]) * slope
-        summed = tl.dot(d_score.to(OPERAND), k_tile, summed, input_precision="ieee")
+        summed = tl.dot(d_score.to(OPERAND), k_tile, summed, input_precision="tf32x3")
     tl.store(d_q + q_at, (summed * scale).to(d_q.dtype.element_ty), mask=real[:, None])
 
 
@@ -236,13 +240,13 @@ def _backward_keys(
         listed = _listed(lists, query, real, per_list, LIST, LIST_ROOM)
         low = _lowest_key(listed, block, begin, position, window, SHARED)
         high = tl.minimum(position, end - 1)
-        score, slope = _score(tl.dot(k_tile, tl.trans(q_tile), input_precision="ieee"), inner, outer, CAPPED)
+        score, slope = _score(tl.dot(k_tile, tl.trans(q_tile), input_precision="tf32x3"), inner, outer, CAPPED)
         seen = (key[:, None] >= low[None, :]) & (key[:, None] <= high[None, :])
         weight = tl.where(seen, tl.exp2(score - row_lse[None, :]), 0.0)
-        v_sum = tl.dot(weight.to(OPERAND), d_tile, v_sum, input_precision="ieee")
-        d_weight = tl.dot(v_tile, tl.trans(d_tile), input_precision="ieee")
+        v_sum = tl.dot(weight.to(OPERAND), d_tile, v_sum, input_precision="tf32x3")
+        d_weight = tl.dot(v_tile, tl.trans(d_tile), input_precision="tf32x3")
         d_score = weight * (d_weight - row_delta[None, :]) * slope
-        k_sum = tl.dot(d_score.to(OPERAND), q_tile, k_sum, input_precision="ieee")
+        k_sum = tl.dot(d_score.to(OPERAND), q_tile, k_sum, input_precision="tf32x3")
     tl.store(d_k + k_at, (k_sum * scale).to(d_k.dtype.element_ty), mask=inside[:, None])
     tl.store(d_v + v_at, v_sum.to(d_v.dtype.element_ty), mask=inside[:, None])
 

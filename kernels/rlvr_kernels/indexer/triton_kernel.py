@@ -22,8 +22,8 @@ def _config(rows: int, keys: int, warps: int, stages: int) -> triton.Config:
 
 
 INTERPRETED = _config(32, 32, 4, 1)
-SCORES = [_config(64, 128, 4, 2), _config(128, 128, 8, 2), _config(64, 64, 4, 3)]
-GRADIENTS = [_config(64, 64, 4, 2), _config(128, 64, 8, 2), _config(64, 128, 8, 2)]
+SCORES = [_config(128, 128, 8, 2), _config(64, 64, 4, 3)]
+GRADIENTS = [_config(64, 64, 4, 2), _config(128, 64, 8, 2)]
 
 
 @triton.jit
@@ -61,7 +61,7 @@ def _scores(
             q_tile = tl.load(q + batch * q_batch + head * q_head + q_at, mask=real_query[:, None], other=0.0)
             at = weights + batch * w_batch + query * w_step + head * w_head
             weight = tl.load(at, mask=real_query, other=0.0).to(tl.float32)
-            product = tl.dot(q_tile.to(OPERAND), tl.trans(k_tile), input_precision="ieee")
+            product = tl.dot(q_tile.to(OPERAND), tl.trans(k_tile), input_precision="tf32x3")
             total += tl.maximum(product, 0.0) * weight[:, None]
     total *= scale
     at = out + batch * queries * keys + query.to(tl.int64)[:, None] * keys + key[None, :]
@@ -100,10 +100,10 @@ def _query_gradients(
         k_tile = tl.load(k + batch * k_batch + k_at, mask=real_key[:, None], other=0.0).to(OPERAND)
         at = query.to(tl.int64)[:, None] * length + key[None, :]
         wanted = tl.load(d_scores + at, mask=seen, other=0.0)
-        product = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee")
+        product = tl.dot(q_tile, tl.trans(k_tile), input_precision="tf32x3")
         w_sum += tl.sum(wanted * tl.maximum(product, 0.0), 1)
         slope = tl.where(product > 0, wanted * weight[:, None], 0.0)
-        q_sum = tl.dot(slope.to(OPERAND), k_tile, q_sum, input_precision="ieee")
+        q_sum = tl.dot(slope.to(OPERAND), k_tile, q_sum, input_precision="tf32x3")
     tl.store(d_q + q_at, (q_sum * scale).to(d_q.dtype.element_ty), mask=real_query[:, None])
     tl.store(d_weights + w_at, (w_sum * scale).to(d_weights.dtype.element_ty), mask=real_query)
 
@@ -133,9 +133,9 @@ def _key_gradient(
             w_at = weights + batch * w_batch + query * w_step + head * w_head
             weight = tl.load(w_at, mask=real_query, other=0.0).to(tl.float32)
             q_tile = q_tile.to(OPERAND)
-            product = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee")
+            product = tl.dot(q_tile, tl.trans(k_tile), input_precision="tf32x3")
             slope = tl.where(product > 0, wanted * weight[:, None], 0.0)
-            total = tl.dot(tl.trans(slope).to(OPERAND), q_tile, total, input_precision="ieee")
+            total = tl.dot(tl.trans(slope).to(OPERAND), q_tile, total, input_precision="tf32x3")
     tl.store(d_k + k_at, (total * scale).to(d_k.dtype.element_ty), mask=real_key[:, None])
 
 

@@ -27,8 +27,10 @@ def _capped(logits, column, columns, softcap, CAPPED: tl.constexpr):
     value = tl.load(logits + column, mask=column < columns, other=float("-inf")).to(tl.float32)
     if CAPPED:
         bent = tanh(value / softcap)
-        return tl.where(column < columns, bent * softcap, float("-inf")), 1 - bent * bent
-    return value, 1.0
+        value, slope = tl.where(column < columns, bent * softcap, float("-inf")), 1 - bent * bent
+    else:
+        slope = 1.0
+    return value, slope
 
 
 @triton.jit

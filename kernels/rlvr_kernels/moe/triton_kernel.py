@@ -236,7 +236,7 @@ def _tile_product(
         left = tl.load(rows + row[:, None] * width + inner[None, :], mask=(inner < width)[None, :], other=0.0)
         at = column[None, :] * out_step + inner[:, None] * in_step
         right = tl.load(matrices + at, mask=(inner < width)[:, None] & (column < wanted)[None, :], other=0.0)
-        total = tl.dot(left.to(OPERAND), right.to(OPERAND), total, input_precision="ieee")
+        total = tl.dot(left.to(OPERAND), right.to(OPERAND), total, input_precision="tf32x3")
     at = row[:, None] * wanted + column[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(column < wanted)[None, :])
 
@@ -258,7 +258,7 @@ def _expert_outer(
         row = (start + tl.arange(0, STEP)).to(tl.int64)
         left = tl.load(d_out + row[None, :] * wanted + out[:, None], mask=(out < wanted)[:, None], other=0.0)
         right = tl.load(rows + row[:, None] * width + inner[None, :], mask=(inner < width)[None, :], other=0.0)
-        total = tl.dot(left.to(OPERAND), right.to(OPERAND), total, input_precision="ieee")
+        total = tl.dot(left.to(OPERAND), right.to(OPERAND), total, input_precision="tf32x3")
     at = expert.to(tl.int64) * wanted * width + out[:, None] * width + inner[None, :]
     tl.store(
         d_matrices + at, total.to(d_matrices.dtype.element_ty), mask=(out < wanted)[:, None] & (inner < width)[None, :]
