@@ -8,8 +8,10 @@ with it into one text (`marker`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
+from pathlib import Path
 
 from rlvr_cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.build import (
@@ -26,11 +28,12 @@ from rlvr_cpp.build import (
 from rlvr_cpp.cases import CheckerError, outputs_match
 from rlvr_cpp.diagnostics import Diagnostic, error_class, lacks_only_main, render_diagnostics
 from rlvr_cpp.in_process import judge_apart, judge_as_one
+from rlvr_cpp.loadable import build_host, build_loadable, build_loadable_oracle
 from rlvr_cpp.oracle import ORACLE_CHANNEL, WORKER_CHANNEL, Split, keeps_its_word, split
 from rlvr_cpp.program import Program, refusal
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.verdict import LIMITS, Verdict, read_oracle, read_verdict
-from rlvr_cpp.workshop import PROGRAM, Workshop
+from rlvr_cpp.workshop import PROGRAM, Workshop, write_files
 from rlvr_sandbox import SandboxError, Stopped
 
 WORKER = "rlvr_worker.o"
@@ -61,6 +64,21 @@ def judge(program: Program, workshop: Workshop) -> VerifyResult:
         except Exception as error:  # a bug of ours: it must not take the batch with it
             return sandbox_failure(f"sandbox: {type(error).__name__}: {error}")
     raise AssertionError("unreachable")
+
+
+def prepare(program: Program, workshop: Workshop) -> None:
+    """Build what judging any answer to this program's task takes, so that the first answer need not wait for it.
+
+    That is the oracle's and the worker's part of a task that declares what is called. Trouble is left to the judging.
+    """
+    if program.test is None or program.declaration is None:
+        return
+    program = _with_counted_assertions(program)
+    parts = _split(program, program.declaration)
+    if parts is not None:
+        with contextlib.suppress(SandboxError, OSError):
+            _build_oracle(program.std, workshop, parts)
+            build_host(program.std, workshop, parts)
 
 
 def sandbox_failure(reason: str) -> VerifyResult:
@@ -101,12 +119,16 @@ def _outcome(program: Program, workshop: Workshop) -> Outcome:
         return _by_cases(program, workshop)
     if program.test is None:
         return _alone(program, workshop)
-    counted = count_assertions(program.test)
-    declared = program.tests_declared
-    if declared is None and counted != program.test:
-        declared = count_declared(program.test)
-    program = dataclasses.replace(program, test=counted, tests_declared=declared)
+    program = _with_counted_assertions(program)
     return _by_oracle(program, workshop) or judge_apart(program, workshop) or judge_as_one(program, workshop)
+
+
+def _with_counted_assertions(program: Program) -> Program:
+    test = program.test or ""
+    counted, declared = count_assertions(test), program.tests_declared
+    if declared is None and counted != test:
+        declared = count_declared(test)
+    return dataclasses.replace(program, test=counted, tests_declared=declared)
 
 
 def _alone(program: Program, workshop: Workshop) -> Outcome:
@@ -165,24 +187,41 @@ def _split(program: Program, declaration: str | None) -> Split | None:
 
 
 def _run_split(program: Program, workshop: Workshop, parts: Split) -> Outcome | None:
-    flags = ("-w", *workshop.trusted_flags(program.std))
-    oracle = workshop.built_once(
-        PROGRAM, {"oracle.cpp": parts.oracle}, [*flags, "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
-    )
-    worker = workshop.built_once(WORKER, {"worker.cpp": parts.worker}, [*flags, "-c", "worker.cpp", "-o", WORKER])
-    if oracle is None or worker is None:
+    oracle = _build_oracle(program.std, workshop, parts)
+    if oracle is None:
         return None
-    with workshop.scratch({**program.files, WORKER: worker.read_bytes()}) as folder:
-        built = build_candidate(program, workshop, folder, [WORKER])
+    with workshop.scratch(program.files) as folder:
+        loadable = build_loadable(program, workshop, folder, parts)
+        built, host = loadable or (_link_whole(program, workshop, folder, parts), None)
+        if built is None:
+            return None
         if built.failure is not None:
             return Outcome("oracle", built)
         ask, answer = (end.detach() for end in socket.socketpair())
         harness, candidate = workshop.run_split(
-            workshop.program(oracle.parent, descriptors=((ask, ORACLE_CHANNEL),)),
-            workshop.program(folder, descriptors=((answer, WORKER_CHANNEL),)),
+            workshop.program(oracle[0], host=oracle[1], descriptors=((ask, ORACLE_CHANNEL),)),
+            workshop.program(folder, host=host, descriptors=((answer, WORKER_CHANNEL),)),
         )
     verdict = read_oracle(harness, candidate, program.tests_declared)
     return Outcome("oracle", built, verdict, candidate, max(harness.seconds, candidate.seconds), harness.stdout)
+
+
+def _build_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, Path | None] | None:
+    """The oracle's folder and, where that is not in it, the program."""
+    if (loadable := build_loadable_oracle(std, workshop, parts)) is not None:
+        return loadable
+    arguments = ["-w", *workshop.trusted_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
+    whole = workshop.built_once(PROGRAM, {"oracle.cpp": parts.oracle}, arguments)
+    return None if whole is None else (whole.parent, None)
+
+
+def _link_whole(program: Program, workshop: Workshop, folder: Path, parts: Split) -> Built | None:
+    flags = ("-w", *workshop.trusted_flags(program.std))
+    worker = workshop.built_once(WORKER, {"worker.cpp": parts.worker}, [*flags, "-c", "worker.cpp", "-o", WORKER])
+    if worker is None:
+        return None
+    write_files(folder, {WORKER: worker.read_bytes()})
+    return build_candidate(program, workshop, folder, [WORKER])
 
 
 def _result(program: Program, workshop: Workshop, outcome: Outcome) -> VerifyResult:

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 X86_64, AARCH64 = 62, 183
-RELOCATABLE, SYMBOL_TABLE, NO_BITS, PREINIT_ARRAY = 1, 2, 8, 16
+RELOCATABLE, SHARED = 1, 3
+SYMBOL_TABLE, NO_BITS, PREINIT_ARRAY = 2, 8, 16
 WRITABLE, EXECUTABLE, GROUPED, COMPRESSED = 0x1, 0x4, 0x200, 0x800
 MAX_SYMBOLS = 100_000
 BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
@@ -137,7 +138,9 @@ class Symbol:
     """One symbol of an object file."""
 
     name: str
-    """Without a version (`@...`)."""
+    """Without its version."""
+    version: str
+    """What stands behind an `@` in its name; empty without."""
     binding: str
     """`local`, `global`, `weak`, `unique` or a number that no compiler writes."""
     kind: str
@@ -164,10 +167,13 @@ class ObjectFile:
         return frozenset(symbol.name for symbol in self.symbols if not symbol.defined and symbol.name)
 
 
-def read_object(object_file: bytes) -> ObjectFile:
-    """Read a relocatable ELF file (64 bit, little-endian, x86-64 or aarch64). Raises MalformedObject, nothing else."""
+def read_object(object_file: bytes, kind: int = RELOCATABLE) -> ObjectFile:
+    """Read an ELF file (64 bit, little-endian, x86-64 or aarch64): relocatable, or `SHARED`, a library or program.
+
+    Raises MalformedObject, nothing else.
+    """
     try:
-        return _read(memoryview(object_file))
+        return _read(memoryview(object_file), kind)
     except (struct.error, IndexError) as error:
         raise MalformedObject("it is cut off or points outside of itself") from error
 
@@ -337,12 +343,12 @@ def _names_own_type(mangled: str) -> bool:
     return False
 
 
-def _read(data: memoryview) -> ObjectFile:
+def _read(data: memoryview, wanted: int) -> ObjectFile:
     if bytes(data[:7]) != b"\x7fELF\x02\x01\x01":
         raise MalformedObject("it is no 64-bit little-endian ELF file")
     kind, machine = struct.unpack_from("<HH", data, 16)
-    if kind != RELOCATABLE or machine not in (X86_64, AARCH64):
-        raise MalformedObject("it is no relocatable file for x86-64 or aarch64")
+    if kind != wanted or machine not in (X86_64, AARCH64):
+        raise MalformedObject("it is no file of its kind for x86-64 or aarch64")
     headers = _section_headers(data)
     names = _slice(data, headers[_names_index(data, headers)])
     sections = tuple(Section(_text(names, header[0]), header[1], header[2], _slice(data, header)) for header in headers)
@@ -403,8 +409,10 @@ def _symbols(data: memoryview, table: Header, headers: list[Header]) -> Iterator
         text_left -= len(name)
         if text_left < 0:
             raise MalformedObject("its names are longer than its text")
+        name, _, version = name.partition("@")
         yield Symbol(
-            name.partition("@")[0],
+            name,
+            version,
             BINDINGS.get(info >> 4, str(info >> 4)),
             KINDS.get(info & 15, str(info & 15)),
             defined=section != 0,

@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import Literal
 
-from rlvr_cpp.signature import Function, Prompt, Unit, read_prompt, read_unit, tokens
+from rlvr_cpp.signature import Function, Prompt, Unit, read_prompt, read_trusted_unit, read_unit, tokens
 from rlvr_cpp.travel import Entry, Type, read_entry
 
 ORACLE_CHANNEL, WORKER_CHANNEL = 3, 0
@@ -77,12 +78,16 @@ PLAIN_NAME = re.compile(r"(?!rlvr)[A-Za-z](?!\w*__)[A-Za-z0-9_]*", re.ASCII)
 
 @dataclass(frozen=True)
 class Split:
-    """Two complete C++ translation units."""
+    """Complete C++ translation units."""
 
     oracle: str
-    """Trusted: the test with the calls over the wire. Linked alone."""
+    """Trusted: the test with the calls over the wire. Linked alone, or behind `#define RLVR_APART` with `runtime`."""
+    runtime: str
+    """What every oracle has alike."""
     worker: str
     """A `main` that serves the candidate's functions until the end of its input. Linked with the candidate."""
+    stand_in: str
+    """Definitions of these functions that are never called, to link the worker with before there is a candidate."""
     entry_points: tuple[str, ...]
     """Names of the functions that are called over the wire, each once."""
 
@@ -95,19 +100,28 @@ def split(test: str, declaration: str | None, code: str) -> Split | None:
     signatures are the candidate's own. The oracle may still fail to compile, where the test needs more of the candidate
     than its functions; that, too, is a reason to judge in another way. Never raises.
     """
-    harness = read_unit(test)
+    declared = _split_declared(test, declaration)
+    if declared != "open":
+        return declared
+    return _from_candidate(read_trusted_unit(test), read_unit(code, MAX_CANDIDATE_BYTES))
+
+
+@lru_cache(maxsize=512)
+def _split_declared(test: str, declaration: str | None) -> Split | Literal["open"] | None:
+    """The split where trusted text declares what is called; `open` where only the candidate does."""
+    harness = read_trusted_unit(test)
     if not _can_stand_alone(harness):
         return None
     if declaration is not None:
         prompt = read_prompt(declaration)
         if prompt is None:
             return None
-        context = read_unit(prompt.context)
+        context = read_trusted_unit(prompt.context)
         if prompt.function is not None or any(harness.calls(function.name) for function in context.prototypes):
             return _from_declaration(harness, prompt, context)
     if any(harness.calls(function.name) for function in harness.prototypes):
         return _from_test(harness)
-    return _from_candidate(harness, read_unit(code, MAX_CANDIDATE_BYTES))
+    return "open"
 
 
 def keeps_its_word(declaration: str, code: str) -> bool:
@@ -214,10 +228,13 @@ def _entries(wanted: Iterable[Function], source: Unit, trusted: bool) -> list[En
 
 def _split(entries: Sequence[Entry], throws: bool, oracle: Sequence[str]) -> Split:
     services = [_service(entry, number) for number, entry in enumerate(entries)]
+    stand_ins = [f"{_prototype(entry)} {{ __builtin_trap(); }}" for entry in entries]
     names = tuple(dict.fromkeys(entry.name for entry in entries))
     return Split(
         "\n".join([_rpc("RLVR_ORACLE", entries, throws), *oracle]) + "\n",
+        "#define RLVR_RUNTIME\n" + _rpc("RLVR_ORACLE", [], throws) + "\n",
         "\n".join([_rpc("RLVR_WORKER", entries, throws), *services, _worker_main(len(entries))]) + "\n",
+        "\n".join([_rpc("RLVR_WORKER", entries, throws), *stand_ins]) + "\n",
         names,
     )
 

@@ -104,6 +104,10 @@ class RolloutJudge:
         self._open = ExitStack()
         self._stream: VerificationStream | None = None
 
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """These tasks' answers are judged next: while nothing is, build what they have in common."""
+        self.verifier.prepare([task.program(task.prompt) for task in tasks])
+
     def begin(self, requests: Sequence[Request]) -> None:
         """A new batch; what is left of an interrupted one is dropped."""
         self._open.close()

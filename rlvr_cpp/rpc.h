@@ -69,6 +69,15 @@ void (*rlvr_signal(int, void (*)(int)))(int) __asm__("signal");
 #include <stdexcept>
 #endif
 
+// What every harness has alike can be compiled once (RLVR_RUNTIME) and left out of each (RLVR_APART).
+#if defined(RLVR_APART)
+#define RLVR_ONCE __attribute__((gnu_inline)) inline
+#elif defined(RLVR_RUNTIME)
+#define RLVR_ONCE __attribute__((used)) inline
+#else
+#define RLVR_ONCE inline
+#endif
+
 namespace rlvr {
 
 typedef __SIZE_TYPE__ Size;
@@ -88,7 +97,7 @@ const int CHANNEL = 0;
 const int LOST = 1;
 #endif
 
-[[noreturn]] inline void lost() { rlvr_exit(LOST); }
+[[noreturn]] RLVR_ONCE void lost() { rlvr_exit(LOST); }
 
 // The bytes of a message that is being written, or of one that was received.
 struct Buffer {
@@ -100,7 +109,7 @@ struct Buffer {
     Buffer& operator=(const Buffer&) = delete;
     ~Buffer() { rlvr_free(data); }
 
-    void reserve(Size size) {
+    RLVR_ONCE void reserve(Size size) {
         if (size <= room) return;
         if (size > MAX_MESSAGE) lost();
         room = size < MAX_MESSAGE / 2 ? 2 * size : MAX_MESSAGE;
@@ -115,14 +124,14 @@ class Writer {
   public:
     Buffer message;
 
-    void bytes(const void* from, Size count) {
+    RLVR_ONCE void bytes(const void* from, Size count) {
         if (count == 0) return;
         if (count > MAX_MESSAGE) lost();
         message.reserve(message.used + count);
         __builtin_memcpy(message.data + message.used, from, count);
         message.used += count;
     }
-    void count(Size elements) {
+    RLVR_ONCE void count(Size elements) {
         if (elements > MAX_MESSAGE) lost();
         const unsigned short_count = static_cast<unsigned>(elements);
         bytes(&short_count, sizeof short_count);
@@ -135,7 +144,7 @@ class Reader {
     Reader() : at(nullptr), left(0), budget(MAX_DECODED) {}
     explicit Reader(const Buffer& message) : at(message.data), left(message.used), budget(MAX_DECODED) {}
 
-    void bytes(void* to, Size count) {
+    RLVR_ONCE void bytes(void* to, Size count) {
         if (count > left) lost();
         if (count == 0) return;
         __builtin_memcpy(to, at, count);
@@ -143,14 +152,14 @@ class Reader {
         left -= count;
     }
     // A number of elements: each takes a byte of the message at least, and `size` bytes of memory.
-    Size count(Size size) {
+    RLVR_ONCE Size count(Size size) {
         unsigned elements = 0;
         bytes(&elements, sizeof elements);
         if (elements > left) lost();
         charge(elements * size);
         return elements;
     }
-    void charge(Size memory) {
+    RLVR_ONCE void charge(Size memory) {
         if (memory > budget) lost();
         budget -= memory;
     }
@@ -161,7 +170,7 @@ class Reader {
             lost();
         }
     }
-    void end() const {
+    RLVR_ONCE void end() const {
         if (left != 0) lost();
     }
 
@@ -226,17 +235,17 @@ template <class T> struct Codec<const T> : Codec<T> {};
 
 // --------------------------------------------------------------------------------------------- C strings and arrays
 
-inline void put_text(Writer& out, const char* text, Size length) {
+RLVR_ONCE void put_text(Writer& out, const char* text, Size length) {
     out.put<bool>(text != nullptr);
     if (text == nullptr) return;
     out.count(length);
     out.bytes(text, length);
 }
 
-inline void put_text(Writer& out, const char* text) { put_text(out, text, text ? __builtin_strlen(text) : 0); }
+RLVR_ONCE void put_text(Writer& out, const char* text) { put_text(out, text, text ? __builtin_strlen(text) : 0); }
 
 // The text with a zero behind it, to be released with rlvr_free; null where that was sent.
-inline char* get_text(Reader& in) {
+RLVR_ONCE char* get_text(Reader& in) {
     if (!in.get<bool>()) return nullptr;
     const Size length = in.count(1);
     char* text = static_cast<char*>(rlvr_realloc(nullptr, length + 1));
@@ -401,13 +410,13 @@ template <class T> struct Codec<std::complex<T>> {
 
 const Byte BAD_ALLOC = 10, EXCEPTION = 11, UNKNOWN = 12;
 
-inline void put_thrown(Writer& out, Byte kind, const char* what) {
+RLVR_ONCE void put_thrown(Writer& out, Byte kind, const char* what) {
     out.put<Byte>(kind);
     put_text(out, what);
 }
 
 // Inside of a handler: sends the exception that is being handled.
-inline void put_exception(Writer& out) {
+RLVR_ONCE void put_exception(Writer& out) {
     try {
         throw;
     }
@@ -428,7 +437,7 @@ struct Exception : std::exception {
     const char* what() const noexcept override { return text; }
 };
 
-[[noreturn]] inline void throw_again(Byte kind, const char* what) {
+[[noreturn]] RLVR_ONCE void throw_again(Byte kind, const char* what) {
     if (what == nullptr) lost();
     switch (kind) {
 #define RLVR_THROW(kind, name) \
@@ -445,10 +454,10 @@ struct Exception : std::exception {
 
 // --------------------------------------------------------------------------------------------------------- messages
 
-inline bool interrupted() { return *rlvr_errno() == 4; }  // EINTR
+RLVR_ONCE bool interrupted() { return *rlvr_errno() == 4; }  // EINTR
 
 // How many of `count` bytes came before the other end closed.
-inline Size read_bytes(int descriptor, void* to, Size count) {
+RLVR_ONCE Size read_bytes(int descriptor, void* to, Size count) {
     Size done = 0;
     while (done < count) {
         const __PTRDIFF_TYPE__ got = rlvr_read(descriptor, static_cast<Byte*>(to) + done, count - done);
@@ -458,7 +467,7 @@ inline Size read_bytes(int descriptor, void* to, Size count) {
     return done;
 }
 
-inline void write_bytes(int descriptor, const void* from, Size count) {
+RLVR_ONCE void write_bytes(int descriptor, const void* from, Size count) {
     for (Size done = 0; done < count;) {
         const __PTRDIFF_TYPE__ put = rlvr_write(descriptor, static_cast<const Byte*>(from) + done, count - done);
         if (put > 0) done += static_cast<Size>(put);
@@ -466,14 +475,14 @@ inline void write_bytes(int descriptor, const void* from, Size count) {
     }
 }
 
-inline void send(int descriptor, const Buffer& message) {
+RLVR_ONCE void send(int descriptor, const Buffer& message) {
     const unsigned size = static_cast<unsigned>(message.used);
     write_bytes(descriptor, &size, sizeof size);
     write_bytes(descriptor, message.data, message.used);
 }
 
 // False where the other end has closed between two messages.
-inline bool receive(int descriptor, Buffer& message) {
+RLVR_ONCE bool receive(int descriptor, Buffer& message) {
     unsigned size = 0;
     const Size got = read_bytes(descriptor, &size, sizeof size);
     if (got == 0) return false;
@@ -490,7 +499,7 @@ inline bool receive(int descriptor, Buffer& message) {
 // One call: send the arguments, transfer, receive the result and what came back, end.
 class Call {
   public:
-    explicit Call(unsigned function) : number(++last()) {
+    RLVR_ONCE explicit Call(unsigned function) : number(++last()) {
         out.put(number);
         out.put(function);
     }
@@ -501,7 +510,7 @@ class Call {
         put_array(out, values, length_of(count));
     }
 
-    void transfer() {
+    RLVR_ONCE void transfer() {
         if (number == 1) rlvr_signal(13, reinterpret_cast<void (*)(int)>(1));  // SIGPIPE, SIG_IGN: write will tell
         rlvr::send(CHANNEL, out.message);
         if (!rlvr::receive(CHANNEL, reply)) lost();
@@ -527,7 +536,7 @@ class Call {
         if (in.count(0) != length_of(count)) lost();
         for (Size i = 0; i < length_of(count); ++i) values[i] = in.get<T>();
     }
-    void end() const { in.end(); }
+    RLVR_ONCE void end() const { in.end(); }
 
   private:
     unsigned number;
@@ -535,7 +544,7 @@ class Call {
     Buffer reply;
     Reader in;
 
-    static unsigned& last() {
+    RLVR_ONCE static unsigned& last() {
         static unsigned number = 0;
         return number;
     }

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import takewhile
 
 import tree_sitter_cpp
@@ -139,6 +139,11 @@ def read_unit(text: str, max_bytes: int = MAX_BYTES) -> Unit:
     )
 
 
+read_trusted_unit = lru_cache(maxsize=512)(read_unit)
+"""`read_unit` for tests and declarations, which come back with every answer to a task."""
+
+
+@lru_cache(maxsize=512)
 def read_prompt(text: str) -> Prompt | None:
     """The function that a text leaves open at its end, and what stands before it.
 

@@ -215,9 +215,8 @@ class GRPOTrainer(UpdatePhase):
         return weights_hash((name, p) for name, p in named if ".lora_" not in name or f".{own}." in name)
 
     def _state(self) -> dict[str, Any]:
-        in_epoch = len(self.tasks) * self.algorithm.group_size // self.args.generation_batch_size
         return {
-            "epochs": (self.rollout_step - 1) // in_epoch,
+            "epochs": (self.rollout_step - 1) // self._steps_in_epoch,
             "refilled": self._refilled,
             "curriculum": self.curriculum.state() if self.curriculum else None,
             "guards": self.guards.state(),

@@ -37,6 +37,7 @@ from rlvr_cpp.objective import (
 from rlvr_cpp.policy import Policy
 from rlvr_cpp.rollout import Request, Rollout, RolloutJudge, batch_metrics, group_outcomes, mean_reward
 from rlvr_cpp.sampling import completion_seed, sample
+from rlvr_cpp.task_order import TaskOrder
 from rlvr_cpp.tasks import Task
 
 StepMetrics = dict[str, Any]
@@ -63,6 +64,7 @@ class RolloutPhase(trl.GRPOTrainer):  # type: ignore[misc]
     _refilled: int
     _epochs: int
     """Behind a run that goes on."""
+    _order: TaskOrder
     _totals: dict[str, float]
     _clock: Clock
 
@@ -76,7 +78,8 @@ class RolloutPhase(trl.GRPOTrainer):  # type: ignore[misc]
         sampler = super()._get_train_sampler(*args, **kwargs)
         for _ in range(self._epochs if sampler.shuffle else 0):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
-        return sampler
+        self._order = TaskOrder(sampler)
+        return self._order
 
     def _reward_function(self) -> Callable[..., list[float | None]]:
         def compiler(**_: Any) -> list[float | None]:
@@ -260,7 +263,17 @@ class RolloutPhase(trl.GRPOTrainer):  # type: ignore[misc]
         if number == 0 or not self._passes:
             self._passes = self._deal(self._generate_and_score_completions(generation_batch))
             self.on_phase("update")
+            self.judge.prepare(self._next_tasks())
         return self._passes[number]
+
+    def _next_tasks(self) -> list[Task]:
+        """Of the rollout step behind this one; none at the end of an epoch, whose successor is not drawn yet."""
+        tasks, number = list(self.tasks.values()), self.rollout_step % self._steps_in_epoch
+        return [tasks[index] for index in self._order.rollout(number)] if number else []
+
+    @property
+    def _steps_in_epoch(self) -> int:
+        return len(self.tasks) * self.algorithm.group_size // int(self.args.generation_batch_size)
 
     def _deal(self, batch: Batch) -> list[Batch]:
         updates, passes = self.algorithm.num_minibatches, self.args.gradient_accumulation_steps

@@ -22,7 +22,7 @@ from types import TracebackType
 
 from rlvr_cpp.cache import DiskCache, MemoryCache, ResultCache
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.judge import judge
+from rlvr_cpp.judge import judge, prepare
 from rlvr_cpp.program import Program, check_program
 from rlvr_cpp.result import CHEATS, VerifyResult
 from rlvr_cpp.stream import VerificationStream
@@ -197,6 +197,18 @@ class Verifier:
         finally:
             self._streams.discard(stream)
             stream.close()
+
+    def prepare(self, programs: Iterable[Program]) -> None:
+        """Have built, one after the other and in the background, what judging answers to these programs' tasks takes.
+
+        For the time in which nothing is judged. Raises RuntimeError on a closed verifier.
+        """
+        self._threads().submit(self._prepare, list(programs))
+
+    def _prepare(self, programs: Sequence[Program]) -> None:
+        for program in programs:
+            if not self._closed:
+                prepare(program, self.workshop)
 
     def _threads(self) -> ThreadPoolExecutor:
         """The pool of this process: threads do not survive a fork. Raises RuntimeError on a closed verifier."""

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from rlvr_sandbox.launcher import cache_folder, private_temporary_folder
 PROGRAM = "rlvr_program"
 SCRATCH = "rlvr_verify_"
 COMPILER_MEMORY = 2_500 << 20
+COMPILER_NICE = 10  # what trains or samples beside it goes first
 COMPILER_OUTPUT = 1 << 20  # machine-readable diagnostics are long
 PROGRAM_MEMORY = 1 << 30
 SANITIZED_MEMORY = 2 << 30
@@ -57,6 +59,7 @@ class Workshop:
         self.store = Store(_cache(controls) / "built", STORE_LIMIT)
         self.headers = PrecompiledHeaders(self.store, toolchain)
         self._failed: set[str] = set()
+        self._building: dict[str, threading.Lock] = {}
         _sweep_scratch()
 
     def stopped_by(self, stopper: Stopper) -> Workshop:
@@ -68,9 +71,10 @@ class Workshop:
     def flags(self, std: str) -> tuple[str, ...]:
         """What every translation unit of a program is compiled with."""
         chosen = (flag for flag in self.toolchain.extra_flags if not flag.startswith("-l"))
-        # A unique symbol cannot be made local, which sealing needs; precompiled headers want equal flags everywhere.
-        unique = () if self.toolchain.is_clang else CANDIDATE_FLAGS
-        return (f"-std={std}", "-O0", "-Wall", "-Wextra", *unique, *chosen)
+        # A unique symbol cannot be made local, which sealing needs, and a candidate may become a library; precompiled
+        # headers want equal flags everywhere.
+        own = () if self.toolchain.is_clang else (*CANDIDATE_FLAGS, "-fPIC")
+        return (f"-std={std}", "-O0", "-Wall", "-Wextra", *own, *chosen)
 
     def trusted_flags(self, std: str) -> tuple[str, ...]:
         """What our own translation units are compiled with: they need no sanitizer and no warnings."""
@@ -107,10 +111,11 @@ class Workshop:
                 folder,
                 Limits(
                     cpu=seconds,
-                    wall=2 * seconds + 1,
+                    wall=4 * seconds + 1,  # it steps back for others
                     memory=COMPILER_MEMORY,
                     file_size=file_size,
                     output=COMPILER_OUTPUT,
+                    nice=COMPILER_NICE,
                 ),
                 readable=(*compiler_view(driver), *_existing(arguments)),
                 writable=True,
@@ -154,15 +159,21 @@ class Workshop:
         return harness, candidate
 
     def program(
-        self, folder: Path, *, stdin: bytes = b"", descriptors: tuple[tuple[int, int], ...] = (), name: str = PROGRAM
+        self,
+        folder: Path,
+        *,
+        stdin: bytes = b"",
+        descriptors: tuple[tuple[int, int], ...] = (),
+        name: str = PROGRAM,
+        host: Path | None = None,
     ) -> Command:
-        """The command that runs a built program."""
+        """The command that runs a built program: `name` in its folder, or a `host` from elsewhere that loads it."""
         seconds, sanitized = self.toolchain.timeout, self.toolchain.is_sanitized
         return Command(
-            (f"./{name}",),
+            (str(host or f"./{name}"),),
             folder,
             Limits(cpu=seconds, wall=2 * seconds + 1, memory=SANITIZED_MEMORY if sanitized else self.memory),
-            readable=self.libraries,
+            readable=(*self.libraries, *([str(host)] if host else [])),
             proc=sanitized,
             bounded_address_space=not sanitized,
             stdin=stdin,
@@ -207,12 +218,14 @@ class Workshop:
         """The file `name` that compiling trusted `files` with `arguments` makes; None where they do not compile.
 
         It is kept for everybody under the hash of all of that. The compiler's environment enters by its version.
-        Raises SandboxError where a limit ended the compiler: a busy machine must not weaken how a task is judged.
+        Threads that want the same wait for the first of them. Raises SandboxError where a limit ended the compiler: a
+        busy machine must not weaken how a task is judged.
         """
         key = content_key(name, sorted(files.items()), arguments, self.toolchain.compiler, self.toolchain.version)
-        if key in self._failed:
-            return None
+        with self._building.setdefault(key, threading.Lock()):
+            return None if key in self._failed else self._build_once(key, name, files, arguments)
 
+    def _build_once(self, key: str, name: str, files: Sources, arguments: Sequence[str]) -> Path | None:
         def build(draft: Path) -> bool:
             with self.scratch(files) as folder:
                 finished = self.compile(folder, arguments)

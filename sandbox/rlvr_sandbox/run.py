@@ -47,6 +47,8 @@ class Limits:
     open_files: int = 256
     output: int = OUTPUT_LIMIT
     """Bytes kept of stdout and of stderr, each."""
+    nice: int = 0
+    """How far it steps back for whatever else wants a core, up to 19. Not for what has little time on the clock."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,7 @@ def _options(
         "--file-size": str(limits.file_size),
         "--processes": str(limits.processes),
         "--open-files": str(limits.open_files),
+        "--nice": str(limits.nice),
         "--status": str(status),
         "--lifeline": str(lifeline),
     }

@@ -1,0 +1,154 @@
+"""Oracles and candidates as shared libraries, beside programs that were linked before: a third of what a small program
+costs is the linker reading the same libraries again.
+
+What runs must be what a whole link makes. Where that could differ, it is linked whole, and a whole link alone says what
+is wrong with a candidate that does not link: a name that nobody defines or that both sides define, one that it hides,
+one that the libraries have in several versions, of which an unlinked name means the oldest.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from rlvr_cpp.build import Built, compile_candidate, sources
+from rlvr_cpp.object_policy import ENTRY, SHARED, MalformedObject, ObjectFile, read_object
+from rlvr_cpp.oracle import Split
+from rlvr_cpp.program import Program
+from rlvr_cpp.signature import tokens
+from rlvr_cpp.workshop import CHOOSE_RUNTIMES, PROGRAM, Sources, Workshop
+from rlvr_sandbox import SandboxError
+
+LIBRARY = "rlvr_library.so"
+RUNTIME = "rlvr_runtime.o"
+AS_LIBRARY = ("-shared", "-nodefaultlibs", "-o", LIBRARY, "-lc")
+"""Of all libraries the C library alone is read: that takes no time, and gives most names their version."""
+MAIN = "int main() { __builtin_trap(); }\n"
+EXPORTED = re.compile(r"\s*\d+: \w+ +\w+ \w+ +(GLOBAL|WEAK|UNIQUE|<OS) .* (?!UND)\w+ \S+@?")
+OF_A_PROGRAM = ENTRY | {"__data_start", "data_start", "_IO_stdin_used", "__dso_handle"}
+"""What a program defines itself."""
+MAX_LENGTH = 1 << 16  # of a candidate: the linker's part of a larger one is small
+
+
+def build_loadable_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, Path] | None:
+    """The oracle's folder and the program that runs it there. None where it has to be linked whole."""
+    if not _is_plain(workshop) or exports(workshop.libraries).ambiguous & _words(parts.oracle):
+        return None
+    flags = ("-w", *workshop.trusted_flags(std))
+    host = _build_host("", MAIN, flags, workshop)
+    runtime = workshop.built_once(RUNTIME, {"runtime.cpp": parts.runtime}, [*flags, "-c", "runtime.cpp", "-o", RUNTIME])
+    if host is None or runtime is None:
+        return None
+    files: Sources = {"oracle.cpp": f"#define RLVR_APART\n{parts.oracle}", RUNTIME: runtime.read_bytes()}
+    library = workshop.built_once(LIBRARY, files, [*flags, "oracle.cpp", RUNTIME, *AS_LIBRARY])
+    return (library.parent, host) if library is not None and _trusted_fits(library, host, workshop.libraries) else None
+
+
+def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Split) -> tuple[Built, Path] | None:
+    """Make the candidate a library in `folder`, and tell the program that serves its functions there.
+
+    None where only a whole link says what becomes of it. A candidate that does not compile is told as ever.
+    """
+    if not _is_plain(workshop) or list(program.files) != sources(program) or len(program.files) != 1:
+        return None
+    [text] = program.files.values()
+    offered = exports(workshop.libraries)
+    if len(text) > MAX_LENGTH or offered.ambiguous & set(tokens(text)):
+        return None
+    host = build_host(program.std, workshop, parts)
+    if host is None:
+        return None
+    built = compile_candidate(program, workshop, folder, AS_LIBRARY)
+    if built.failure is None:
+        fits = _fits(folder / LIBRARY, host, offered, own=OF_A_PROGRAM)
+        return (built, host) if fits else None
+    return (built, host) if built.failure in ("compile_error", "compile_limit") else None
+
+
+def build_host(std: str, workshop: Workshop, parts: Split) -> Path | None:
+    """The worker as a program that loads the candidate's library from the folder it is started in."""
+    return _build_host(parts.worker, parts.stand_in, ("-w", *workshop.trusted_flags(std)), workshop)
+
+
+def _build_host(program: str, stand_in: str, flags: tuple[str, ...], workshop: Workshop) -> Path | None:
+    named = f"-Wl,-soname,./{LIBRARY}"  # with a slash it is opened as it stands and searched for nowhere
+    library = workshop.built_once(LIBRARY, {"stand_in.cpp": stand_in}, [*flags, "stand_in.cpp", named, *AS_LIBRARY])
+    if library is None:
+        return None
+    files: Sources = {"host.cpp": program, LIBRARY: library.read_bytes()}
+    loads = ("-Wl,--no-as-needed", LIBRARY)
+    return workshop.built_once(PROGRAM, files, [*flags, "host.cpp", "-o", PROGRAM, *loads, *workshop.link_flags])
+
+
+def _is_plain(workshop: Workshop) -> bool:
+    """g++ with its own runtime libraries and no others."""
+    toolchain = workshop.toolchain
+    return not toolchain.is_clang and not any(
+        flag.startswith((*CHOOSE_RUNTIMES, "-l")) for flag in toolchain.extra_flags
+    )
+
+
+@lru_cache(maxsize=512)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(tokens(text))
+
+
+@lru_cache(maxsize=4096)
+def _trusted_fits(library: Path, host: Path, libraries: tuple[str, ...]) -> bool:
+    return _fits(library, host, exports(libraries), own=frozenset())
+
+
+def _fits(library: Path, host: Path, offered: Exports, own: frozenset[str]) -> bool:
+    """The library has all that the host asks of it, nothing of the host's own, and needs only what there is."""
+    try:
+        read = read_object(library.read_bytes(), SHARED)
+    except MalformedObject:
+        return False
+    given = read.defined()
+    return _unlinked(read) <= offered.single and _asked(host) - offered.names <= given and not own & given
+
+
+@lru_cache(maxsize=512)
+def _asked(host: Path) -> frozenset[str]:
+    """What a host, which is never changed, takes from libraries."""
+    return _unlinked(read_object(host.read_bytes(), SHARED))
+
+
+def _unlinked(read: ObjectFile) -> frozenset[str]:
+    """The names that a file needs and of which no library said what version they have."""
+    return frozenset(s.name for s in read.symbols if not s.defined and s.binding == "global" and not s.version)
+
+
+@dataclass(frozen=True)
+class Exports:
+    """The names that shared libraries offer."""
+
+    names: frozenset[str]
+    single: frozenset[str]
+    """Of libraries but the C library: those that there are in one version only."""
+    ambiguous: frozenset[str]
+    """Of the same: those that there are in several."""
+
+
+@lru_cache(maxsize=16)
+def exports(libraries: tuple[str, ...]) -> Exports:
+    """What these files offer; one that is no library offers nothing. Raises SandboxError where readelf is missing."""
+    readelf = shutil.which("readelf")
+    if readelf is None:
+        raise SandboxError("sandbox: readelf is missing: apt-get install binutils")
+    paths = sorted({str(Path(library).resolve()) for library in libraries if ".so" in library})
+    c_library, others = set[str](), Counter[str]()
+    for path in paths:
+        listed = subprocess.run([readelf, "--wide", "--dyn-syms", path], capture_output=True, text=True).stdout
+        names = [line.split()[7].partition("@")[0] for line in listed.splitlines() if EXPORTED.match(line)]
+        if Path(path).name.startswith(("libc.", "libc-")):
+            c_library.update(names)
+        else:
+            others.update(names)
+    single = frozenset(name for name, versions in others.items() if versions == 1)
+    return Exports(frozenset(others) | c_library, single, frozenset(others) - single)
