@@ -14,6 +14,11 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
 
+from rlvr_cpp.merged import adapter_merged
+
+DRAWN_AT_ONCE = 1 << 14
+"""Random numbers of a completion: what a call costs must not be what a token costs."""
+
 Finished = Callable[[int, list[int]], None]
 """Called with a prompt's index and its completion's token ids, the end token included."""
 
@@ -57,13 +62,14 @@ def sample(
         config = GenerationConfig(
             max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=sorted(eos_ids), pad_token_id=pad_id
         )
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=config,
-            logits_processor=[draw] if draw else None,
-            stopping_criteria=[watcher],
-        )
+        with adapter_merged(model):
+            output = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=config,
+                logits_processor=[draw] if draw else None,
+                stopping_criteria=[watcher],
+            )
         watcher.close(output)
     return completions
 
@@ -84,12 +90,19 @@ class _ExponentialRace(LogitsProcessor):  # type: ignore[misc]
     def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self.temperature = temperature
+        self.offsets: list[torch.Tensor] = []
+        """-log E of the steps to come, (B, V) each; of a small vocabulary's many are drawn at once."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        times = torch.empty_like(scores, dtype=torch.float32)
+        if not self.offsets:
+            self.offsets = self._draw(scores.shape[1], scores.device)
+        return scores.float() / self.temperature + self.offsets.pop()
+
+    def _draw(self, vocabulary: int, device: torch.device) -> list[torch.Tensor]:
+        times = torch.empty(len(self.streams), max(1, DRAWN_AT_ONCE // vocabulary), vocabulary, device=device)
         for row, stream in zip(times, self.streams, strict=True):
             row.exponential_(generator=stream)
-        return scores.float() / self.temperature - times.log()
+        return list(times.log_().neg_().unbind(dim=1))
 
 
 class _Watcher(StoppingCriteria):  # type: ignore[misc]

@@ -56,9 +56,36 @@ class UpdatePhase(RolloutPhase):
                 base = model.get_base_model() if isinstance(model, PeftModel) else model
                 add_fused_lm_head(base, self.temperature, cast_lm_head_to_fp32=True, outputs=("log_probs", "entropy"))
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
-        """trl's forward pass, or what `_compute_loss` already has of it."""
-        return self._scored or super()._get_per_token_logps_and_entropies(*args, **kwargs)
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> tuple[Any, Any, Any]:
+        """trl's forward pass, or what `_compute_loss` already has of it.
+
+        Of many batches rows of like length share one, without the padding that none of them needs.
+        """
+        if self._scored:
+            return self._scored
+        size = batch_size or len(input_ids)
+        if size >= len(input_ids):
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, size, **options
+            )
+        found: torch.Tensor | None = None
+        for rows in attention_mask.sum(dim=1).argsort(stable=True).split(size):
+            used = attention_mask[rows].any(dim=0).nonzero().flatten()
+            first, last = int(used[0]), int(used[-1])
+            keep = logits_to_keep - (input_ids.shape[1] - 1 - last)
+            chosen = input_ids[rows, first : last + 1], attention_mask[rows, first : last + 1]
+            logps = super()._get_per_token_logps_and_entropies(model, *chosen, keep, **options)[0]
+            found = logps.new_zeros(len(input_ids), logits_to_keep) if found is None else found
+            found[rows, :keep] = logps
+        return found, None, None
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         """trl's policy loss over the rows and masks of this pass, our KL term, both over the update's own counts."""
