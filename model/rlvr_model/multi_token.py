@@ -68,7 +68,9 @@ class MultiTokenPrediction(nn.Module):
         """
         total = hidden_states.new_zeros(())
         for ahead, states in enumerate(self(hidden_states, input_ids, context, embed), start=1):
-            total = total + next_token_loss(states, labels_ahead(labels, ahead, context))
+            targets = labels_ahead(labels, ahead, context)
+            if (targets[:, 1:] != IGNORED).any():  # a mean over nothing is not a number
+                total = total + next_token_loss(states, targets)
         return self.weight / len(self.depths) * total
 
 
@@ -175,7 +177,8 @@ class _Decoder:
                 f"attn_implementation is {model.config._attn_implementation!r}: drafts are verified with a mask per "
                 "query; set it to sdpa or eager"
             )
-        self.model, self.prompt, self.attention_mask = model, prompt, attention_mask
+        self.model, self.head = model, model.mtp.depths[0]
+        self.prompt, self.attention_mask = prompt, attention_mask
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=prompt.device)
         self.pad_id = pad_id
         self.cache, self.draft_cache = DynamicCache(config=model.config), DynamicCache()
@@ -236,7 +239,7 @@ class _Decoder:
         places = positions(batch, new, past, key_mask, following.device)
         cos, sin = self.model.model.rotary_emb(places, hidden_states.dtype)
         context = LayerContext(places, cos, sin, key_mask=key_mask, past_key_values=self.draft_cache, past_length=past)
-        _, states = self.model.mtp.depths[0](hidden_states, self.model.model.embed_tokens(following), context)
+        _, states = self.head(hidden_states, self.model.model.embed_tokens(following), context)
         return self._choice(states[:, -1:])
 
     def _choice(self, hidden_states: Tensor) -> Tensor:
