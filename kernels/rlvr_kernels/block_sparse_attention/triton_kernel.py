@@ -27,7 +27,7 @@ def _config(keys: int, warps: int, stages: int) -> triton.Config:
     return triton.Config({"KEYS": keys}, num_warps=warps, num_stages=stages)
 
 
-INTERPRETED = _config(32, 4, 1)
+INTERPRETED = _config(16, 4, 1)
 FORWARD = [_config(64, 8, 3), _config(128, 8, 2)]
 BACKWARD = [_config(64, 4, 2), _config(64, 8, 2)]
 
