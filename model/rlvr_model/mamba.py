@@ -147,7 +147,7 @@ class Mamba3(nn.Module):
         super().__init__()
         self.layer_idx = layer_idx
         self.shape = shape = build_author_mamba3_config(config, getattr(config, "mamba_num_heads", None))
-        self.backend = _known_backend(getattr(config, "mamba_backend", "auto"), shape)
+        self.backend = _known_backend(config.mamba_backend, shape)
         heads, rank = shape.num_heads, shape.rank
         self.in_proj = nn.Linear(shape.d_model, sum(shape.projection), bias=False)
         self.out_proj = nn.Linear(shape.d_inner, shape.d_model, bias=False)
@@ -308,17 +308,17 @@ def _mamba_ssm_scan(
         ADT=(tokens.a * tokens.dt).transpose(1, 2),
         DT=tokens.dt.transpose(1, 2),
         Trap=tokens.trapezoid.transpose(1, 2),
-        Q_bias=weights.c_bias.squeeze(1),
-        K_bias=weights.b_bias.squeeze(1),
+        Q_bias=weights.c_bias.squeeze(1).float(),
+        K_bias=weights.b_bias.squeeze(1).float(),
         Angles=angle[:, :, None].expand(-1, -1, heads, -1).float(),
-        D=weights.skip,
+        D=weights.skip.float(),
         Z=tokens.z,
         Input_States=None if state is None else (state.theta, state.hidden, state.last_b.squeeze(1), state.last_x),
         chunk_size=chunk_size,
         return_final_states=True,
         cu_seqlens=begins,
     )
-    theta, hidden, last_b, last_x = final
+    theta, hidden, last_b, last_x = map(widened, final)
     y = y.view(rows, length, *y.shape[2:])
     left = Mamba3State(hidden, theta[..., : tokens.angle.shape[-1]], last_b[:, None], last_x)
     return (y[:, :, None] if tokens.z is None else y), left
