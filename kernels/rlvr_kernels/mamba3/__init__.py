@@ -66,13 +66,16 @@ def mamba3_step(
     *,
     backend: str | None = None,
 ) -> tuple[Tensor, Mamba3State]:
-    """One token: the arguments and results of `mamba3` without their dimension T. The given state is left alone."""
+    """One token: the arguments and results of `mamba3` without their dimension T. The given state is left alone.
+
+    The Triton kernel is for decoding and has no gradient.
+    """
     _check(x, b, angle, weights)
     if choose(backend, x, b, c) == "reference":
         return reference.step(x, z, b, c, dt, a, trapezoid, angle, weights, state)
-    from rlvr_kernels.mamba3 import triton_kernel
+    from rlvr_kernels.mamba3 import triton_step
 
-    return triton_kernel.step(x, z, b, c, dt, a, trapezoid, angle, weights, state)
+    return triton_step.step(x, z, b, c, dt, a, trapezoid, angle, weights, state)
 
 
 def _check(x: Tensor, b: Tensor, angle: Tensor, weights: Mamba3Weights) -> None:

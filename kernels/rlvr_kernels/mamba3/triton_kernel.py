@@ -580,6 +580,7 @@ def _chunk_gradients(
         grad_out_ptr += batch * length * RANK * heads * P + head * P
     if mix_x_ptr is not None:
         mix_x_ptr += head * RANK * P
+    if mix_z_ptr is not None:
         mix_z_ptr += head * RANK * P
         mix_out_ptr += head * RANK * P
     x_ptr += batch * x_batch + head * P
@@ -720,6 +721,8 @@ def scan(
     for name, size, least in (("P", x.shape[3], 16), ("N", columns, 32), ("chunk_size * R", chunk_size * rank, 16)):
         if size < least or size & (size - 1):
             raise ValueError(f"{name}={size} does not fit the Triton scan: use a power of two >= {least}.")
+    if z is None:
+        weights = weights._replace(mix_z=None, mix_out=None)
     dt, a, trapezoid = dt.float(), a.float(), trapezoid.float()
     hidden = _entering(x, b, (1 - trapezoid) * dt, weights, state)
     theta = hidden.new_zeros(*hidden.shape[:2], angle.shape[-1]) if state is None else state.theta

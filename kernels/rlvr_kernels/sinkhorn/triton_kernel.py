@@ -28,6 +28,13 @@ def _divided(mixing, epsilon, ROUNDS: tl.constexpr):
 
 
 @triton.jit
+def _through_division(grad, before, epsilon, AXIS: tl.constexpr):
+    """The gradient of a matrix that was divided by its sums along AXIS."""
+    total = tl.sum(before, AXIS, keep_dims=True) + epsilon
+    return (grad - tl.sum(grad * before, AXIS, keep_dims=True) / total) / total
+
+
+@triton.jit
 def _softmaxed(ptr, place, there, temperature):
     logits = tl.load(ptr + place, mask=there, other=0.0).to(tl.float32) / temperature
     powers = tl.exp(logits - tl.max(logits, 2, keep_dims=True))
@@ -51,10 +58,8 @@ def _sinkhorn(
     else:
         grad = blend * tl.load(grad_ptr + place, mask=there, other=0.0)
         for index in tl.static_range(ROUNDS):
-            AXIS: tl.constexpr = 1 + (ROUNDS - 1 - index) % 2
             before = _divided(start, epsilon, ROUNDS - 1 - index)
-            total = tl.sum(before, AXIS, keep_dims=True) + epsilon
-            grad = (grad - tl.sum(grad * before, AXIS, keep_dims=True) / total) / total
+            grad = _through_division(grad, before, epsilon, 1 + (ROUNDS - 1 - index) % 2)
         grad = start * (grad - tl.sum(grad * start, 2, keep_dims=True)) / temperature
         tl.store(out_ptr + place, grad.to(out_ptr.dtype.element_ty), there)
 
