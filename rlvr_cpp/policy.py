@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ DEMO = "tiny-cpp"
 MLP_TARGETS = ("gate_proj", "up_proj", "down_proj")
 ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MAMBA_TARGETS = ("in_proj", "out_proj")
+OUTSIDE_THE_POLICY = re.compile(r".*\.(indexer|mtp)\..*")
+"""Layers of a hybrid that the policy's loss does not reach: what selects keys, and what drafts tokens ahead."""
 TARGET_SETS = {"mlp": MLP_TARGETS, "attention": ATTENTION_TARGETS, "mamba": MAMBA_TARGETS}
 """Linear layers by their names in Llama- and Qwen-style models and in hybrids with Mamba layers."""
 CHAT_REQUEST = (
@@ -82,6 +85,8 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
 
     Raises UserError where there is no such model or a chat is asked of a tokenizer without a template.
     """
+    import rlvr_model  # noqa: F401  it tells transformers of the hybrid
+
     source = find_model(model)
     device = pick_device(settings.device)
     torch.set_num_threads(settings.threads or _threads(device))
@@ -164,7 +169,7 @@ def expand_targets(targets: Sequence[str]) -> str | list[str]:
     return [layer for name in targets for layer in TARGET_SETS.get(name, (name,))]
 
 
-def lora_config(settings: AdapterSettings) -> Any | None:
+def lora_config(settings: AdapterSettings, model: PreTrainedModel) -> Any | None:
     """The peft configuration of a fresh adapter; None where every weight or an existing adapter is trained.
 
     There is no dropout: with it the ratio of an unchanged policy is not 1.
@@ -173,11 +178,13 @@ def lora_config(settings: AdapterSettings) -> Any | None:
         return None
     from peft import LoraConfig
 
+    has_others = any(OUTSIDE_THE_POLICY.fullmatch(name) for name, _ in model.named_modules())
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=0.0,
         target_modules=expand_targets(settings.targets),
+        exclude_modules=OUTSIDE_THE_POLICY.pattern if has_others else None,
         task_type="CAUSAL_LM",
     )
 

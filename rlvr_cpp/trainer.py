@@ -148,7 +148,7 @@ class GRPOTrainer(UpdatePhase):
             ),
             train_dataset=Dataset.from_list([{"prompt": policy.prompt(t), "task_id": t.task_id} for t in tasks]),
             processing_class=policy.tokenizer,
-            peft_config=lora_config(adapter) if adapter else None,
+            peft_config=lora_config(adapter, model) if adapter else None,
         )
         policy.model = self.model
         for parameter in self.model.parameters():

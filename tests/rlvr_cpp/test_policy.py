@@ -109,11 +109,23 @@ def lora(*targets: str, enabled: bool = True, start: str | None = None) -> Adapt
 
 
 def test_lora_targets():
-    assert lora_config(lora("all-linear", enabled=False)) is None
-    assert lora_config(lora("all-linear", start="folder")) is None
-    assert lora_config(lora("all-linear")).target_modules == "all-linear"
-    assert lora_config(lora("q_proj")).target_modules == {"q_proj"}
-    assert lora_config(lora("q_proj")).lora_dropout == 0.0
+    model = torch.nn.Linear(2, 2)
+    assert lora_config(lora("all-linear", enabled=False), model) is None
+    assert lora_config(lora("all-linear", start="folder"), model) is None
+    assert lora_config(lora("all-linear"), model).target_modules == "all-linear"
+    assert lora_config(lora("q_proj"), model).target_modules == {"q_proj"}
+    assert lora_config(lora("q_proj"), model).lora_dropout == 0.0
+
+
+def test_what_the_policys_loss_does_not_reach_gets_no_adapter():
+    from peft import get_peft_model
+
+    layer = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(2, 2)})
+    model = torch.nn.ModuleDict({"self_attn": layer, "indexer": torch.nn.ModuleDict({"q_proj": torch.nn.Linear(2, 2)})})
+    config = lora_config(lora("q_proj"), torch.nn.ModuleDict({"model": model}))
+    config.task_type = None
+    adapted = get_peft_model(torch.nn.ModuleDict({"model": model}), config)
+    assert {name.split(".")[3] for name, p in adapted.named_parameters() if p.requires_grad} == {"self_attn"}
 
 
 def test_target_sets_are_spelled_out():
