@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rlvr_kernels import engram, ngram_rows
-from tests.kernels.comparison import DEVICE, assert_kernel_matches
+from tests.kernels.comparison import CHECKS, DEVICE, assert_kernel_matches
 
 ORDERS = (2, 3)
 MULTIPLIERS = torch.tensor([48271, 69621, 16807])
@@ -104,7 +104,9 @@ def test_the_compiler_sees_one_operation():
 
     ids, table = torch.randint(0, 99, (2, 5), device=DEVICE), torch.randn(60, 4, device=DEVICE, requires_grad=True)
     constants = (MULTIPLIERS.to(DEVICE), SIZES.to(DEVICE))
-    torch.library.opcheck(triton_kernel._lookup, (table, ids, *constants, list(ORDERS), PAD, None, None))
+    torch.library.opcheck(
+        triton_kernel._lookup, (table, ids, *constants, list(ORDERS), PAD, None, None), test_utils=CHECKS
+    )
 
 
 @pytest.mark.gpu

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from rlvr_kernels import Mamba3State, Mamba3Weights, mamba3, mamba3_step
-from tests.kernels.comparison import DEVICE, assert_kernel_matches
+from tests.kernels.comparison import CHECKS, DEVICE, assert_kernel_matches
 
 F64 = torch.float64
 CUTS = (0, 5, 6, 20, 37)
@@ -190,11 +190,9 @@ def test_a_rank_without_mixes_is_refused():
 # -- kernels ----------------------------------------------------------------------------------------------------------
 
 KERNEL_CASES = {
-    "siso, gated": {},
-    "siso, ungated": {"gate": False},
-    "siso, packed, carried": {"documents": True, "state": True},
-    "siso, all columns turn": {"pairs": 16},
-    "mimo, packed, carried": {"rank": 4, "documents": True, "state": True, "chunk": 32},
+    "siso, gated, two groups": {"heads": 2, "groups": 2},
+    "siso, ungated, packed, carried, all columns turn": {"gate": False, "documents": True, "state": True, "pairs": 16},
+    "mimo, gated, packed, carried": {"rank": 4, "documents": True, "state": True, "chunk": 32},
     "mimo, ungated": {"rank": 2, "gate": False, "pairs": 12},
 }
 
@@ -202,7 +200,7 @@ KERNEL_CASES = {
 def check_kernel(
     rank=1, gate=True, documents=False, state=False, tolerance=1e-5, dtype=torch.float32, chunk=16, **shape
 ):
-    small = {"rows": 1, "length": 20, "heads": 2, "groups": 1, "width": 16, "columns": 32, "pairs": 5}
+    small = {"rows": 1, "length": 20, "heads": 1, "groups": 1, "width": 16, "columns": 32, "pairs": 5}
     shape = small | {"dtype": torch.float32} | shape
     tokens, weights = arguments(rank, **shape)
     carried = mamba3(*(value.flip(1) for value in tokens), weights)[1] if state else ()
@@ -249,6 +247,16 @@ def test_the_kernels_refuse_what_does_not_fit(change, message):
         mamba3(*moved, Mamba3Weights(*(value.to(DEVICE) for value in weights[:3])), backend="triton")
 
 
+def test_the_compiler_sees_one_operation():
+    from rlvr_kernels.mamba3 import triton_kernel
+
+    tokens, weights = arguments(rows=1, length=3, heads=1, groups=1, width=16, columns=32, dtype=torch.float32)
+    hidden, theta = torch.zeros(1, 1, 16, 32), torch.zeros(1, 1, 3)
+    given = [value.to(DEVICE).requires_grad_() for value in (*tokens, *weights[:3], hidden, theta)]
+    whole = (*given[:11], None, None, None, None, *given[11:], 16)
+    torch.library.opcheck(triton_kernel._scan, whole, test_utils=CHECKS)
+
+
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 REAL = {"chunk": 64, "rows": 2, "length": 500, "heads": 4, "width": 64, "columns": 128, "pairs": 32}
 
@@ -284,3 +292,18 @@ def test_the_step_kernel_equals_the_reference(rank, gate):
     found, left = mamba3_step(*token, weights, state, backend="triton")
     assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
     assert all(torch.allclose(field, other, atol=1e-4) for field, other in zip(left, wanted, strict=True))
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_compiled_function_has_no_graph_break():
+    tokens, weights = arguments(rows=2, length=100, heads=2, groups=1, width=64, columns=128, dtype=torch.float32)
+    leaves = [value.to(DEVICE).requires_grad_() for value in (*tokens, *weights[:3])]
+
+    def loss(*leaves):
+        return mamba3(*leaves[:8], Mamba3Weights(*leaves[8:]))[0].square().mean()
+
+    expected = torch.autograd.grad(loss(*leaves), leaves)
+    found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(*leaves), leaves)
+    for value, wanted in zip(found, expected, strict=True):
+        assert torch.allclose(value, wanted, atol=1e-5 + 1e-3 * wanted.abs().max())

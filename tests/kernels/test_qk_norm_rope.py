@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rlvr_kernels import qk_norm_rope
-from tests.kernels.comparison import DEVICE, assert_kernel_matches
+from tests.kernels.comparison import CHECKS, DEVICE, assert_kernel_matches
 
 
 def tables(positions: torch.Tensor, pairs: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,7 +83,7 @@ def test_the_compiler_sees_one_operation():
     from rlvr_kernels.qk_norm_rope import triton_kernel
 
     q, _, cos, sin = (value.to(DEVICE) for value in inputs())
-    torch.library.opcheck(triton_kernel.norm_rope, (q.requires_grad_(), cos, sin, 1.2, 1e-6))
+    torch.library.opcheck(triton_kernel.norm_rope, (q.requires_grad_(), cos, sin, 1.2, 1e-6), test_utils=CHECKS)
 
 
 @pytest.mark.gpu

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rlvr_kernels import rms_norm
-from tests.kernels.comparison import DEVICE, assert_kernel_matches
+from tests.kernels.comparison import CHECKS, DEVICE, assert_kernel_matches
 
 
 def normed(x, weight, backend):
@@ -47,7 +47,7 @@ def test_the_compiler_sees_one_operation():
     x = torch.randn(4, 64, device=DEVICE, requires_grad=True)
     from rlvr_kernels.rms_norm import triton_kernel
 
-    torch.library.opcheck(triton_kernel.rms_norm, (x, torch.randn(64, device=DEVICE), 1e-6))
+    torch.library.opcheck(triton_kernel.rms_norm, (x, torch.randn(64, device=DEVICE), 1e-6), test_utils=CHECKS)
 
 
 @pytest.mark.gpu

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rlvr_kernels import read_streams, sinkhorn, write_streams
-from tests.kernels.comparison import DEVICE, assert_kernel_matches
+from tests.kernels.comparison import CHECKS, DEVICE, assert_kernel_matches
 
 
 def test_columns_sum_to_one_after_any_number_of_iterations():
@@ -91,9 +91,11 @@ def test_the_compiler_sees_operations():
 
     leaf = {"device": DEVICE, "requires_grad": True}
     streams, pre, mixing = torch.randn(3, 4, 8, **leaf), torch.rand(3, 4, **leaf), torch.rand(3, 4, 4, **leaf)
-    torch.library.opcheck(triton_kernel.sinkhorn, (mixing, 5, 1.0, 1e-6, 1.0))
-    torch.library.opcheck(triton_kernel.read_streams, (streams, pre))
-    torch.library.opcheck(triton_kernel.write_streams, (streams, torch.randn(3, 8, **leaf), pre, mixing))
+    torch.library.opcheck(triton_kernel.sinkhorn, (mixing, 5, 1.0, 1e-6, 1.0), test_utils=CHECKS)
+    torch.library.opcheck(triton_kernel.read_streams, (streams, pre), test_utils=CHECKS)
+    torch.library.opcheck(
+        triton_kernel.write_streams, (streams, torch.randn(3, 8, **leaf), pre, mixing), test_utils=CHECKS
+    )
 
 
 @pytest.mark.gpu

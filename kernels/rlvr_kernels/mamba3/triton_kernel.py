@@ -1,8 +1,8 @@
-"""The Mamba-3 scan on a GPU, forwards and backwards, from four kernels.
+"""The Mamba-3 scan on a GPU, forwards and backwards.
 
 `_walk_states` and `_walk_state_gradients` go along a sequence chunk by chunk, do the little that has to be done in
 order, and leave each chunk the state that it begins with (or the gradient of the one that it ends with). Then all
-chunks are independent: `_chunk_outputs` and `_chunk_gradients` do the rest, one program per chunk and head.
+chunks are independent: `_chunk_outputs` and the two kernels of gradients do the rest, one program per chunk and head.
 
 A chunk has `ROWS = chunk · RANK` rows; row i is rank `i % RANK` of token `i // RANK`, so that SISO and MIMO are the same
 attention-like products. State columns are taken in two halves, and the second one is turned only if the rotation
@@ -527,17 +527,65 @@ def _store_turns(
 
 
 @triton.jit
-def _chunk_gradients(
+def _output_and_input_of(
+    x_ptr, z_ptr, grad_out_ptr, mix_x_ptr, mix_z_ptr, mix_out_ptr, batch, head, start, length, x_batch, z_batch,
+    heads: tl.constexpr, x_token: tl.constexpr, z_token: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
+    RANK: tl.constexpr,
+):  # fmt: skip
+    """What y gets, and the inputs; (ROWS, P) each."""
+    if z_ptr is not None:
+        z_ptr += batch * z_batch + head * P
+        grad_out_ptr += batch * length * heads * P + head * P
+    else:
+        grad_out_ptr += batch * length * RANK * heads * P + head * P
+    if mix_x_ptr is not None:
+        mix_x_ptr += head * RANK * P
+    if mix_z_ptr is not None:
+        mix_z_ptr += head * RANK * P
+        mix_out_ptr += head * RANK * P
+    grad_y = _output_gradients_of(
+        grad_out_ptr, z_ptr, mix_z_ptr, mix_out_ptr, start, length, heads, z_token, P, ROWS, RANK
+    )
+    x_ptr += batch * x_batch + head * P
+    return grad_y, _inputs_of(x_ptr, mix_x_ptr, start, length, x_token, P, ROWS, RANK)
+
+
+@triton.jit
+def _fading(elapsed, document, document_ptr, ROWS: tl.constexpr, RANK: tl.constexpr):
+    """exp(elapsed_i - elapsed_j) where row j lies before row i, in the same document; else 0."""
+    token = tl.arange(0, ROWS) // RANK
+    before = token[:, None] > token[None, :]
+    if document_ptr is not None:
+        before = before & (document[:, None] == document[None, :])
+    return tl.exp(tl.where(before, elapsed[:, None] - elapsed[None, :], -float("inf")))
+
+
+@triton.jit
+def _edges(elapsed, total, document, document_ptr, start, length, TOKENS: tl.constexpr):
+    """How much a row sees of the state before the chunk, how much of it lasts till its end, and the decay between."""
+    seen = tl.exp(elapsed)
+    lasts = tl.exp(total - elapsed)
+    decay = tl.exp(total)
+    if document_ptr is not None:
+        left_by = tl.load(document_ptr + tl.maximum(start - 1, 0))
+        last_document = tl.load(document_ptr + tl.minimum(start + TOKENS, length) - 1)
+        seen = tl.where(document == left_by, seen, 0.0)
+        lasts = tl.where(document == last_document, lasts, 0.0)
+        decay = tl.where(last_document == left_by, decay, 0.0)
+    return seen, lasts, decay
+
+
+@triton.jit
+def _chunk_value_gradients(
     x_ptr, z_ptr, b_ptr, c_ptr, dt_ptr, a_ptr, trapezoid_ptr, angle_ptr,
     b_bias_ptr, c_bias_ptr, skip_ptr, mix_x_ptr, mix_z_ptr, mix_out_ptr, document_ptr,
-    hiddens_ptr, thetas_ptr, grad_out_ptr, grad_hiddens_ptr,
-    grad_x_ptr, grad_b_ptr, grad_c_ptr, grad_log_decay_ptr, grad_own_ptr, grad_later_ptr, grad_turn_ptr,
-    grad_turned_ptr, grad_b_bias_ptr, grad_c_bias_ptr, grad_skip_ptr, grad_mix_x_ptr,
+    thetas_ptr, grad_out_ptr, grad_hiddens_ptr,
+    grad_x_ptr, grad_own_ptr, grad_lasting_ptr, grad_elapsed_ptr, grad_skip_ptr, grad_mix_x_ptr,
     length, x_batch, z_batch, heads: tl.constexpr, groups: tl.constexpr, pairs: tl.constexpr, x_token: tl.constexpr,
     z_token: tl.constexpr, P: tl.constexpr, N: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, DOT: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Writes what a chunk's inputs get, given the state before it and the gradient of the state after it."""
+    """Writes what a chunk's inputs get, and its weights and decays through the products inside of the chunk."""
     head = tl.program_id(0)
     index = tl.program_id(1)
     batch = tl.program_id(2).to(tl.int64)
@@ -562,118 +610,204 @@ def _chunk_gradients(
     c_ptr += group
     b_bias_ptr += head * RANK * N
     c_bias_ptr += head * RANK * N
-    keys_a = _half_of(b_ptr, b_bias_ptr, start, length, groups * N, cos_a, sin_a, True, ROWS, RANK, HALF, DOT)
-    queries_a = _half_of(c_ptr, c_bias_ptr, start, length, groups * N, cos_a, sin_a, True, ROWS, RANK, HALF, DOT)
-    scores = tl.dot(queries_a, tl.trans(keys_a), input_precision="ieee")
-    keys_b = _half_of(
+    p = tl.arange(0, P)
+    place = grad_hiddens_ptr + chunk * P * N + (p[:, None] * N + tl.arange(0, HALF)[None, :])
+    keys = _half_of(b_ptr, b_bias_ptr, start, length, groups * N, cos_a, sin_a, True, ROWS, RANK, HALF, DOT)
+    grad_values = tl.dot(keys, tl.trans(tl.load(place).to(DOT)), input_precision="ieee")
+    queries = _half_of(c_ptr, c_bias_ptr, start, length, groups * N, cos_a, sin_a, True, ROWS, RANK, HALF, DOT)
+    scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
+    keys = _half_of(
         b_ptr + HALF, b_bias_ptr + HALF, start, length, groups * N, cos_b, sin_b, WIDE, ROWS, RANK, HALF, DOT
     )
-    queries_b = _half_of(
+    grad_values = tl.dot(keys, tl.trans(tl.load(place + HALF).to(DOT)), grad_values, input_precision="ieee")
+    queries = _half_of(
         c_ptr + HALF, c_bias_ptr + HALF, start, length, groups * N, cos_b, sin_b, WIDE, ROWS, RANK, HALF, DOT
     )
-    scores = tl.dot(queries_b, tl.trans(keys_b), scores, input_precision="ieee")
-
-    if z_ptr is not None:
-        z_ptr += batch * z_batch + head * P
-        grad_out_ptr += batch * length * heads * P + head * P
-    else:
-        grad_out_ptr += batch * length * RANK * heads * P + head * P
-    if mix_x_ptr is not None:
-        mix_x_ptr += head * RANK * P
-    if mix_z_ptr is not None:
-        mix_z_ptr += head * RANK * P
-        mix_out_ptr += head * RANK * P
-    x_ptr += batch * x_batch + head * P
-    values = _inputs_of(x_ptr, mix_x_ptr, start, length, x_token, P, ROWS, RANK)
-    grad_y = _output_gradients_of(
-        grad_out_ptr, z_ptr, mix_z_ptr, mix_out_ptr, start, length, heads, z_token, P, ROWS, RANK
-    )
-    tl.store(grad_skip_ptr + chunk, tl.sum(grad_y * values))
-    dot_values = values.to(DOT)
-    dot_grad_y = grad_y.to(DOT)
+    scores = tl.dot(queries, tl.trans(keys), scores, input_precision="ieee")
 
     row = tl.arange(0, ROWS)
-    seen = tl.exp(elapsed)
-    lasts = tl.exp(total - elapsed)
-    decay = tl.exp(total)
-    before = row[:, None] // RANK > row[None, :] // RANK
-    if document_ptr is not None:
-        left_by = tl.load(document_ptr + tl.maximum(start - 1, 0))
-        last_document = tl.load(document_ptr + tl.minimum(start + TOKENS, length) - 1)
-        seen = tl.where(document == left_by, seen, 0.0)
-        lasts = tl.where(document == last_document, lasts, 0.0)
-        decay = tl.where(last_document == left_by, decay, 0.0)
-        before = before & (document[:, None] == document[None, :])
-    kept = lasts * lasting
+    _, lasts, _ = _edges(elapsed, total, document, document_ptr, start, length, TOKENS)
+    fading = _fading(elapsed, document, document_ptr, ROWS, RANK)
     itself = row[:, None] // RANK == row[None, :] // RANK
-    fading = tl.exp(tl.where(before, elapsed[:, None] - elapsed[None, :], -float("inf")))
-    weight = tl.where(itself, own[None, :], fading * lasting[None, :])
-    grad_weighted = tl.dot(dot_grad_y, tl.trans(dot_values), input_precision="ieee")
-    grad_weight = scores * grad_weighted
+    grad_y, values = _output_and_input_of(
+        x_ptr, z_ptr, grad_out_ptr, mix_x_ptr, mix_z_ptr, mix_out_ptr, batch, head, start, length, x_batch, z_batch,
+        heads, x_token, z_token, P, ROWS, RANK,
+    )  # fmt: skip
+    weighted = (scores * tl.where(itself, own[None, :], fading * lasting[None, :])).to(DOT)
+    grad_values *= (lasts * lasting)[:, None]
+    grad_values = tl.dot(tl.trans(weighted), grad_y.to(DOT), grad_values, input_precision="ieee")
+    grad_values += tl.load(skip_ptr + head).to(tl.float32) * grad_y
+    tl.store(grad_skip_ptr + chunk, tl.sum(grad_y * values))
+
+    grad_weight = scores * tl.dot(grad_y.to(DOT), tl.trans(values.to(DOT)), input_precision="ieee")
     grad_own = tl.sum(tl.where(itself, grad_weight, 0.0), 0)
     faded = grad_weight * fading
     grad_lasting = tl.sum(faded, 0)
     grad_elapsed = tl.sum(faded * lasting[None, :], 1) - grad_lasting * lasting
-    weighted = (scores * weight).to(DOT)
-    grad_scores = (grad_weighted * weight).to(DOT)
+    line = start * RANK + row
+    place = (batch * length * RANK + line) * heads + head
+    tl.store(grad_own_ptr + place, grad_own, line < length * RANK)
+    tl.store(grad_lasting_ptr + place, grad_lasting, line < length * RANK)
+    tl.store(grad_elapsed_ptr + place, grad_elapsed, line < length * RANK)
 
-    p = tl.arange(0, P)
-    place = grad_hiddens_ptr + chunk * P * N + (p[:, None] * N + tl.arange(0, HALF)[None, :])
-    grad_values = tl.dot(keys_a, tl.trans(tl.load(place).to(DOT)), input_precision="ieee")
-    grad_values = tl.dot(keys_b, tl.trans(tl.load(place + HALF).to(DOT)), grad_values, input_precision="ieee")
-    grad_values = tl.dot(tl.trans(weighted), dot_grad_y, grad_values * kept[:, None], input_precision="ieee")
-    grad_values += tl.load(skip_ptr + head).to(tl.float32) * grad_y
     if mix_x_ptr is not None:
-        unmixed = _rows_of(x_ptr, start, length, x_token, P, ROWS, RANK)
+        unmixed = _rows_of(x_ptr + batch * x_batch + head * P, start, length, x_token, P, ROWS, RANK)
         grad_mix = _over_tokens(grad_values * unmixed, ROWS, RANK, P)
         tl.store(grad_mix_x_ptr + chunk * RANK * P + (tl.arange(0, RANK)[:, None] * P + p[None, :]), grad_mix)
-        grad_values *= _mix_of(mix_x_ptr, P, P, ROWS, RANK)
+        grad_values *= _mix_of(mix_x_ptr + head * RANK * P, P, P, ROWS, RANK)
     token = start + tl.arange(0, TOKENS)
-    here = token < length
     place = batch * length * heads * P + head * P + (token[:, None] * (heads * P) + p[None, :])
     grad_x = _over_ranks(grad_values, ROWS, RANK, P).to(grad_x_ptr.dtype.element_ty)
-    tl.store(grad_x_ptr + place, grad_x, here[:, None])
+    tl.store(grad_x_ptr + place, grad_x, (token < length)[:, None])
 
+
+@triton.jit
+def _half_gradients(
+    grad_c_ptr, grad_b_ptr, grad_c_bias_ptr, grad_b_bias_ptr, hidden_ptr, grad_hidden_ptr, queries, keys, grad_scores,
+    grad_y, values, seen, kept, cos, sin, start, length, stride: tl.constexpr, TURNS: tl.constexpr, ROWS: tl.constexpr,
+    RANK: tl.constexpr, HALF: tl.constexpr, P: tl.constexpr,
+):  # fmt: skip
+    """Writes what HALF columns of this head's C and B and their biases get.
+
+    Gives the gradients of log(seen) and of kept (ROWS,), the sum of state times its gradient, and the torque on pairs.
+    """
+    DOT: tl.constexpr = queries.dtype
+    row = start * RANK + tl.arange(0, ROWS)
+    column = tl.arange(0, HALF)
+    place = row[:, None] * stride + column[None, :]
+    inside = (row < length * RANK)[:, None]
+    bias = tl.arange(0, RANK)[:, None] * (2 * HALF) + column[None, :]
+    state = tl.arange(0, P)[:, None] * (2 * HALF) + column[None, :]
+
+    hidden = tl.load(hidden_ptr + state)
+    grad = tl.dot(grad_y, hidden.to(DOT), input_precision="ieee") * seen[:, None]
+    grad_log_seen = tl.sum(grad * queries.to(tl.float32), 1)
+    grad = tl.dot(grad_scores, keys, grad, input_precision="ieee")
+    torque = _pair_torque(grad, queries.to(tl.float32), ROWS, HALF)
+    if TURNS:
+        grad = _rotate(grad, cos, -sin, ROWS, HALF)
+    tl.store(grad_c_bias_ptr + bias, _over_tokens(grad, ROWS, RANK, HALF))
+    tl.store(grad_c_ptr + place, grad.to(grad_c_ptr.dtype.element_ty), inside)
+
+    grad_hidden = tl.load(grad_hidden_ptr + state)
+    through = tl.sum(hidden.to(tl.float32) * grad_hidden.to(tl.float32))
+    grad = tl.dot(values, grad_hidden.to(DOT), input_precision="ieee")
+    grad_kept = tl.sum(grad * keys.to(tl.float32), 1)
+    grad = tl.dot(tl.trans(grad_scores), queries, grad * kept[:, None], input_precision="ieee")
+    torque += _pair_torque(grad, keys.to(tl.float32), ROWS, HALF)
+    if TURNS:
+        grad = _rotate(grad, cos, -sin, ROWS, HALF)
+    tl.store(grad_b_bias_ptr + bias, _over_tokens(grad, ROWS, RANK, HALF))
+    tl.store(grad_b_ptr + place, grad.to(grad_b_ptr.dtype.element_ty), inside)
+    return grad_log_seen, grad_kept, through, torque
+
+
+@triton.jit
+def _store_turns(
+    grad_turn_ptr, grad_turned_ptr, torque, start, length, heads: tl.constexpr, pairs: tl.constexpr,
+    first: tl.constexpr, ROWS: tl.constexpr, RANK: tl.constexpr, COUNT: tl.constexpr,
+):  # fmt: skip
+    """Writes what turning COUNT pairs at each token and at the chunk as a whole does, to the end of the chunk."""
+    first_rank = (tl.arange(0, ROWS) % RANK == 0)[:, None]
+    turn = tl.where(first_rank, tl.cumsum(torque, 0, reverse=True), 0.0)
+    token = start + tl.arange(0, ROWS // RANK)
+    pair = first + tl.arange(0, COUNT)
+    there = (token < length)[:, None] & (pair < pairs)[None, :]
+    place = token[:, None] * (heads * pairs) + pair[None, :]
+    tl.store(grad_turn_ptr + place, _over_ranks(turn, ROWS, RANK, COUNT).to(grad_turn_ptr.dtype.element_ty), there)
+    tl.store(grad_turned_ptr + pair, tl.sum(torque, 0), pair < pairs)
+
+
+@triton.jit
+def _chunk_key_gradients(
+    x_ptr, z_ptr, b_ptr, c_ptr, dt_ptr, a_ptr, trapezoid_ptr, angle_ptr,
+    b_bias_ptr, c_bias_ptr, mix_x_ptr, mix_z_ptr, mix_out_ptr, document_ptr,
+    hiddens_ptr, thetas_ptr, grad_out_ptr, grad_hiddens_ptr, grad_own_ptr, grad_lasting_ptr, grad_elapsed_ptr,
+    grad_b_ptr, grad_c_ptr, grad_log_decay_ptr, grad_weight_ptr, grad_later_ptr, grad_turn_ptr, grad_turned_ptr,
+    grad_b_bias_ptr, grad_c_bias_ptr,
+    length, x_batch, z_batch, heads: tl.constexpr, groups: tl.constexpr, pairs: tl.constexpr, x_token: tl.constexpr,
+    z_token: tl.constexpr, P: tl.constexpr, N: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, DOT: tl.constexpr,
+    WIDE: tl.constexpr,
+):  # fmt: skip
+    """Writes what a chunk's B, C and angles get, and completes what its weights and decays get."""
+    head = tl.program_id(0)
+    index = tl.program_id(1)
+    batch = tl.program_id(2).to(tl.int64)
+    TOKENS: tl.constexpr = ROWS // RANK
+    TURN: tl.constexpr = tl.float16 if DOT != tl.float32 else tl.float32
+    HALF: tl.constexpr = N // 2
+    COUNT: tl.constexpr = N // 4
+    start = index * TOKENS
+    chunk = (batch * heads + head) * tl.num_programs(1) + index
+    scalar = batch * length * heads + head
+    group = batch * length * RANK * groups * N + head // (heads // groups) * N
+    if document_ptr is not None:
+        document_ptr += batch * length
+    dt, own, lasting, elapsed, total, document = _decays(
+        dt_ptr + scalar, a_ptr + scalar, trapezoid_ptr + scalar, document_ptr, start, length, heads, ROWS, RANK
+    )
+    row = tl.arange(0, ROWS)
+    seen, lasts, decay = _edges(elapsed, total, document, document_ptr, start, length, TOKENS)
+    kept = lasts * lasting
+    grad_y, values = _output_and_input_of(
+        x_ptr, z_ptr, grad_out_ptr, mix_x_ptr, mix_z_ptr, mix_out_ptr, batch, head, start, length, x_batch, z_batch,
+        heads, x_token, z_token, P, ROWS, RANK,
+    )  # fmt: skip
+    grad_y = grad_y.to(DOT)
+    values = values.to(DOT)
+    weight = _fading(elapsed, document, document_ptr, ROWS, RANK) * lasting[None, :]
+    weight = tl.where(row[:, None] // RANK == row[None, :] // RANK, own[None, :], weight)
+    grad_scores = (tl.dot(grad_y, tl.trans(values), input_precision="ieee") * weight).to(DOT)
+
+    b_ptr += group
+    c_ptr += group
+    b_bias_ptr += head * RANK * N
+    c_bias_ptr += head * RANK * N
     per_head = batch * length * RANK * heads * N + head * N
     bias = chunk * RANK * N
     state = chunk * P * N
-    seen_a, kept_a, through_a, torque_a = _half_gradients(
+    _, cos_a, sin_a, _, cos_b, sin_b = _angles(
+        angle_ptr + batch * length * pairs, thetas_ptr + chunk * HALF, dt, start, length, pairs, WIDE, TURN, ROWS, RANK,
+        COUNT,
+    )  # fmt: skip
+    keys = _half_of(b_ptr, b_bias_ptr, start, length, groups * N, cos_a, sin_a, True, ROWS, RANK, HALF, DOT)
+    queries = _half_of(c_ptr, c_bias_ptr, start, length, groups * N, cos_a, sin_a, True, ROWS, RANK, HALF, DOT)
+    seen_a, kept_a, through_a, torque = _half_gradients(
         grad_c_ptr + per_head, grad_b_ptr + per_head, grad_c_bias_ptr + bias, grad_b_bias_ptr + bias,
-        hiddens_ptr + state, grad_hiddens_ptr + state, queries_a, keys_a, grad_scores, dot_grad_y, dot_values, seen, kept,
+        hiddens_ptr + state, grad_hiddens_ptr + state, queries, keys, grad_scores, grad_y, values, seen, kept,
         cos_a, sin_a, start, length, heads * N, True, ROWS, RANK, HALF, P,
     )  # fmt: skip
-    seen_b, kept_b, through_b, torque_b = _half_gradients(
-        grad_c_ptr + per_head + HALF, grad_b_ptr + per_head + HALF, grad_c_bias_ptr + bias + HALF,
-        grad_b_bias_ptr + bias + HALF, hiddens_ptr + state + HALF, grad_hiddens_ptr + state + HALF, queries_b, keys_b,
-        grad_scores, dot_grad_y, dot_values, seen, kept, cos_b, sin_b, start, length, heads * N, WIDE, ROWS, RANK, HALF, P,
-    )  # fmt: skip
     grad_turn_ptr += (batch * length * heads + head) * pairs
-    _store_turns(
-        grad_turn_ptr, grad_turned_ptr + chunk * pairs, torque_a, start, length, heads, pairs, 0, ROWS, RANK, COUNT
+    grad_turned_ptr += chunk * pairs
+    _store_turns(grad_turn_ptr, grad_turned_ptr, torque, start, length, heads, pairs, 0, ROWS, RANK, COUNT)
+    keys = _half_of(
+        b_ptr + HALF, b_bias_ptr + HALF, start, length, groups * N, cos_b, sin_b, WIDE, ROWS, RANK, HALF, DOT
     )
+    queries = _half_of(
+        c_ptr + HALF, c_bias_ptr + HALF, start, length, groups * N, cos_b, sin_b, WIDE, ROWS, RANK, HALF, DOT
+    )
+    seen_b, kept_b, through_b, torque = _half_gradients(
+        grad_c_ptr + per_head + HALF, grad_b_ptr + per_head + HALF, grad_c_bias_ptr + bias + HALF,
+        grad_b_bias_ptr + bias + HALF, hiddens_ptr + state + HALF, grad_hiddens_ptr + state + HALF, queries, keys,
+        grad_scores, grad_y, values, seen, kept, cos_b, sin_b, start, length, heads * N, WIDE, ROWS, RANK, HALF, P,
+    )  # fmt: skip
     if WIDE:
-        _store_turns(
-            grad_turn_ptr,
-            grad_turned_ptr + chunk * pairs,
-            torque_b,
-            start,
-            length,
-            heads,
-            pairs,
-            COUNT,
-            ROWS,
-            RANK,
-            COUNT,
-        )
+        _store_turns(grad_turn_ptr, grad_turned_ptr, torque, start, length, heads, pairs, COUNT, ROWS, RANK, COUNT)
 
+    line = start * RANK + row
+    inside = line < length * RANK
+    place = (batch * length * RANK + line) * heads + head
     grad_kept = kept_a + kept_b
-    grad_lasting += grad_kept * lasts
-    grad_elapsed += seen_a + seen_b - grad_kept * kept
+    grad_lasting = tl.load(grad_lasting_ptr + place, mask=inside, other=0.0) + grad_kept * lasts
+    grad_own = tl.load(grad_own_ptr + place, mask=inside, other=0.0) + grad_lasting
+    grad_elapsed = tl.load(grad_elapsed_ptr + place, mask=inside, other=0.0) + seen_a + seen_b - grad_kept * kept
     grad_total = tl.sum(grad_kept * kept) + decay * (through_a + through_b)
     grad_log_decay = tl.where(row % RANK == 0, tl.cumsum(grad_elapsed, 0, reverse=True) + grad_total, 0.0)
+    token = start + tl.arange(0, TOKENS)
+    here = token < length
     place = scalar + token * heads
     tl.store(grad_log_decay_ptr + place, _tokens_of(grad_log_decay, ROWS, RANK), here)
-    tl.store(grad_own_ptr + place, _tokens_of(grad_own + grad_lasting, ROWS, RANK), here)
+    tl.store(grad_weight_ptr + place, _tokens_of(grad_own, ROWS, RANK), here)
     tl.store(grad_later_ptr + place, _tokens_of(grad_lasting, ROWS, RANK), here)
 
 
@@ -826,7 +960,8 @@ _LAUNCH = {
     "_walk_states": {"num_warps": 4, "num_stages": 2},
     "_chunk_outputs": {"num_warps": 4, "num_stages": 1},
     "_walk_state_gradients": {"num_warps": 4, "num_stages": 2},
-    "_chunk_gradients": {"num_warps": 4, "num_stages": 1},
+    "_chunk_value_gradients": {"num_warps": 4, "num_stages": 1},
+    "_chunk_key_gradients": {"num_warps": 4, "num_stages": 1},
 }
 _DOTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 _ARGUMENTS = (
@@ -886,14 +1021,19 @@ def _scan_backward(grad_out: Tensor, grad_hidden: Tensor, grad_theta: Tensor, *a
 
     grad_x = torch.empty(inputs.x.shape, dtype=inputs.x.dtype, device=inputs.x.device)
     grad_b, grad_c = kept(batch, length, rank, heads, columns), kept(batch, length, rank, heads, columns)
-    grad_log_decay, grad_own, grad_later, grad_dt = (wide(batch, length, heads) for _ in range(4))
+    grad_log_decay, grad_weight, grad_later, grad_dt = (wide(batch, length, heads) for _ in range(4))
+    rows = {name: wide(batch, length, rank, heads) for name in ("grad_own", "grad_lasting", "grad_elapsed")}
     grad_turn, grad_turned = kept(batch, length, heads, pairs), wide(batch, heads, chunks, pairs)
     grad_b_bias, grad_c_bias = (wide(batch, heads, chunks, rank, columns) for _ in range(2))
     grad_skip = wide(batch, heads, chunks)
-    places = {"grad_x": grad_x, "grad_b": grad_b, "grad_c": grad_c, "grad_log_decay": grad_log_decay}
-    places |= {"grad_own": grad_own, "grad_later": grad_later, "grad_turn": grad_turn, "grad_turned": grad_turned}
-    places |= {"grad_b_bias": grad_b_bias, "grad_c_bias": grad_c_bias, "grad_skip": grad_skip, "grad_mix_x": grad_mix_x}
-    inputs.launch(_chunk_gradients, (heads, chunks, batch), **before, **places, grad_hiddens=grad_hiddens)
+    grid = (heads, chunks, batch)
+    places = {"thetas": thetas, "grad_out": grad_out, "grad_hiddens": grad_hiddens} | rows
+    values = {"grad_x": grad_x, "grad_skip": grad_skip, "grad_mix_x": grad_mix_x}
+    inputs.launch(_chunk_value_gradients, grid, **places, **values)
+    keys = {"grad_b": grad_b, "grad_c": grad_c, "grad_b_bias": grad_b_bias, "grad_c_bias": grad_c_bias}
+    keys |= {"grad_log_decay": grad_log_decay, "grad_weight": grad_weight, "grad_later": grad_later}
+    keys |= {"grad_turn": grad_turn, "grad_turned": grad_turned}
+    inputs.launch(_chunk_key_gradients, grid, **places, **keys, hiddens=hiddens)
 
     to_end = torch.cat([grad_turned, grad_theta[:, :, None]], dim=2).flip(2).cumsum(2).flip(2)
     grad_angle = torch.empty_like(inputs.angle)
@@ -905,9 +1045,9 @@ def _scan_backward(grad_out: Tensor, grad_hidden: Tensor, grad_theta: Tensor, *a
         grad_z,
         grad_b.unflatten(3, (groups, -1)).sum(4),
         grad_c.unflatten(3, (groups, -1)).sum(4),
-        grad_dt + inputs.a * grad_log_decay + inputs.trapezoid * grad_own + (1 - inputs.trapezoid) * arrived,
+        grad_dt + inputs.a * grad_log_decay + inputs.trapezoid * grad_weight + (1 - inputs.trapezoid) * arrived,
         inputs.dt * grad_log_decay,
-        inputs.dt * (grad_own - arrived),
+        inputs.dt * (grad_weight - arrived),
         grad_angle,
         grad_b_bias.sum((0, 2)),
         grad_c_bias.sum((0, 2)),
