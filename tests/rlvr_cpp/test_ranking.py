@@ -1,7 +1,7 @@
 """The order of candidates and the value of the best of fewer, against the vectors and against plain counting."""
 
 import json
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -49,7 +49,7 @@ def test_reward_counts_before_length_and_length_before_index(rewards, data):
     lengths = data.draw(st.lists(st.integers(0, 3), min_size=len(rewards), max_size=len(rewards)))
     order = best_first(rewards, lengths)
     assert sorted(order) == list(range(len(rewards)))
-    for better, worse in zip(order, order[1:], strict=False):
+    for better, worse in pairwise(order):
         first, second = rewards[better], rewards[worse]
         if first is None or second is None:
             assert second is None

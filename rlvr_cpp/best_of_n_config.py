@@ -1,0 +1,155 @@
+"""What `python -m rlvr_cpp.best_of_n` may be told, and the door through which it is told.
+
+Values live in `conf/best_of_n.yaml` and the groups that it shares with the trainers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlvr_cpp.config import CONF, PolicySettings, RewardSettings, SandboxSettings, TaskSettings, VerifierSettings
+from rlvr_cpp.errors import UserError
+
+SPLITS = ("held_out", "train", "all")
+LENGTHS = ("code", "raw")
+
+
+@dataclass
+class BestOfNJob:
+    """Everything that the command may be told."""
+
+    seed: int
+    model: str
+    """The name of a shipped model, `demo` for the embedded one, a Hugging Face id, or a local folder."""
+    adapter_from: str | None
+    """Folder of an adapter to put on the model, or `registry:<project>`; None is the model alone."""
+    resume: str | None
+    """The folder of a run to go on with, with the config it has; nothing else can be set then."""
+    n: int
+    """Candidates of each task."""
+    temperature: float
+    max_new_tokens: int
+    batch_size: int | None
+    """Candidates that are sampled together; None is all of a task."""
+    length: str
+    """What ranks equal rewards: `code` (characters without comments and white space) or `raw`."""
+    budget_s: float | None
+    """Seconds a task, after which the best so far counts; None waits for all candidates."""
+    split: str
+    """Which tasks: `held_out`, `train` or `all`."""
+    limit: int | None
+    """At most so many tasks, evenly spaced."""
+    dataset: bool
+    """Write a training set as well: prompt, chosen, rejected and all candidates of each task."""
+    policy: PolicySettings
+    tasks: TaskSettings
+    verifier: VerifierSettings
+    sandbox: SandboxSettings
+    reward: RewardSettings
+
+
+def load(raw: Any) -> BestOfNJob:
+    """What Hydra composed, checked. Raises UserError naming every key that is wrong."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        job = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BestOfNJob), raw))
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"config key {error.full_key!r}: {reason}") from error
+    assert isinstance(job, BestOfNJob)
+    if problems := list(_problems(job)):
+        raise UserError("; ".join(problems))
+    return job
+
+
+def _problems(job: BestOfNJob) -> Iterator[str]:
+    yield from search_problems(job.n, job.temperature, job.max_new_tokens, job.batch_size, job.length, job.budget_s)
+    if job.split not in SPLITS:
+        yield f"split is {job.split!r}: it must be one of {', '.join(SPLITS)}"
+    if job.limit is not None and job.limit < 1:
+        yield f"limit is {job.limit}: it must be at least 1, or null for all tasks"
+    if job.reward.kind not in ("tiers", "binary", "shaped"):
+        yield f"reward.kind is {job.reward.kind!r}: it must be one of tiers, binary, shaped"
+    if job.reward.kind == "shaped" and job.budget_s is not None:
+        yield f"reward.kind is 'shaped' with budget_s {job.budget_s}: its measurements know no budget; use reward=tiers"
+    if job.dataset and job.split != "train":
+        yield (
+            f"dataset is true with split {job.split!r}: a model that is trained on held-out tasks cannot be measured "
+            "on them; use split=train"
+        )
+
+
+def search_problems(
+    n: int, temperature: float, max_new_tokens: int, batch_size: int | None, length: str, budget_s: float | None
+) -> Iterator[str]:
+    """What cannot be searched for, each a sentence with the argument, its value and the fix."""
+    for name, value in (("n", n), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            yield f"{name} is {value}: it must be at least 1"
+    if not temperature > 0:
+        yield f"temperature is {temperature}: candidates that differ need a positive number"
+    if length not in LENGTHS:
+        yield f"length is {length!r}: it must be one of {', '.join(LENGTHS)}"
+    if budget_s is not None and not budget_s > 0:
+        yield f"budget_s is {budget_s}: it must be a positive number of seconds, or null for no limit"
+
+
+def run_command(job: Callable[[BestOfNJob, Path], float]) -> None:
+    """Compose the config that the command line asks for and run `job` on it and its run folder.
+
+    Exit status 2 tells of a mistake in the input, 130 of an interruption.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    from rlvr_cpp import interruption
+    from rlvr_cpp.command import BAD_INPUT, plain_endings
+
+    began = False
+
+    @hydra.main(version_base=None, config_path=CONF, config_name="best_of_n")
+    def compose_and_run(raw: DictConfig) -> float:
+        nonlocal began
+        began = True
+        own = Path(HydraConfig.get().runtime.output_dir)
+        folder = own if raw.resume is None else Path(raw.resume)
+        with plain_endings(folder, own):
+            return job(_settings(raw, folder, own), folder)
+
+    interruption.listen()
+    try:
+        compose_and_run()
+    except SystemExit as end:
+        if end.code == 1 and not began:  # Hydra has said which override it could not apply
+            sys.exit(BAD_INPUT)
+        raise
+
+
+def _settings(raw: Any, folder: Path, own: Path) -> BestOfNJob:
+    """The config of the run in `folder`, which is Hydra's `own` one unless a run goes on."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if raw.resume is None:
+        if (folder / "run.json").exists():
+            raise UserError(
+                f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}"
+            )
+        return load(raw)
+    with suppress(OSError):
+        own.rmdir()
+    if others := [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]:
+        raise UserError(
+            f"resume={folder} goes on with the config that the run has, but {' '.join(others)} was given as well: "
+            "leave it out, or begin a new run"
+        )
+    from rlvr_cpp.run_record import read_record  # with torch, for which a mistake need not wait
+
+    return load(read_record(folder)["config"])
