@@ -38,6 +38,7 @@ def _float64():
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
 
 
 def config(**settings):
@@ -313,7 +314,8 @@ def test_the_authors_kernels_are_called_for_the_same_function(name):
 @torch.no_grad()
 def test_the_authors_kernels_agree_on_a_gpu():
     pytest.importorskip("mamba_ssm")
-    sizes = {"mamba_d_state": 128, "mamba_headdim": 64, "mamba_chunk_size": 64}
+    sizes = {"mamba_d_state": 128, "mamba_headdim": 64, "mamba_expand": 128 // WIDTH, "mamba_chunk_size": 64}
+    torch.set_default_device("cuda")
     ours = mixer(**sizes).float().cuda()
     theirs = Mamba3(config(**sizes, mamba_backend="mamba_ssm"), 0).float().cuda()
     theirs.load_state_dict(ours.state_dict())
