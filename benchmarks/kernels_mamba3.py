@@ -182,7 +182,7 @@ def tune_table(kernel: str, rank: int) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tune", metavar="KERNEL", help="one of ours, such as _chunk_key_gradients")
+    parser.add_argument("--tune", metavar="KERNEL", help="one of ours, such as chunk_key_gradients")
     parser.add_argument("--rank", type=int, help="this rank alone")
     arguments = parser.parse_args()
     if arguments.tune:

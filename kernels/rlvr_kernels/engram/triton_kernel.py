@@ -77,7 +77,8 @@ def engram(
     domains: Tensor | None,
 ) -> Tensor:
     """Arguments as for `rlvr_kernels.engram`."""
-    return _lookup(table, ids, multipliers, sizes, list(orders), pad_id, document_ids, domains)
+    result: Tensor = _lookup(table, ids, multipliers, sizes, list(orders), pad_id, document_ids, domains)
+    return result
 
 
 _ARGUMENTS = (
@@ -88,7 +89,7 @@ _ARGUMENTS = (
 
 @torch.library.custom_op("rlvr_kernels::engram", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor")
 def _lookup(table: Tensor, ids: Tensor, multipliers: Tensor, sizes: Tensor, *rest: Any) -> Tensor:
-    out = _shape_of_result(table, ids, multipliers, sizes)
+    out: Tensor = _shape_of_result(table, ids, multipliers, sizes)
     _launch(table.contiguous(), out, ids, multipliers, sizes, *rest, scatter=False)
     return out
 

@@ -186,8 +186,9 @@ def _ranked(v: Tensor, mix: Tensor | None) -> Tensor:
 
 def _rotated(v: Tensor, theta: Tensor) -> Tensor:
     """`v (..., R, H, N)` with its pairs (2i, 2i+1), i < S, turned by `theta (..., H, S)`."""
-    turned, still = v.split([2 * theta.shape[-1], v.shape[-1] - 2 * theta.shape[-1]], dim=-1)
-    even, odd = turned.unflatten(-1, (-1, 2)).unbind(-1)
+    columns = 2 * theta.shape[-1]
+    turned, still = v[..., :columns], v[..., columns:]
+    even, odd = turned[..., 0::2], turned[..., 1::2]
     cos, sin = theta.cos().unsqueeze(-3), theta.sin().unsqueeze(-3)
     pairs = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return torch.cat([pairs.flatten(-2), still], dim=-1)

@@ -130,8 +130,8 @@ def step(
 )
 def _step_once(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     laid_out = [None if value is None else value.contiguous() for value in given]
-    results = _empty_results(*laid_out)
-    x, _, b, *_, angle = laid_out[:8]
+    results: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _empty_results(*laid_out)
+    x, _, b, _, _, _, _, angle = given[:8]
     batch, heads, width = x.shape
     numbers = {"heads": heads, "groups": b.shape[2], "pairs": angle.shape[1]}
     _step[(heads, batch)](*laid_out, *results, **numbers, P=width, N=b.shape[3], RANK=b.shape[1])

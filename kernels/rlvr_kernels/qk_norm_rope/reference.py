@@ -12,7 +12,8 @@ from rlvr_kernels.rms_norm.reference import rms_norm
 def norm_rope(x: Tensor, cos: Tensor, sin: Tensor, gain: float, eps: float) -> Tensor:
     """One of queries and keys: `x (B, T, H, D)`, tables `(1 or B, T, r/2)` for its first `r` dimensions."""
     half = cos.shape[-1]
-    first, second, rest = widened(x).split([half, half, x.shape[-1] - 2 * half], dim=-1)
+    wide = widened(x)
+    first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
     cos, sin = cos.unsqueeze(2), sin.unsqueeze(2)
     rotated = torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
     return (gain * rms_norm(rotated, None, eps)).to(x.dtype)

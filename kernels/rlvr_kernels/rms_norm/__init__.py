@@ -18,4 +18,5 @@ def rms_norm(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6, *, back
         return reference.rms_norm(x, weight, eps)
     from rlvr_kernels.rms_norm import triton_kernel
 
-    return triton_kernel.rms_norm(x, weight, eps)
+    result: Tensor = triton_kernel.rms_norm(x, weight, eps)
+    return result

@@ -32,7 +32,8 @@ def sinkhorn(
         return reference.sinkhorn(logits, iterations, temperature, epsilon, blend)
     from rlvr_kernels.sinkhorn import triton_kernel
 
-    return triton_kernel.sinkhorn(logits, iterations, temperature, epsilon, blend)
+    result: Tensor = triton_kernel.sinkhorn(logits, iterations, temperature, epsilon, blend)
+    return result
 
 
 def read_streams(streams: Tensor, pre: Tensor, *, backend: str | None = None) -> Tensor:
@@ -41,7 +42,8 @@ def read_streams(streams: Tensor, pre: Tensor, *, backend: str | None = None) ->
         return reference.read_streams(streams, pre)
     from rlvr_kernels.sinkhorn import triton_kernel
 
-    return triton_kernel.read_streams(streams, pre)
+    result: Tensor = triton_kernel.read_streams(streams, pre)
+    return result
 
 
 def write_streams(
@@ -55,4 +57,5 @@ def write_streams(
         return reference.write_streams(streams, branch, post, mixing)
     from rlvr_kernels.sinkhorn import triton_kernel
 
-    return triton_kernel.write_streams(streams, branch, post, mixing)
+    result: Tensor = triton_kernel.write_streams(streams, branch, post, mixing)
+    return result

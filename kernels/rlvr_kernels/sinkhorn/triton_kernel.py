@@ -231,7 +231,7 @@ def _power_of_two(n: int) -> int:
 
 
 def _block(width: int) -> int:
-    return min(triton.next_power_of_2(width), BLOCK)
+    return min(int(triton.next_power_of_2(width)), BLOCK)
 
 
 def _like(tensor: Tensor) -> Tensor:
