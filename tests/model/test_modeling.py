@@ -150,6 +150,34 @@ def test_neutral_residual_scalars_are_no_scalars():
     assert not torch.equal(model(ids).logits, plain(ids).logits)
 
 
+class Gated(torch.nn.Module):
+    """What a mechanism that skips tokens looks like: a branch, let through for some of them."""
+
+    def __init__(self, branch, passed):
+        super().__init__()
+        self.branch, self.passed = branch, passed
+
+    def forward(self, hidden_states, context):
+        return self.branch(hidden_states, context) * self.passed(context)[..., None]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cell", ["everything_tiny", "nam56r_tiny"])
+def test_a_wrapper_around_every_branch_needs_no_change_to_a_mixer(cell):
+    model, ids = build(cell), tokens()
+    full = model(ids).logits
+    for block in model.model.layers:
+        block.branches = torch.nn.ModuleList(
+            Gated(b, lambda c: torch.ones_like(c.position_ids)) for b in block.branches
+        )
+    assert torch.equal(model(ids).logits, full)
+    for module in model.modules():
+        if isinstance(module, Gated):
+            module.passed = lambda context: context.position_ids % 2 == 0
+    moved = (model(ids).logits - full).abs().amax(dim=-1)
+    assert moved[:, 1:].min() > 0
+
+
 def test_recomputed_blocks_give_the_same_gradients():
     model = build("everything_tiny").train()
     ids = tokens()
