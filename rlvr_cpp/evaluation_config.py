@@ -47,7 +47,7 @@ class EvaluationJob:
     seed: int
     model: str
     """A shipped model, a Hugging Face id, a folder (of a model, a checkpoint, a run), `canonical` or `negated`."""
-    adapter: str | None
+    adapter_from: str | None
     """The folder of an adapter to put on the model, or `registry:<project>`."""
     endpoint: str | None
     """Base URL of a server with OpenAI's API, such as `http://localhost:8000/v1`, that answers in the model's place."""
@@ -139,7 +139,7 @@ def _sampling_problems(job: EvaluationJob) -> Iterator[str]:
 
 def _model_problems(job: EvaluationJob) -> Iterator[str]:
     if job.model in REPLAYED:
-        for key, value in (("adapter", job.adapter), ("endpoint", job.endpoint)):
+        for key, value in (("adapter_from", job.adapter_from), ("endpoint", job.endpoint)):
             if value is not None:
                 yield f"{key} is {value!r} with model {job.model!r}, which replays solutions: use null"
         if not job.greedy:
@@ -148,7 +148,7 @@ def _model_problems(job: EvaluationJob) -> Iterator[str]:
         return
     if not job.endpoint.startswith(("http://", "https://")):
         yield f"endpoint is {job.endpoint!r}: it must be a URL such as http://localhost:8000/v1"
-    if job.adapter is not None:
-        yield f"adapter is {job.adapter!r} with an endpoint: the server has to load it; use null"
+    if job.adapter_from is not None:
+        yield f"adapter_from is {job.adapter_from!r} with an endpoint: the server has to load it; use null"
     if job.policy.prompt_format == "auto":
         yield "policy.prompt_format is 'auto' with an endpoint, which does not tell: use completion or chat"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,16 +71,17 @@ def _open_local(job: EvaluationJob) -> Subject:
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    model, adapter = find_weights(job.model, job.adapter)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by peft
+    model, adapter = find_weights(job.model, job.adapter_from)
     policy = load_policy(model, job.policy)
     model_hash = weights_hash(policy.model.named_parameters())
     adapter_hash = None if adapter is None else put_adapter_on(policy, Path(adapter))
     completer = LocalModel(policy, job.seed, job.temperature, job.max_new_tokens)
-    return Subject(completer, model, model_hash, job.adapter or adapter, adapter_hash)
+    return Subject(completer, model, model_hash, job.adapter_from or adapter, adapter_hash)
 
 
 def find_weights(model: str, adapter: str | None) -> tuple[str, str | None]:
-    """The base model and the adapter's folder, or None, that `model=` and `adapter=` stand for.
+    """The base model and the adapter's folder, or None, that `model=` and `adapter_from=` stand for.
 
     Raises UserError where a folder holds neither, or where both bring an adapter.
     """
@@ -87,12 +89,14 @@ def find_weights(model: str, adapter: str | None) -> tuple[str, str | None]:
     if adapter is None:
         return found_model, own_adapter
     if own_adapter is not None:
-        raise UserError(f"adapter is {adapter!r} but model {model!r} has an adapter of its own: leave one of them out")
+        raise UserError(
+            f"adapter_from is {adapter!r} but model {model!r} has an adapter of its own: leave one of them out"
+        )
     from rlvr_cpp.registry import find_adapter
 
     folder = find_adapter(adapter) if adapter.startswith("registry:") else Path(adapter)
     if not (folder / ADAPTER_CONFIG).is_file():
-        raise UserError(f"adapter is {adapter!r}, which is no folder with an {ADAPTER_CONFIG}: give one that is")
+        raise UserError(f"adapter_from is {adapter!r}, which is no folder with an {ADAPTER_CONFIG}: give one that is")
     return found_model, str(folder)
 
 
@@ -111,7 +115,9 @@ def _look_into(folder: Path) -> tuple[str, str | None] | None:
         try:
             base = json.loads((folder / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder / ADAPTER_CONFIG} names no base ({error!r}): give model= and adapter=") from error
+            raise UserError(
+                f"{folder / ADAPTER_CONFIG} names no base ({error!r}): give model= and adapter_from="
+            ) from error
         return str(base), str(folder)
     return None
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import jinja2
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from rlvr_cpp.completers import GREEDY, SAMPLED
@@ -114,7 +115,7 @@ def _mean(values: Iterable[float]) -> float | None:
 def print_summary(summary: Summary, record: EvaluationRecord) -> None:
     """The tables that end an evaluation."""
     title = f"{record.model} on {record.benchmark}, {record.split} tests, 95 % intervals"
-    table = _table(title, ("", "passed", "tasks", "pass rate"))
+    table = _table(escape(title), ("", "passed", "tasks", "pass rate"))
     for row in summary.measures:
         table.add_row(row.name, _count(row.passed), str(row.tasks), str(row.estimate))
     console.print(table)
@@ -122,10 +123,12 @@ def print_summary(summary: Summary, record: EvaluationRecord) -> None:
         if groups:
             table = _table(f"By {name}", (name, "tasks", *(row.name for row in summary.measures)))
             for group in groups:
-                table.add_row(group.name, str(group.tasks), *map(format_rate, group.rates))
+                table.add_row(escape(group.name), str(group.tasks), *map(format_rate, group.rates))
             console.print(table)
+    endings = ", ".join(f"{status.replace('_', ' ')} {count}" for status, count in summary.endings)
+    console.print(f"endings: {endings}", soft_wrap=True)
     if record.status != PASS:
-        console.print(f"{record.status}: {record.reason}", style="yellow", soft_wrap=True)
+        console.print(f"{record.status}: {record.reason}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
@@ -151,6 +154,7 @@ def write_pages(folder: Path, summary: Summary, record: EvaluationRecord, comman
         autoescape=jinja2.select_autoescape(["html.j2"]),
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= {"count": _count, "rate": format_rate}
     facts = _facts(record, command)

@@ -63,6 +63,7 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Parts]:
                 f"tasks   {len(benchmark.tasks)} of {benchmark.name}, {benchmark.split} tests\n"
                 f"judge   {verifier.version}, {describe(verifier.workshop.controls)}\n"
                 f"run     {folder}",
+                markup=False,
                 soft_wrap=True,
             )
             yield Parts(job, folder, record, benchmark, subject, verifier)
@@ -126,7 +127,7 @@ def report(parts: Parts, evaluation: Evaluation) -> float:
     )
     page = write_pages(parts.folder, summary, record, parts.record.fields["command"])
     print_summary(summary, record)
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
     return summary.measures[0].estimate.mean
 
 

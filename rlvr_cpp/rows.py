@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -98,6 +99,7 @@ def _download(name: str, config: str | None, split: str) -> Iterator[Placed]:
         raise UserError(
             f"task source {name!r} is no file, and data sets need the extra 'train': pip install 'rlvr-cpp[train]'"
         ) from error
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network it tells of every try
     try:
         rows = load_dataset(name, config, split=split)
     except Exception as error:  # datasets raises whatever its many loaders and transports raise
