@@ -21,12 +21,13 @@ TOKENS = 32
 
 @triton.jit
 def _rows(
-    ids_ptr, multiplier_ptr, size_ptr, start_ptr, document_ptr, domain_ptr, token, tokens, length, domain_rows, pad_id,
-    order, slot, LONGEST: tl.constexpr,
+    ids_ptr, multiplier_ptr, size_ptr, start_ptr, document_ptr, domain_ptr, token, tokens, length, pad_id, slot,
+    slots: tl.constexpr, heads: tl.constexpr, ORDERS: tl.constexpr, LONGEST: tl.constexpr,
 ):  # fmt: skip
     """The table row of each token's n-gram of this order, for one head; int64."""
     there = token < tokens
     in_row = token % length
+    order = (ORDERS >> (slot // heads * 4)) & 15
     document = tl.load(document_ptr + token, mask=there, other=0) if document_ptr is not None else 0
     mixed = tl.load(ids_ptr + token, mask=there, other=0) * tl.load(multiplier_ptr)
     for back in tl.static_range(1, LONGEST):
@@ -38,23 +39,23 @@ def _rows(
         mixed = mixed ^ tl.where(back < order, term, 0)
     row = mixed % tl.load(size_ptr + slot) + tl.load(start_ptr + slot)
     if domain_ptr is not None:
-        row += tl.load(domain_ptr + token, mask=there, other=0) * domain_rows
+        rows = tl.load(start_ptr + slots - 1) + tl.load(size_ptr + slots - 1)
+        row += tl.load(domain_ptr + token, mask=there, other=0) * rows
     return row
 
 
 @triton.jit
 def _gather(
-    ids_ptr, multiplier_ptr, size_ptr, start_ptr, order_ptr, document_ptr, domain_ptr, table_ptr, out_ptr,
-    tokens, length, domain_rows, pad_id, slots: tl.constexpr, width: tl.constexpr, LONGEST: tl.constexpr,
-    TOKENS: tl.constexpr, WIDTH: tl.constexpr, SCATTER: tl.constexpr,
+    ids_ptr, multiplier_ptr, size_ptr, start_ptr, document_ptr, domain_ptr, table_ptr, out_ptr,
+    tokens, length, pad_id, slots: tl.constexpr, heads: tl.constexpr, width: tl.constexpr, ORDERS: tl.constexpr,
+    LONGEST: tl.constexpr, TOKENS: tl.constexpr, WIDTH: tl.constexpr, SCATTER: tl.constexpr,
 ):  # fmt: skip
-    """Copies rows of the table to `out` or, to SCATTER, adds `out` to rows of the table."""
+    """Copies rows of the table to `out` or, to SCATTER, adds `out` to rows of the table. ORDERS has four bits each."""
     slot = tl.program_id(0)
     token = tl.program_id(1).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
-    order = tl.load(order_ptr + slot)
     row = _rows(
-        ids_ptr, multiplier_ptr, size_ptr, start_ptr, document_ptr, domain_ptr, token, tokens, length, domain_rows,
-        pad_id, order, slot, LONGEST,
+        ids_ptr, multiplier_ptr, size_ptr, start_ptr, document_ptr, domain_ptr, token, tokens, length, pad_id, slot,
+        slots, heads, ORDERS, LONGEST,
     )  # fmt: skip
     column = tl.arange(0, WIDTH)
     there = (token < tokens)[:, None] & (column < width)[None, :]
@@ -120,14 +121,15 @@ def _launch(
 ) -> None:
     """Reads rows of `table` into `out`, or adds `out` to them."""
     rows = sizes.flatten().cumsum(0)
-    order_of_slot = torch.tensor(orders, device=ids.device).repeat_interleave(sizes.shape[1])
     width = table.shape[1]
     _gather[(sizes.numel(), triton.cdiv(ids.numel(), TOKENS))](
-        *(ids.contiguous(), multipliers, sizes.contiguous(), rows - sizes.flatten(), order_of_slot),
+        *(ids.contiguous(), multipliers, sizes.contiguous(), rows - sizes.flatten()),
         *(None if extra is None else extra.contiguous() for extra in (document_ids, domains)),
-        *(table, out, ids.numel(), ids.shape[1], 0 if domains is None else int(rows[-1]), pad_id),
+        *(table, out, ids.numel(), ids.shape[1], pad_id),
         slots=sizes.numel(),
         width=width,
+        heads=sizes.shape[1],
+        ORDERS=sum(order << 4 * place for place, order in enumerate(orders)),
         LONGEST=max(orders),
         TOKENS=TOKENS,
         WIDTH=triton.next_power_of_2(width),

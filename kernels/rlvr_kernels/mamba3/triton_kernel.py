@@ -47,6 +47,8 @@ def scan(
     if z is None:
         weights = weights._replace(mix_z=None, mix_out=None)
     dt, a, trapezoid = dt.float(), a.float(), trapezoid.float()
+    if state is not None:
+        state = Mamba3State(*(field.float() for field in state))
     hidden = _entering(x, b, (1 - trapezoid) * dt, weights, state)
     theta = hidden.new_zeros(*hidden.shape[:2], angle.shape[-1]) if state is None else state.theta
     documents = None if document_ids is None else document_ids.to(torch.int32)

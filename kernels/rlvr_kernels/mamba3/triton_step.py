@@ -115,7 +115,9 @@ def step(
     for name, size in (("P", x.shape[2]), ("N", b.shape[3])):
         if size & (size - 1):
             raise ValueError(f"{name}={size} does not fit the Triton step: use a power of two.")
-    out, *left = _step_once(x, z, b, c, dt.float(), a.float(), trapezoid.float(), angle, *weights, *state)
+    out, *left = _step_once(
+        x, z, b, c, dt.float(), a.float(), trapezoid.float(), angle, *weights, *(field.float() for field in state)
+    )
     return out, Mamba3State(*left)
 
 
