@@ -77,7 +77,9 @@ def engram(
     document_ids: Tensor | None,
     domains: Tensor | None,
 ) -> Tensor:
-    """Arguments as for `rlvr_kernels.engram`."""
+    """Arguments as for `rlvr_kernels.engram`; at most seven orders of at most 15."""
+    if len(orders) > 7 or max(orders) > 15:
+        raise ValueError(f"orders={orders} do not fit the Triton kernel: at most seven, of at most 15 tokens each.")
     result: Tensor = _lookup(table, ids, multipliers, sizes, list(orders), pad_id, document_ids, domains)
     return result
 
