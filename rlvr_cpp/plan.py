@@ -15,7 +15,7 @@ from rich.table import Table
 from rlvr_cpp import processes
 from rlvr_cpp.config import AdapterSettings, PolicySettings, TrainingJob
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.policy import DEMO, expand_targets, find_model
+from rlvr_cpp.policy import DEMO, expand_targets, find_model, know_hybrids
 from rlvr_cpp.progress import console
 from rlvr_cpp.task_choice import choose_tasks
 from rlvr_cpp.trl_arguments import pass_sizes
@@ -113,6 +113,7 @@ def estimate_memory(job: TrainingJob, micro: int) -> Memory:
 def _skeleton(name: str) -> tuple[Any, torch.nn.Module]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    know_hybrids()
     try:
         config = AutoConfig.from_pretrained(find_model(name))
         with torch.device("meta"):

@@ -25,7 +25,7 @@ DEMO = "tiny-cpp"
 MLP_TARGETS = ("gate_proj", "up_proj", "down_proj")
 ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MAMBA_TARGETS = ("in_proj", "out_proj")
-OUTSIDE_THE_POLICY = re.compile(r".*\.(indexer|mtp)\..*")
+OUTSIDE_THE_POLICY = re.compile(r"(?:.*\.)?(indexer|mtp)\..*")
 """Layers of a hybrid that the policy's loss does not reach: what selects keys, and what drafts tokens ahead."""
 TARGET_SETS = {"mlp": MLP_TARGETS, "attention": ATTENTION_TARGETS, "mamba": MAMBA_TARGETS}
 """Linear layers by their names in Llama- and Qwen-style models and in hybrids with Mamba layers."""
@@ -85,8 +85,7 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
 
     Raises UserError where there is no such model or a chat is asked of a tokenizer without a template.
     """
-    import rlvr_model  # noqa: F401  it tells transformers of the hybrid
-
+    know_hybrids()
     source = find_model(model)
     device = pick_device(settings.device)
     torch.set_num_threads(settings.threads or _threads(device))
@@ -116,6 +115,11 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
         pad_token_id=tokenizer.pad_token_id,
     )
     return Policy(loaded, tokenizer, chat)
+
+
+def know_hybrids() -> None:
+    """Let transformers' Auto classes load the hybrid."""
+    import rlvr_model  # noqa: F401
 
 
 def find_model(model: str) -> str:

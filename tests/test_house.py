@@ -40,7 +40,7 @@ def installed(tmp_path_factory) -> Path:
 
 def test_the_wheel_adds_only_our_names(installed):
     names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
-    assert names == {"rlvr_cpp", "rlvr_sandbox", "rlvr_pretrain"}
+    assert names == {"rlvr_cpp", "rlvr_kernels", "rlvr_model", "rlvr_pretrain", "rlvr_sandbox"}
 
 
 def test_the_wheel_runs_from_another_folder(installed, tmp_path):
