@@ -21,7 +21,7 @@ def inputs(*, rows=23, width=16, vocabulary=50, dtype=F64, device="cpu"):
     generator = torch.Generator().manual_seed(0)
     hidden, weight = (
         torch.randn(rows, width, dtype=F64, generator=generator),
-        torch.randn(vocabulary, width, dtype=F64, generator=generator),
+        torch.randn(vocabulary, width, dtype=F64, generator=generator) / width**0.5,
     )
     targets = torch.randint(0, vocabulary, (rows,), generator=generator)
     targets[::5] = -100
@@ -80,6 +80,18 @@ def test_what_makes_no_sense_is_refused(settings, message):
 # --- kernels ---
 
 
+def check(given, expected, atol):
+    """Within `atol` by norm, and each element within five times that of the largest.
+
+    A logit rounded to bfloat16 is off by up to 2^-9 of itself, which a softmax turns into a relative error of that size
+    times the logit: 0.2 % to 0.5 % of a gradient by norm where logits are near 1 (1.5 % near 16), several times as much
+    in a few elements out of millions, whose rows hold the largest logits. Elementwise bounds alone say little of that.
+    """
+    given = given.double()
+    assert (given - expected).norm() <= atol * expected.norm()
+    torch.testing.assert_close(given, expected, rtol=0, atol=5 * atol * expected.abs().max().item())
+
+
 def compare(settings, *, dtype, device, atol, **shape):
     hidden, weight, targets = inputs(dtype=dtype, device=device, **shape)
     results = []
@@ -90,7 +102,7 @@ def compare(settings, *, dtype, device, atol, **shape):
         upstream = torch.linspace(0.5, 2.0, loss.numel(), device=device, dtype=loss.dtype).view(loss.shape)
         results.append((loss, *torch.autograd.grad(loss, x, upstream)))
     for reference, kernel in zip(*results, strict=True):
-        torch.testing.assert_close(kernel.double(), reference, rtol=atol, atol=atol * reference.abs().max().item())
+        check(kernel, reference, atol)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
@@ -111,6 +123,29 @@ def test_kernel_without_gradients_and_without_a_counted_target():
     assert linear_cross_entropy(hidden, weight, targets.fill_(-100), backend="triton").isnan()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
+def test_gradients_scaled_in_place_are_not_given_twice():
+    hidden, weight, targets = inputs(dtype=torch.float32)
+    loss = linear_cross_entropy(hidden, weight, targets, backend="triton")
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="gives its gradients once"):
+        loss.backward()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_memory_is_the_gradients_and_one_chunk_of_logits():
+    rows, width, vocabulary = 8192, 512, 32768
+    x = inputs(rows=rows, width=width, vocabulary=vocabulary, dtype=torch.bfloat16, device="cuda")
+    torch.autograd.grad(linear_cross_entropy(*x), x[:2])
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    torch.autograd.grad(linear_cross_entropy(*x), x[:2])
+    chunk = chunk_rows(rows, vocabulary, width) * vocabulary
+    needed = 2 * (x[0].numel() + x[1].numel() + chunk)
+    assert torch.cuda.max_memory_allocated() - before < 1.02 * needed
+
+
 def test_the_compiler_sees_one_operation():
     from rlvr_kernels.linear_cross_entropy.triton_kernel import _losses, _summed
 
@@ -122,7 +157,7 @@ def test_the_compiler_sees_one_operation():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.bfloat16, 4e-2), (torch.float32, 1e-3)])
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.bfloat16, 1e-2), (torch.float32, 1e-3)])
 def test_kernel_is_the_reference_on_a_gpu(settings, dtype, atol):
     compare(settings, dtype=dtype, device="cuda", atol=atol, rows=1000, width=256, vocabulary=10_007)
 
@@ -135,7 +170,7 @@ def test_a_float32_weight_under_bfloat16_hidden_states_gets_a_float32_sum():
     linear_cross_entropy(hidden, weight, targets).backward()
     assert weight.grad.dtype == torch.float32
     (expected,) = torch.autograd.grad(naive(hidden.double(), weight.bfloat16().double(), targets), weight)
-    torch.testing.assert_close(weight.grad, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())
+    check(weight.grad, expected, 1e-2)
 
 
 @pytest.mark.gpu

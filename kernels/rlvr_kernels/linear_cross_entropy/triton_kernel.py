@@ -162,13 +162,19 @@ def _(hidden, weight, targets, softcap, z_loss, ignore_index, rows, mean):
 
 
 def _remember_sum(ctx, inputs, output):
+    ctx.spent = False
+    ctx.set_materialize_grads(False)  # or backward is handed zeros as large as both gradients
     ctx.save_for_backward(*output[1:])
     ctx.mark_non_differentiable(*output[1:])
 
 
 def _differentiate_sum(ctx, d_loss, *_):
+    """Scale the gradients where they lie: a second copy of them would be the peak of the whole step."""
+    if ctx.spent:
+        raise RuntimeError("a summed loss gives its gradients once; take reduction='none' and sum it to go back twice")
+    ctx.spent = True
     d_hidden, d_weight = ctx.saved_tensors
-    return d_hidden * d_loss, d_weight * d_loss, *[None] * 6
+    return d_hidden.mul_(d_loss), d_weight.mul_(d_loss), *[None] * 6
 
 
 _summed.register_autograd(_differentiate_sum, setup_context=_remember_sum)
