@@ -73,11 +73,12 @@ class UpdatePhase(RolloutPhase):
             return self._scored
         size = batch_size or len(input_ids)
         if size >= len(input_ids):
-            return super()._get_per_token_logps_and_entropies(
+            whole: tuple[Any, Any, Any] = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, size, **options
             )
+            return whole
         found: torch.Tensor | None = None
-        for rows in attention_mask.sum(dim=1).argsort(stable=True).split(size):
+        for rows in torch.split(attention_mask.sum(dim=1).argsort(stable=True), size):
             used = attention_mask[rows].any(dim=0).nonzero().flatten()
             first, last = int(used[0]), int(used[-1])
             keep = logits_to_keep - (input_ids.shape[1] - 1 - last)
