@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.kernels_timing import Work, milliseconds, print_head, print_row
 from rlvr_kernels.moe import moe
 from rlvr_kernels.moe.layout import lay_out
-from rlvr_kernels.moe.reference import expert_loop, gather_rows
+from rlvr_kernels.moe.reference import expert_loop
 
 EXPERTS = 64
 Run = Callable[[], Tensor]
@@ -37,7 +37,7 @@ def table(rows_per_expert: int, width: int, inner: int, top_k: int) -> None:
     chosen = torch.rand(tokens, EXPERTS, device="cuda", generator=generator).topk(top_k, dim=1).indices
     weights = torch.rand(tokens, top_k, device="cuda", generator=generator).requires_grad_()
     plan = lay_out(chosen, EXPERTS, "grouped")
-    laid = gather_rows(x, plan.token_of_row, plan.row_of_slot).detach().requires_grad_()
+    laid = x.detach()[plan.slot_of_row.clamp(min=0) // top_k].requires_grad_()
     hidden = normal(len(laid), inner)
     one_up, one_down = normal(2 * inner, width), normal(width, inner)
     flops = 6.0 * tokens * top_k * width * inner

@@ -78,8 +78,8 @@ def test_renaming_the_experts_changes_nothing():
 def test_every_copy_has_a_row_among_its_experts(lane):
     chosen = inputs()[3]
     plan = layout.lay_out(chosen, 6, lane)
-    assert torch.equal(plan.token_of_row[plan.row_of_slot], torch.arange(40)[:, None].expand(40, 2))
-    assert int((plan.token_of_row >= 0).sum()) == chosen.numel()
+    assert torch.equal(plan.slot_of_row[plan.row_of_slot], torch.arange(80).view(40, 2))
+    assert int((plan.slot_of_row >= 0).sum()) == chosen.numel()
     assert torch.equal(torch.searchsorted(plan.ends, plan.row_of_slot.int(), right=True), chosen)
 
 
@@ -107,17 +107,26 @@ def test_kernels_are_the_loop(lane, monkeypatch):
 
 
 def test_the_compiler_sees_operations(monkeypatch):
-    from rlvr_kernels.moe import triton_kernel
+    from rlvr_kernels.moe import triton_kernel, triton_layout
 
     monkeypatch.setattr(layout, "TILE", 16)
-    x, gate_up, _, chosen, weights = inputs(tokens=4, experts=4, device=DEVICE)
-    plan = layout.lay_out(chosen, 4, "block_sparse")
-    places = (plan.row_of_slot, plan.token_of_row)
-    rows = x.new_zeros(len(plan.token_of_row), 16, requires_grad=True)
-    torch.library.opcheck(triton_kernel.gather_rows, (x, plan.token_of_row, plan.row_of_slot), test_utils=CHECKS)
-    torch.library.opcheck(triton_kernel.combine_rows, (rows, weights, *places), test_utils=CHECKS)
-    torch.library.opcheck(triton_kernel.swiglu, (rows,), test_utils=CHECKS)
-    torch.library.opcheck(triton_kernel.tiled, (rows, gate_up, plan.ends), test_utils=CHECKS)
+    x, gate_up, down, chosen, weights = inputs(tokens=4, experts=4, device=DEVICE)
+    places = triton_layout._lay_out(chosen, 4, "block_sparse")
+    torch.library.opcheck(triton_layout._lay_out, (chosen, 4, "grouped"), test_utils=CHECKS)
+    given = (x, gate_up, down, weights, *places, "block_sparse")
+    torch.library.opcheck(triton_kernel._mixture, given, test_utils=CHECKS)
+
+
+@pytest.mark.parametrize("lane", ["grouped", "block_sparse"])
+@pytest.mark.parametrize(("tokens", "experts"), [(40, 6), (700, 8), (1, 4)])
+def test_the_counting_sort_is_the_sort(lane, tokens, experts, monkeypatch):
+    from rlvr_kernels.moe import triton_layout
+
+    monkeypatch.setattr(triton_layout, "CELLS", 256)
+    chosen = inputs(tokens=tokens, experts=experts, width=1, inner=1, device=DEVICE)[3]
+    expected, given = (f(chosen, experts, lane) for f in (layout.lay_out, triton_layout.lay_out))
+    for name in ("slot_of_row", "row_of_slot", "ends"):
+        assert torch.equal(getattr(given, name).long(), getattr(expected, name).long())
 
 
 @pytest.mark.gpu

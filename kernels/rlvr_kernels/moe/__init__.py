@@ -7,8 +7,6 @@ permutation and the inverse, never by atomic additions: the same input gives the
 
 from __future__ import annotations
 
-from types import ModuleType
-
 from torch import Tensor
 
 from rlvr_kernels.autocast import autocast
@@ -39,22 +37,13 @@ def moe(
     Raises ValueError on an unknown lane and on shapes that do not fit.
     """
     _check(x, gate_up, down, experts, weights, lane)
-    triton = choose(backend, x, gate_up, down) == "triton"
-    ops, multiply = _operations(triton), lanes.product(lane, triton)
-    plan, x = lay_out(experts, len(gate_up), lane), autocast(x)
-    rows = ops.gather_rows(x, plan.token_of_row, plan.row_of_slot)
-    hidden = ops.swiglu(multiply(rows, gate_up.to(x.dtype), plan.ends))
-    rows = multiply(hidden, down.to(x.dtype), plan.ends)
-    out: Tensor = ops.combine_rows(rows, weights, plan.row_of_slot, plan.token_of_row)
-    return out
+    x = autocast(x)
+    operands = (x, gate_up.to(x.dtype), down.to(x.dtype), weights)
+    if choose(backend, x, gate_up, down) == "triton":
+        from rlvr_kernels.moe import triton_kernel, triton_layout
 
-
-def _operations(triton: bool) -> ModuleType:
-    if triton:
-        from rlvr_kernels.moe import triton_kernel
-
-        return triton_kernel
-    return reference
+        return triton_kernel.mixture(*operands, triton_layout.lay_out(experts, len(gate_up), lane), lane)
+    return reference.mixture(*operands, lay_out(experts, len(gate_up), lane), lane)
 
 
 def _check(x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor, lane: str) -> None:

@@ -13,19 +13,32 @@ from rlvr_kernels.moe import layout
 LANES = ("grouped", "padded", "block_sparse")
 Product = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(P, in) rows, (E, out, in) matrices and (E,) ends to (P, out)."""
+Outer = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(P, out) gradients, (P, in) rows and (E,) ends to (E, out, in), the gradient of the matrices."""
 
 
-def product(lane: str, triton: bool) -> Product:
+def product(lane: str, triton: bool = False) -> Product:
     """The product of a lane; only the block-sparse one has a kernel of its own."""
     if lane == "grouped":
         return grouped
     if lane == "padded":
         return padded
     if triton:
-        from rlvr_kernels.moe.triton_kernel import tiled
+        from rlvr_kernels.moe import triton_tiles
 
-        return tiled
+        return triton_tiles.product
     return block_sparse
+
+
+def outer(lane: str) -> Outer:
+    """The gradient of a lane's matrices, for the Triton operation; autograd knows it elsewhere."""
+    if lane == "grouped":
+        return lambda d_out, rows, ends: F.grouped_mm(d_out.T, rows, offs=ends)
+    if lane == "padded":
+        return _padded_outer
+    from rlvr_kernels.moe import triton_tiles
+
+    return triton_tiles.outer
 
 
 def grouped(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
@@ -45,14 +58,14 @@ def padded(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
     return torch.bmm(rows.view(len(matrices), -1, rows.shape[1]), matrices.transpose(1, 2)).flatten(0, 1)
 
 
+def _padded_outer(d_out: Tensor, rows: Tensor, ends: Tensor) -> Tensor:
+    left, right = (x.view(len(ends), -1, x.shape[1]) for x in (d_out, rows))
+    return torch.bmm(left.transpose(1, 2), right)
+
+
 def block_sparse(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
     """A batched product of tiles, each with a copy of its expert's matrix."""
     tiles = rows.view(-1, layout.TILE, rows.shape[1])
-    expert = expert_of_tile(ends, len(tiles)).clamp(max=len(matrices) - 1)
+    first_rows = torch.arange(len(tiles), device=ends.device, dtype=ends.dtype) * layout.TILE
+    expert = torch.searchsorted(ends, first_rows, right=True).clamp(max=len(matrices) - 1)
     return torch.bmm(tiles, matrices[expert].transpose(1, 2)).flatten(0, 1)
-
-
-def expert_of_tile(ends: Tensor, tiles: int) -> Tensor:
-    """(tiles,) int64: the expert of each tile of `layout.TILE` rows, E for tiles of padding alone."""
-    first_rows = torch.arange(tiles, device=ends.device, dtype=ends.dtype) * layout.TILE
-    return torch.searchsorted(ends, first_rows, right=True)

@@ -19,12 +19,12 @@ TILE = 128
 
 @dataclass(frozen=True)
 class Layout:
-    """Where P rows come from, of which some are padding."""
+    """Where P rows come from, of which some are padding. A slot, n k + j, is the j-th expert of token n."""
 
-    token_of_row: Tensor
-    """(P,) int64, -1 for padding."""
+    slot_of_row: Tensor
+    """(P,) integers, -1 for padding."""
     row_of_slot: Tensor
-    """(N, k) int64: the row of each of a token's experts."""
+    """(N, k) integers: the row of each of a token's experts."""
     ends: Tensor
     """(E,) int32: one past the last row of each expert, its padding included; what follows the last is padding."""
 
@@ -36,24 +36,23 @@ def lay_out(experts: Tensor, num_experts: int, lane: str) -> Layout:
     ordered = slots[order]
     ends = torch.searchsorted(ordered, torch.arange(num_experts, device=slots.device), right=True)
     counts = ends.diff(prepend=ends.new_zeros(1))
-    room, total = _room(counts, len(slots), lane)
-    room_ends = room.cumsum(0)
-    shift = (room_ends - room) - (ends - counts)
+    align, least, total = room(lane, len(slots), num_experts)
+    if lane == "padded":
+        align = least = max(int(counts.max()), 1)
+        total = num_experts * align
+    taken = ((counts + align - 1) // align * align).clamp(min=least)
+    room_ends = taken.cumsum(0)
+    shift = (room_ends - taken) - (ends - counts)
     rows = torch.arange(len(slots), device=slots.device) + shift[ordered]
-    token_of_row = torch.full((total,), -1, dtype=torch.int64, device=slots.device)
-    token_of_row[rows] = order // experts.shape[1]
+    slot_of_row = torch.full((total,), -1, dtype=torch.int64, device=slots.device)
+    slot_of_row[rows] = order
     row_of_slot = torch.empty_like(order).scatter_(0, order, rows).view_as(experts)
     if lane == "grouped":
         room_ends[-1] = total  # a row of no group would be left uninitialised
-    return Layout(token_of_row, row_of_slot, room_ends.int())
+    return Layout(slot_of_row, row_of_slot, room_ends.int())
 
 
-def _room(counts: Tensor, slots: int, lane: str) -> tuple[Tensor, int]:
-    """(E,) rows of each expert, and the number of rows of the whole layout."""
-    experts = len(counts)
-    if lane == "padded":
-        capacity = max(int(counts.max()), 1)
-        return torch.full_like(counts, capacity), experts * capacity
-    align, least = (GROUP_ALIGN, GROUP_ALIGN) if lane == "grouped" else (TILE, 0)
-    room = ((counts + align - 1) // align * align).clamp(min=least)
-    return room, (slots // align + experts) * align
+def room(lane: str, slots: int, experts: int) -> tuple[int, int, int]:
+    """What an expert's rows are a multiple of, how many it has at least, and the rows of all (not for "padded")."""
+    align, least = (TILE, 0) if lane == "block_sparse" else (GROUP_ALIGN, GROUP_ALIGN)
+    return align, least, (slots // align + experts) * align

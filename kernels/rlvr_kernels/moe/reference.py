@@ -1,10 +1,13 @@
-"""A mixture of SwiGLU experts as a loop over experts: the definition that the dispatch lanes are held to."""
+"""A mixture of SwiGLU experts in plain PyTorch: the loop that all lanes are held to, and the steps of a lane."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rlvr_kernels.moe.lanes import product
+from rlvr_kernels.moe.layout import Layout
 
 
 def expert_loop(x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
@@ -23,13 +26,11 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def gather_rows(x: Tensor, token_of_row: Tensor, row_of_slot: Tensor) -> Tensor:
-    """(P, d): each row's token, zeros for a row of padding."""
-    del row_of_slot  # what a kernel needs to sum the gradient of a token without atomics
-    return torch.where(token_of_row[:, None] >= 0, x[token_of_row.clamp(min=0)], 0.0)
-
-
-def combine_rows(rows: Tensor, weights: Tensor, row_of_slot: Tensor, token_of_row: Tensor) -> Tensor:
-    """(N, d): for each token the sum of its rows, each times its weight."""
-    del token_of_row
-    return (rows[row_of_slot] * weights[..., None].to(rows.dtype)).sum(dim=1)
+def mixture(x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, plan: Layout, lane: str) -> Tensor:
+    """(N, d) of `moe` by a lane: rows laid out, multiplied, weighted between the products, and summed by token."""
+    multiply = product(lane)
+    present, slot = plan.slot_of_row[:, None] >= 0, plan.slot_of_row.clamp(min=0)
+    rows = torch.where(present, x[slot // weights.shape[1]], 0.0)
+    row_weights = torch.where(present, weights.flatten()[slot, None], 0.0).to(x.dtype)
+    hidden = swiglu(multiply(rows, gate_up, plan.ends)) * row_weights
+    return multiply(hidden, down, plan.ends)[plan.row_of_slot].sum(dim=1)
