@@ -77,7 +77,11 @@ class DecidedVerifier:
     def __init__(self, *statuses: str):
         self.statuses = statuses
         self.programs: list[Program] = []
+        self.prepared: list[list[Program]] = []
         self.workers = 1
+
+    def prepare(self, programs):
+        self.prepared.append(list(programs))
 
     def verify_many(self, programs):
         return [result_with("ok"), result_with("wrong")][: len(programs)]  # canaries
@@ -170,6 +174,13 @@ def test_a_mixed_batch_moves_the_adapter(tasks, tmp_path):
     assert steps[0]["compile_rate"] == 0.75
     assert steps[0]["pass_rate"] == 0.25
     assert {"reward", "grad_norm", "clip_fraction", "verify"} <= steps[0].keys()
+
+
+def test_a_steps_tasks_are_prepared_while_the_one_before_updates(tasks, tmp_path):
+    verifier = DecidedVerifier(*MIXED)
+    train(tasks, verifier, tmp_path)
+    second = verifier.programs[len(verifier.programs) // 2 :]
+    assert {program.test for program in verifier.prepared[0]} == {program.test for program in second}
 
 
 def test_the_times_of_a_step_add_up(tasks, tmp_path):
