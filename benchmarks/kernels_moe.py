@@ -3,7 +3,8 @@
 64 experts, bfloat16, routing drawn at random. "Dense" is the same number of rows through one matrix of an expert's
 shape, the three products alone: the rate that routing is to keep. "Products" is `grouped_mm` alone on rows that
 already lie together; "grouped", "padded" and "block_sparse" are the whole operation with layout, gather, SwiGLU and
-weighted sum. The share is of the dense rate, forward, and forward with backward.
+weighted sum. The share is of the dense rate, forward, and forward with backward. "Recorded" replays a CUDA graph:
+what it gains is the time that the CPU takes to launch.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from rlvr_kernels.moe.layout import lay_out
 from rlvr_kernels.moe.reference import expert_loop
 
 EXPERTS = 64
-Run = Callable[[], Tensor]
+
+
+def recorded(run: Callable[[], object]) -> Callable[[], object]:
+    """A CUDA graph of `run`, to replay."""
+    run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
 
 
 def table(rows_per_expert: int, width: int, inner: int, top_k: int) -> None:
@@ -47,15 +57,15 @@ def table(rows_per_expert: int, width: int, inner: int, top_k: int) -> None:
         "fwd ms", "TFLOP/s", "of dense", "fwd+bwd ms", "TFLOP/s", "of dense", "roofline",
     )  # fmt: skip
 
-    def measure(run: Callable[[], tuple[Tensor, ...]], leaves: tuple[Tensor, ...]) -> list[str]:
+    def measure(run: Callable[[], tuple[Tensor, ...]], leaves: tuple[Tensor, ...], record: bool) -> list[str]:
         upstream = tuple(torch.randn_like(out) for out in run())
 
         def step() -> None:
             torch.autograd.grad(run(), leaves, upstream)
 
         with torch.no_grad():
-            forward = milliseconds(run)
-        both = milliseconds(step)
+            forward = milliseconds(recorded(run) if record else run)
+        both = milliseconds(recorded(step) if record else step)
         dense.extend([forward, both] if not dense else [])
         moved = 2.0 * (2 * x.numel() + 2 * laid.numel() + 3 * hidden.numel() + gate_up.numel() + down.numel())
         roofline = Work(3 * flops, 3 * moved).roofline_ms()
@@ -72,11 +82,15 @@ def table(rows_per_expert: int, width: int, inner: int, top_k: int) -> None:
         ("products", grouped_products, (laid, hidden, gate_up, down)),
     ]
     leaves = (x, gate_up, down, weights)
-    for lane in ("grouped", "block_sparse", "padded"):
-        rows.append((lane, lambda lane=lane: (moe(x, gate_up, down, chosen, weights, lane=lane),), leaves))
+
+    def whole(lane: str) -> Callable[[], tuple[Tensor, ...]]:
+        return lambda: (moe(x, gate_up, down, chosen, weights, lane=lane),)
+
+    rows += [(lane, whole(lane), leaves) for lane in ("grouped", "block_sparse", "padded")]
     rows.append(("loop over experts", lambda: (expert_loop(x, gate_up, down, chosen, weights),), leaves))
+    rows += [(f"{lane}, recorded", whole(lane), leaves) for lane in ("grouped", "block_sparse")]
     for label, run, wanted in rows:
-        print_row(label, lambda run=run, wanted=wanted: measure(run, wanted))
+        print_row(label, lambda run=run, wanted=wanted, label=label: measure(run, wanted, "recorded" in label))
 
 
 def main() -> None:
