@@ -23,6 +23,7 @@ from rlvr_cpp.ranking import best_first, code_length
 from rlvr_cpp.result import VerifyResult
 from rlvr_cpp.reward import compute_reward
 from rlvr_cpp.sampling import Finished, completion_seed, sample
+from rlvr_cpp.stream import VerificationStream
 from rlvr_cpp.tasks import Task
 from rlvr_cpp.verifier import Verifier
 
@@ -215,7 +216,8 @@ class _Judging:
         """`end` is a time of the monotonic clock."""
         self.task, self.verifier, self.end, self.stop_at_full_pass = task, verifier, end, stop_at_full_pass
         self._waiting = ThreadPoolExecutor(n, thread_name_prefix="rlvr-candidate")
-        self._streams = ExitStack()
+        self._streams: list[VerificationStream] = []
+        self._open = ExitStack()
         self._by_code: dict[str, Future[list[VerifyResult]]] = {}
         self._by_index: dict[int, Future[list[VerifyResult]]] = {}
 
@@ -223,13 +225,16 @@ class _Judging:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._streams.close()
+        for stream in self._streams:
+            stream.stop()  # all before one is waited for: a worker that is free would begin with the next
+        self._open.close()
         self._waiting.shutdown()
 
     def submit(self, index: int, code: str) -> None:
         """Have a candidate judged; one that equals an earlier one shares its verdict."""
         if code not in self._by_code:
-            stream = self._streams.enter_context(self.verifier.stream())
+            stream = self._open.enter_context(self.verifier.stream())
+            self._streams.append(stream)
             stream.submit(self.task.program(code))
             self._by_code[code] = self._waiting.submit(stream.results)
         self._by_index[index] = self._by_code[code]

@@ -153,7 +153,7 @@ def lines(report: ProxyReport) -> list[str]:
     """What is printed."""
     constant = max(report.base_rate, 1 - report.base_rate)
     return [
-        f"{report.programs} programs of {report.tasks} held-out tasks, {report.base_rate:.3f} of which {verb(report)}",
+        f"{report.programs} programs of {report.tasks} tasks, {report.base_rate:.3f} of which {verb(report)}",
         f"AUROC                 {report.auroc}",
         f"Brier score           {report.brier}, of a constant guess {report.brier_of_base_rate:.3f}",
         f"calibration error     {report.calibration_error:.3f}",

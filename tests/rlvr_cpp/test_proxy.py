@@ -216,9 +216,11 @@ def test_the_command_trains_measures_and_scores(programs, tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["train", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    for word in ("trained on 225 programs of 45 tasks", "75 programs of 15 held-out tasks", "AUROC", "Brier", "kappa"):
+    for word in ("trained on 225 programs of 45 tasks", "75 programs of 15 tasks", "AUROC", "Brier", "kappa"):
         assert word in printed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {FILE, "proxy.json", "reliability.png"}
+    assert main(["measure", str(tmp_path / "out"), str(tmp_path / "rows.jsonl")]) == 0
+    assert "300 programs of 60 tasks" in capsys.readouterr().out
     (tmp_path / "bad.cpp").write_text("int twice(int x) { return 2 * y }\n")
     assert main(["score", str(tmp_path / "out"), str(tmp_path / "bad.cpp")]) == 0
     assert float(capsys.readouterr().out.split()[0]) < 0.5
