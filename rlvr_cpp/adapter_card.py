@@ -45,9 +45,9 @@ A LoRA adapter for `{metadata.base_model}` that writes C++, trained with rlvr-cp
 `PeftModel.from_pretrained` reads this folder as well and checks none of that.
 """
 LOADING = """\
-from transformers import AutoModelForCausalLM{more}
+from transformers import AutoModelForCausalLM{classes}
 from rlvr_cpp import load_adapter_artifact
-
+{imports}
 base = AutoModelForCausalLM.from_pretrained({arguments})
 model = load_adapter_artifact(base, "path/to/this/folder")"""
 
@@ -129,14 +129,19 @@ def _evaluation(record: EvaluationRecord | None, measured: dict[str, Estimate]) 
 
 
 def _loading(metadata: AdapterMetadata) -> str:
-    arguments = [repr(metadata.base_model), f"dtype={metadata.base_dtype!r}"]
-    more = ""
-    if metadata.quantization is not None:
-        settings = metadata.quantization
-        more = ", BitsAndBytesConfig"
+    """Code that loads the base as it was; one without a `/` in its name is shipped with the library."""
+    shipped = "/" not in metadata.base_model
+    place = f"find_model({metadata.base_model!r})" if shipped else repr(metadata.base_model)
+    arguments = [place, f"dtype={metadata.base_dtype!r}"]
+    settings = metadata.quantization
+    if settings is not None:
         arguments.append(
             f"\n    quantization_config=BitsAndBytesConfig(load_in_4bit=True, "
             f"bnb_4bit_quant_type={settings['kind']!r}, bnb_4bit_use_double_quant={settings['double_quant']}, "
             f"bnb_4bit_compute_dtype={settings['compute_dtype']!r}),\n"
         )
-    return LOADING.format(more=more, arguments=", ".join(arguments))
+    return LOADING.format(
+        classes="" if settings is None else ", BitsAndBytesConfig",
+        imports="from rlvr_cpp.policy import find_model\n" if shipped else "",
+        arguments=", ".join(arguments),
+    )

@@ -33,7 +33,7 @@ def save_run_artifact(run: Path, folder: Path) -> AdapterMetadata:
         raise UserError(f"the run in {run} is {record['status']}, not finished: go on with it by resume={run}")
     job = load(record["config"])
     weights = run / "adapter"
-    if not job.adapter.enabled or not (weights / WEIGHTS_FILE).is_file():
+    if not job.adapter.enabled or not all((weights / name).is_file() for name in HASHED):
         raise UserError(f"the run in {run} trained no adapter: train one with adapter.enabled=true")
     if folder.exists():
         raise UserError(f"{folder} exists already: give a folder that does not")
@@ -42,13 +42,22 @@ def save_run_artifact(run: Path, folder: Path) -> AdapterMetadata:
         base_model=job.model,
         config=record["config"],
         contract=_contract(job, record["compiler"]),
-        parents=() if job.adapter.start is None else (sha256_of(Path(job.adapter.start) / WEIGHTS_FILE),),
+        parents=_parents(job.adapter.start),
     )
     config, tensors = read_peft_files(weights, {name: sha256_of(weights / name) for name in HASHED})
     config.inference_mode = True
     model = put_on(load_policy(job.model, job.policy).model, config, tensors, "default")
     _check_base(model, job, record["results"].get("reference_sha256"))
     return save_adapter_artifact(model, folder, provenance)
+
+
+def _parents(start: str | None) -> tuple[str, ...]:
+    if start is None:
+        return ()
+    path = Path(start) / WEIGHTS_FILE
+    if not path.is_file():
+        raise UserError(f"adapter.start of the run is {start!r}, where there is no {path.name} any more: put it back")
+    return (sha256_of(path),)
 
 
 def _contract(job: TrainingJob, compiler: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     call = parser(__doc__ or "", default_registry()).parse_args(argv)
     try:
         call.command(call)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
     return 0

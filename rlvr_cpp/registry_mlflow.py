@@ -56,8 +56,8 @@ def push(mirror: Mirror, uri: str) -> str:
         from mlflow.exceptions import MlflowException
     except ModuleNotFoundError as error:
         raise UserError(f"--mlflow needs the extra 'mlflow' ({error}): pip install 'rlvr-cpp[mlflow]'") from error
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if not client.search_registered_models(f"name = '{mirror.model}'"):
             client.create_registered_model(mirror.model)
         known = client.search_model_versions(f"name = '{mirror.model}'")

@@ -47,8 +47,8 @@ def _why(step: Transition) -> list[str]:
     evidence = step.evidence or {"measured": {}}
     for measure, facts in evidence["measured"].items():
         lines.append(
-            f"{measure} {facts['old']:.3f} -> {facts['new']:.3f}, {facts['difference']:+.3f} "
-            f"[{facts['low']:+.3f}, {facts['high']:+.3f}] on {facts['tasks']} tasks of {evidence['benchmark']}"
+            f"{evidence['benchmark']}: {measure} {facts['old']:.3f} -> {facts['new']:.3f}, {facts['difference']:+.3f} "
+            f"[{facts['low']:+.3f}, {facts['high']:+.3f}] on {facts['tasks']} tasks"
         )
     return lines
 

@@ -48,7 +48,7 @@ def test_the_whole_life_of_an_adapter_on_the_command_line(root, told, tmp_path):
         ("v1", "registered, draft"), ("v2", "registered, draft"), ("v1", "draft -> active"), ("v3", "registered, draft"),
         ("v3", "draft -> active"), ("v1", "active -> archived"), ("v3", "active -> archived"), ("v3", "archived -> deprecated"),
     ]  # fmt: skip
-    for words in ("greedy pass@1 0.667 -> 0.833, +0.167 [", "demo@v3 became active", "too slow"):
+    for words in ("tasks: greedy pass@1 0.667 -> 0.833, +0.167 [", "demo@v3 became active", "too slow"):
         assert words in log
 
 

@@ -1,0 +1,131 @@
+"""From the base to an adapter that others load: what docs/registry.md shows, on the smallest of runs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("trl")
+
+from safetensors.torch import load_file
+
+from rlvr_cpp import adapter_artifact
+from rlvr_cpp.checkpoints import weights_hash
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.evaluation_record import EvaluationRecord, task_scores
+from rlvr_cpp.registry import main
+
+FEW = ("policy.threads=1", "verifier.workers=2")
+MEASURE = (*FEW, "benchmark.limit=12", "samples=0", "k=[1]", "max_new_tokens=64")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("registry")
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """Runs python in the folder, with a registry below it."""
+
+    def command(*words: object, status: int = 0) -> str:
+        environment = {**os.environ, "XDG_DATA_HOME": str(folder / "data"), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(
+            [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout if status == 0 else done.stderr
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def artifact(folder, run):
+    """The adapter of a training run of one step."""
+    run("-m", "rlvr_cpp.gspo", "+recipe=smoke", "hydra.run.dir=runs/gspo", "trainer.steps=1", "evaluation.limit=2", "evaluation.samples=0", *FEW)  # fmt: skip
+    made = folder / "adapters" / "first"
+    assert adapter_artifact.main([str(folder / "runs" / "gspo"), str(made)]) == 0  # torch is loaded here already
+    return made
+
+
+LOAD = """
+import sys, transformers
+from peft import get_peft_model_state_dict
+from rlvr_cpp.adapter_artifact import load_adapter_artifact
+from rlvr_cpp.checkpoints import weights_hash
+from rlvr_cpp.policy import find_model
+from rlvr_cpp.registry import find_adapter
+
+base = transformers.AutoModelForCausalLM.from_pretrained(find_model("tiny-cpp"))
+model = load_adapter_artifact(base, find_adapter("registry:demo"))
+print(model.active_adapter, weights_hash(get_peft_model_state_dict(model).items()))
+"""
+
+
+def test_base_to_adapter_to_evidence_to_registry_to_a_fresh_process(folder, run, artifact, capsys):
+    for name, model in (("base", "tiny-cpp"), ("first", "adapters/first")):
+        run("-m", "rlvr_cpp.evaluate", f"model={model}", f"hydra.run.dir=runs/{name}", *MEASURE)
+    records = [folder / "runs" / name / "evaluation.json" for name in ("base", "first")]
+    base, first = (sum(task_scores(EvaluationRecord.load(path).greedy).values()) for path in records)
+
+    registry = ("-m", "rlvr_cpp.registry")
+    assert run(*registry, "register", "adapters/first", "--project", "demo") == "demo@v1 is registered, a draft\n"
+    promote = (*registry, "promote", "demo@v1", "--evidence", records[1], "--against", records[0], "--min-tasks", "12")
+    if first > base:
+        run(*promote)
+    else:  # one step of training may well change no greedy answer; the rule says so, and force is on record
+        assert "not better than the base" in run(*promote, status=2)
+        run(*promote, "--force", "--reason", "trained for one step to see the commands work")
+    loaded = run("-c", LOAD).split()
+    assert loaded == ["default", weights_hash(load_file(artifact / "adapter_model.safetensors").items())]
+
+    def command(*words: str) -> str:
+        assert main([*words, "--registry", str(folder / "data" / "rlvr-cpp" / "registry")]) == 0
+        return capsys.readouterr().out
+
+    assert "demo@v1" in command("list")
+    assert ("FORCED against: not better than the base" in command("show", "demo")) == (first <= base)
+    command("export", "demo@v1", str(folder / "out"))
+    assert f"| greedy pass@1 | {first / 12:.3f} |" in (folder / "out" / "README.md").read_text()
+
+
+def test_the_artifact_tells_the_run_that_made_it(folder, artifact):
+    fields = json.loads((artifact / "rlvr_adapter.json").read_text())
+    assert (fields["training_method"], fields["base_model"], fields["rank"]) == ("gspo", "tiny-cpp", 8)
+    assert fields["config"] == json.loads((folder / "runs" / "gspo" / "run.json").read_text())["config"]
+    assert fields["contract"]["compiler"] == "g++"
+    assert not (artifact / "training_args.bin").exists()
+
+
+CHANGED = {
+    "status": ("interrupted", "is interrupted, not finished: go on with it by resume="),
+    "compiler": ("g++ 1.0", "the run was judged by 'g++ 1.0', but g++ here is"),
+    "reference_sha256": ("0" * 64, "has other weights now than in the run"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_what_cannot_be_told_for_certain_is_refused(folder, artifact, tmp_path, field):
+    from rlvr_cpp.adapter_from_run import save_run_artifact
+
+    value, words = CHANGED[field]
+    record = json.loads((folder / "runs" / "gspo" / "run.json").read_text())
+    (record["results"] if field == "reference_sha256" else record)[field] = value
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "adapter").symlink_to(folder / "runs" / "gspo" / "adapter")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=re.escape(words)):
+        save_run_artifact(tmp_path / "run", tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_a_run_is_no_artifact_by_itself(folder, artifact, capsys):
+    place = folder / "runs" / "gspo" / "adapter"
+    assert main(["register", str(place), "--project", "demo", "--registry", str(folder / "other")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {place} holds no adapter artifact, rlvr_adapter.json is missing: make it anew with "
+        "`python -m rlvr_cpp.adapter_artifact`\n"
+    )
