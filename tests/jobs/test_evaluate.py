@@ -1,0 +1,250 @@
+"""Measuring as a person does it: whole files, real compilers, kills, servers, adapters, and input that is wrong."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("hydra")
+
+from hydra import compose, initialize_config_dir
+
+from benchmarks.evaluation import KINDS, humaneval_x_rows
+from rlvr_cpp import UserError, evaluate, stream
+from rlvr_cpp.config import CONF
+from rlvr_cpp.evaluation_config import load
+from rlvr_cpp.evaluation_record import EvaluationRecord, task_scores
+from rlvr_cpp.judge import sandbox_failure
+from rlvr_cpp.tasks import BUILTIN, load_tasks
+from tests.rlvr_cpp.test_completers import Server
+
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+FEW = ("benchmark.limit=3", "max_new_tokens=24", "batch_size=4")
+REFERENCES = {task.prompt: task.reference for task in load_tasks(BUILTIN)}
+
+
+def measure(folder, *overrides):
+    """The command's job in this process; returns the record."""
+    with initialize_config_dir(CONF, version_base=None):
+        job = load(compose("evaluate", overrides=list(overrides)))
+    folder.mkdir(exist_ok=True)
+    evaluate.run(job, folder)
+    return EvaluationRecord.load(folder / "evaluation.json")
+
+
+def command(*arguments, cwd, code="from rlvr_cpp.evaluate import main; main()"):
+    """The command in a process of its own."""
+    whole = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(whole, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def lines_of(folder):
+    return (folder / "samples.jsonl").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def humaneval_x(tmp_path_factory):
+    """One row of every kind in the shape of HumanEval-X C++."""
+    path = tmp_path_factory.mktemp("problems") / "humaneval_cpp.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in humaneval_x_rows(len(KINDS))))
+    return path
+
+
+def test_right_solutions_all_pass_and_wrong_ones_all_fail(humaneval_x, tmp_path):
+    source = ("benchmark=humaneval_cpp", f"benchmark.source={humaneval_x}")
+    right = measure(tmp_path / "right", "model=canonical", *source)
+    wrong = measure(tmp_path / "wrong", "model=negated", *source)
+    assert (len(right.greedy), set(right.greedy.values())) == (len(KINDS), {(True,)})
+    assert (len(wrong.greedy), set(wrong.greedy.values())) == (len(KINDS), {(False,)})
+    assert {json.loads(line)["result"]["tests_total"] for line in lines_of(tmp_path / "right")} == {7}
+    statuses = [json.loads(line)["result"]["status"] for line in lines_of(tmp_path / "wrong")]
+    assert set(statuses) <= {"wrong", "run_error"}
+    assert statuses.count("wrong") > len(KINDS) / 2
+    assert right.benchmark_hash == wrong.benchmark_hash
+    assert (right.split, right.status, right.samples) == ("hidden", "PASS", {})
+
+
+def test_everything_is_in_the_run_folder(tmp_path):
+    record = measure(tmp_path / "run", "samples=2", "k=[1,2]", *FEW)
+    held = {path.name for path in (tmp_path / "run").iterdir()}
+    assert held == {"run.json", "samples.jsonl", "evaluation.json", "report.md", "report.html"}
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["status"] == "finished"
+    assert run["results"]["record_id"] == record.record_id
+    assert [row["name"] for row in run["results"]["measures"]] == ["greedy pass@1", "pass@1", "pass@2"]
+    assert len(lines_of(tmp_path / "run")) == 3 * (1 + 2)
+    assert (record.decoding.samples, record.prompt_format, record.adapter_hash) == (2, "completion", None)
+    assert len(record.model_hash) == 64
+
+
+KILLED = """
+import os, signal
+from rlvr_cpp.evaluate import main
+from rlvr_cpp.evaluation_log import SampleLog
+
+write = SampleLog.write
+
+def write_half(log, attempts):
+    if len(log.known) == 0 and os.path.getsize("run/samples.jsonl") > 0:
+        log._file.write(attempts[0].to_json()[:100])
+        log._file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(log, attempts)
+
+SampleLog.write = write_half
+main()
+"""
+"""Dies while it writes the second batch."""
+
+
+def test_a_killed_evaluation_goes_on_with_what_is_missing(tmp_path):
+    settings = ("samples=1", "k=[1]", "temperature=1.5", *FEW)
+    killed = command("hydra.run.dir=run", *settings, cwd=tmp_path, code=KILLED)
+    assert killed.returncode == -signal.SIGKILL
+    written = (tmp_path / "run" / "samples.jsonl").read_text().splitlines(keepends=True)
+    assert (len(written), written[-1].endswith("\n")) == (5, False)
+    resumed = command("resume=run", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "4 completions are judged already" in resumed.stderr
+    assert "2/2" in resumed.stderr
+    now = (tmp_path / "run" / "samples.jsonl").read_text().splitlines(keepends=True)
+    assert now[:4] == written[:4]
+    assert len(now) == 6
+    whole = measure(tmp_path / "whole", *settings)
+    record = EvaluationRecord.load(tmp_path / "run" / "evaluation.json")
+    assert (record.greedy, record.samples) == (whole.greedy, whole.samples)
+    completions = [sorted((row["kind"], row["task_id"], row["completion"]) for row in map(json.loads, lines_of(folder)))
+                   for folder in (tmp_path / "run", tmp_path / "whole")]  # fmt: skip
+    assert completions[0] == completions[1]
+
+
+def test_what_the_machine_failed_to_judge_makes_no_number_and_is_judged_again(tmp_path, monkeypatch):
+    few = ("model=canonical", "benchmark.limit=3")
+    honest, failing = stream.judge, [True]
+
+    def judge(program, workshop):
+        lost = failing[0] and program.test is not None and "solve(const int*" in program.code
+        return sandbox_failure("no processes left") if lost else honest(program, workshop)
+
+    monkeypatch.setattr(stream, "judge", judge)
+    record = measure(tmp_path / "run", *few)
+    lost = [task_id for task_id, outcomes in record.greedy.items() if outcomes == (None,)]
+    assert lost
+    assert record.status == "INVALID"
+    assert f"{len(lost)} of 3 tasks could not be judged often enough" in record.reason
+    assert set(task_scores(record.greedy)) == set(record.greedy) - set(lost)
+    assert "INVALID" in (tmp_path / "run" / "report.md").read_text()
+    failing[0] = False
+    again = measure(tmp_path / "run", *few)
+    assert (again.status, set(again.greedy.values())) == ("PASS", {(True,)})
+
+
+def test_problems_that_changed_are_not_gone_on_with(humaneval_x, tmp_path):
+    problems = tmp_path / "problems.jsonl"
+    rows = humaneval_x.read_text().splitlines(keepends=True)
+    problems.write_text("".join(rows[7:9]))
+    settings = ("model=canonical", "benchmark=humaneval_cpp", f"benchmark.source={problems}")
+    measure(tmp_path / "run", *settings)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    problems.write_text(rows[7])
+    with pytest.raises(UserError, match=r"benchmark_hash of the evaluation in .* is another than now"):
+        measure(tmp_path / "run", *settings)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_server_is_measured_like_a_model(tmp_path):
+    def reply(path, body):
+        return 200, {"choices": [{"text": REFERENCES[body["prompt"]] + "\nint more() {"}]}
+
+    with Server(reply) as server:
+        record = measure(
+            tmp_path / "run",
+            f"endpoint={server.url}",
+            "model=far",
+            "policy.prompt_format=completion",
+            "samples=0",
+            *FEW,
+        )
+    assert set(record.greedy.values()) == {(True,)}
+    assert (record.model, record.model_hash) == ("far", None)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """A peft folder whose adapter makes the demo's model babble."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from rlvr_cpp.policy import find_model
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(find_model("demo"))
+    model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    folder = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(folder)
+    return folder
+
+
+def completions(folder):
+    return [json.loads(line)["completion"] for line in lines_of(folder)]
+
+
+def test_an_adapter_answers_however_it_is_named(adapter, tmp_path):
+    run = tmp_path / "trained"
+    shutil.copytree(adapter, run / "adapter")
+    (run / "run.json").write_text(json.dumps({"config": {"model": "demo"}, "results": {}}))
+    plain = measure(tmp_path / "plain", "samples=0", *FEW)
+    records = [
+        measure(tmp_path / f"{number}", "samples=0", *FEW, *named)
+        for number, named in enumerate(
+            ((f"adapter_from={adapter}",), (f"model={adapter}",), (f"model={run}",), ("model=demo", f"adapter_from={adapter}"))
+        )
+    ]  # fmt: skip
+    assert len({record.adapter_hash for record in records}) == 1
+    assert {record.model_hash for record in records} == {plain.model_hash}
+    assert plain.adapter_hash is None
+    said = [completions(tmp_path / f"{number}") for number in range(4)]
+    assert said[0] == said[1] == said[2] == said[3] != completions(tmp_path / "plain")
+
+
+ADAPTERS = {
+    "two adapters": (lambda a: (f"model={a}", f"adapter_from={a}"), "has an adapter of its own"),
+    "no folder": (lambda a: ("adapter_from=nowhere",), "adapter_from is 'nowhere', which is no folder"),
+    "another base": (lambda a: (f"adapter_from={a}", "model={other}"), "cannot be put on the model"),
+}
+
+
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_an_adapter_that_does_not_fit_is_one_sentence(adapter, tmp_path, case):
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from rlvr_cpp.policy import find_model
+
+    other = tmp_path / "other"
+    config = AutoConfig.from_pretrained(find_model("demo"))
+    config.hidden_size, config.head_dim = config.hidden_size * 2, config.hidden_size * 2 // config.num_attention_heads
+    AutoModelForCausalLM.from_config(config).save_pretrained(other)
+    AutoTokenizer.from_pretrained(find_model("demo")).save_pretrained(other)
+    overrides, words = ADAPTERS[case]
+    with pytest.raises(UserError, match=words):
+        measure(tmp_path / "run", *(text.format(other=other) for text in overrides(adapter)))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_bad_input_is_one_sentence_and_leaves_nothing(humaneval_x, tmp_path):
+    rows = [json.loads(line) for line in humaneval_x.read_text().splitlines()]
+    del rows[2]["test"]
+    (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = command("benchmark=humaneval_cpp", "benchmark.source=bad.jsonl", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: bad.jsonl line 3: field 'test' is missing")
+    assert "Traceback" not in done.stderr
+    assert not any((tmp_path / "runs").rglob("*.json*"))
+    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["bad.jsonl", "runs"]
