@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -106,18 +107,9 @@ def promote(
         for record in (new, old):
             if record is not None:
                 _keep(record, root / version.folder / EVIDENCE)
-        promoted = version.then(
-            Transition(
-                next_sequence(now),
-                _now(),
-                _who(),
-                version.status,
-                ACTIVE,
-                decision.evidence or None,
-                decision.problems,
-                reason,
-            )
-        )
+        step = Transition(next_sequence(now), _now(), _who(), version.status, ACTIVE, reason=reason)
+        step = replace(step, evidence=decision.evidence or None, overridden=decision.problems)
+        promoted = version.then(step)
         write_version(root, promoted)
         index.refresh()
     return promoted
@@ -142,11 +134,15 @@ def archive(root: Path, project: str, which: str, *, deprecate: bool = False, re
 
 
 def stored_record(root: Path, version: Version) -> EvaluationRecord | None:
-    """The evaluation record that a version last became active on; None where it never did or was forced without."""
+    """The evaluation record that a version last became active on.
+
+    None where it never did, or was forced without one or with another adapter's.
+    """
     step = version.activation
     if step is None or step.evidence is None:
         return None
-    return EvaluationRecord.load(root / version.folder / EVIDENCE / f"{step.evidence['new']}.json")
+    record = EvaluationRecord.load(root / version.folder / EVIDENCE / f"{step.evidence['new']}.json")
+    return record if record.adapter_hash == version.adapter_hash else None
 
 
 def _next_version(versions: Sequence[Version], project: str, metadata: AdapterMetadata) -> Version:

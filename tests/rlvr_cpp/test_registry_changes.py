@@ -130,6 +130,12 @@ def test_after_a_promotion_without_a_record_the_next_one_has_to_bring_both(root)
     assert statuses(root) == {1: "archived", 2: "active", 3: "draft"}
 
 
+def test_a_record_of_another_adapter_is_no_record_of_this_one_even_if_forced(root):
+    version = changes.promote(root, "demo", "v1", record("two", 60), record(None, 20), force=True, reason="by hand")
+    assert "adapter_hash of the evidence is not that of demo@v1" in version.activation.overridden
+    assert changes.stored_record(root, version) is None
+
+
 def test_of_two_promotions_at_once_the_second_is_told_which_was_first(root, monkeypatch):
     decide = changes.decide
 
