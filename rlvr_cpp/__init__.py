@@ -19,6 +19,9 @@ from rlvr_cpp.think import strip_think_blocks, strip_think_token_ids
 from rlvr_cpp.verifier import Verifier, verify_cpp
 
 if TYPE_CHECKING:
+    from rlvr_cpp.adapter_artifact import load_adapter_artifact as load_adapter_artifact
+    from rlvr_cpp.adapter_artifact import save_adapter_artifact as save_adapter_artifact
+    from rlvr_cpp.best_of_n import best_of_n_generate as best_of_n_generate
     from rlvr_cpp.config import GRPOConfig as GRPOConfig
     from rlvr_cpp.config import GSPOConfig as GSPOConfig
     from rlvr_cpp.trainer import GRPOTrainer as GRPOTrainer
@@ -45,6 +48,9 @@ LAZY = {
     "GSPOConfig": "rlvr_cpp.config",
     "GRPOTrainer": "rlvr_cpp.trainer",
     "GSPOTrainer": "rlvr_cpp.trainer",
+    "best_of_n_generate": "rlvr_cpp.best_of_n",
+    "load_adapter_artifact": "rlvr_cpp.adapter_artifact",
+    "save_adapter_artifact": "rlvr_cpp.adapter_artifact",
 }
 
 
