@@ -86,14 +86,22 @@ class _Memory:
     """Findings that were reported and are not over."""
 
 
+LOW_PRECISION_KL_PATIENCE = 50
+"""Steps. A KL of exactly 0 in float32 means that reference and policy are one; in 16 bits it may be rounding."""
+
+
 class Guards:
     """Reads the metrics of each step and reports every finding once for as long as it lasts.
 
     A metric that is absent, None or NaN is no news: what was counted before stands as it was.
     """
 
-    def __init__(self, settings: GuardSettings, *, kl_coeff: float, num_minibatches: int) -> None:
+    def __init__(
+        self, settings: GuardSettings, *, kl_coeff: float, num_minibatches: int, low_precision: bool = False
+    ) -> None:
+        """`low_precision`: the policy computes in 16 bits, which round what a small update changes."""
         self.settings, self.kl_coeff = settings, kl_coeff
+        self.kl_patience = LOW_PRECISION_KL_PATIENCE if low_precision else 1
         self._memory = _Memory(unclipped=0 if num_minibatches > 1 else None)
 
     @property
@@ -183,7 +191,7 @@ class Guards:
         # A warm-up may have taken the very first update at a rate of 0.
         moved, measured = self.updates > 1, "kl" in known and known.get("kept_groups", 1) > 0
         is_so = known["kl"] == 0 if measured else None
-        if self.kl_coeff > 0 and moved and self._lasts("kl_zero", is_so, steps=1):
+        if self.kl_coeff > 0 and moved and self._lasts("kl_zero", is_so, steps=self.kl_patience):
             yield self._found(
                 "kl_zero",
                 f"the KL to the reference is exactly 0 after {self.updates} updates, so the reference is the "

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback
@@ -115,7 +116,12 @@ class GRPOTrainer(UpdatePhase):
         self.stepcoder = stepcoder or StepCoderConfig()
         self.curriculum = PrefixCurriculum(self.stepcoder) if self.stepcoder.cccs else None
         self.guard_settings = guards
-        self.guards = Guards(guards, kl_coeff=algorithm.kl_coeff, num_minibatches=algorithm.num_minibatches)
+        self.guards = Guards(
+            guards,
+            kl_coeff=algorithm.kl_coeff,
+            num_minibatches=algorithm.num_minibatches,
+            low_precision=policy.model.dtype != torch.float32,
+        )
         self.judge = RolloutJudge(verifier, policy.decode, policy.eos_ids, policy.chat, reward, shaper)
         self.out, self.on_step, self.on_phase = out, on_step, on_phase
         self.rollouts: list[Rollout] = []

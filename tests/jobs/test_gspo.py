@@ -89,7 +89,8 @@ def test_the_report_refers_to_nothing_outside(finished):
 
 def test_every_part_of_the_production_recipe_is_at_work(tmp_path):
     few = ("trainer.steps=4", "trainer.batch_size=32", "evaluation.limit=8", "evaluation.samples=0")
-    done = gspo(tmp_path, "+recipe=prod", "model=demo", *few)
+    seen = ("trainer.learning_rate=1e-3", "trainer.warmup_steps=0")  # bfloat16 rounds away what smaller rates do
+    done = gspo(tmp_path, "+recipe=prod", "model=demo", *few, *seen)
     assert done.returncode == 0, done.stderr
     record = json.loads((run_folder(tmp_path) / "run.json").read_text())
     active = record["results"]["active"]

@@ -189,6 +189,12 @@ def test_a_kl_of_zero_after_updates_means_that_the_reference_is_the_policy():
     assert names(watch(guards(num_minibatches=1), [{"kl": 0.0}] * 9, updates_taken=1)) == [(3, "kl_zero")]
 
 
+def test_in_16_bits_a_kl_of_zero_may_be_rounding_for_a_while():
+    watched = Guards(guards().settings, kl_coeff=0.1, num_minibatches=2, low_precision=True)
+    assert names(watch(watched, [{"kl": 0.0}] * 60)) == [(51, "kl_zero")]
+    assert names(watch(watched, [{"kl": 0.1}, *[{"kl": 0.0}] * 49])) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "step", "updates"),
     [
