@@ -37,7 +37,8 @@ MAX_LENGTH = 1 << 16  # of a candidate: the linker's part of a larger one is sma
 
 def build_loadable_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, Path] | None:
     """The oracle's folder and the program that runs it there. None where it has to be linked whole."""
-    if not _is_plain(workshop) or exports(workshop.libraries).ambiguous & _words(parts.oracle):
+    offered = _offered(workshop)
+    if offered is None or offered.ambiguous & _words(parts.oracle):
         return None
     flags = ("-w", *workshop.trusted_flags(std))
     host = _build_host("", MAIN, flags, workshop)
@@ -54,10 +55,10 @@ def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Sp
 
     None where only a whole link says what becomes of it. A candidate that does not compile is told as ever.
     """
-    if not _is_plain(workshop) or list(program.files) != sources(program) or len(program.files) != 1:
+    offered = _offered(workshop)
+    if offered is None or list(program.files) != sources(program) or len(program.files) != 1:
         return None
     [text] = program.files.values()
-    offered = exports(workshop.libraries)
     if len(text) > MAX_LENGTH or offered.ambiguous & set(tokens(text)):
         return None
     host = build_host(program.std, workshop, parts)
@@ -85,12 +86,15 @@ def _build_host(program: str, stand_in: str, flags: tuple[str, ...], workshop: W
     return workshop.built_once(PROGRAM, files, [*flags, "host.cpp", "-o", PROGRAM, *loads, *workshop.link_flags])
 
 
-def _is_plain(workshop: Workshop) -> bool:
-    """g++ with its own runtime libraries and no others."""
+def _offered(workshop: Workshop) -> Exports | None:
+    """The names of the runtime libraries. None but for g++ with its own and no others, and where it builds nothing."""
     toolchain = workshop.toolchain
-    return not toolchain.is_clang and not any(
-        flag.startswith((*CHOOSE_RUNTIMES, "-l")) for flag in toolchain.extra_flags
-    )
+    if toolchain.is_clang or any(flag.startswith((*CHOOSE_RUNTIMES, "-l")) for flag in toolchain.extra_flags):
+        return None
+    try:
+        return exports(workshop.libraries)
+    except SandboxError:  # a whole link says it better
+        return None
 
 
 @lru_cache(maxsize=512)
