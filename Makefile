@@ -9,7 +9,7 @@ TORCH_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format setup tools compilers bench base-model families chains clean
+.PHONY: help demo test test-slow check format setup tools compilers bench base-model families chains clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ demo: setup ## train the embedded model with GSPO against g++ (about five minute
 
 test: setup compilers ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-slow: setup compilers ## the tests that `make test` leaves out: hostile programs with clang++, kills at every moment
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(ARGS)
 
 check: setup ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -158,6 +158,7 @@ MOMENTS = {  # one run is killed at each in turn, at the n-th call of a function
 }
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_every_kind_of_moment_ends_as_if_it_had_not_been(zygote, uninterrupted, settings, tmp_path):
     run = tmp_path / "run"
     for number, (moment, place) in enumerate(MOMENTS.items()):
@@ -179,6 +180,7 @@ def tear(run: Path) -> None:
                 file.write('{"step": 2, "rew')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adapter.start={adapter}", "adapter=none"])
 def test_whatever_is_trained_is_restored(zygote, uninterrupted, settings, tmp_path, kind):
     few = (*settings, kind.format(adapter=uninterrupted / "adapter"), "trainer.steps=2", "evaluation.every=null")

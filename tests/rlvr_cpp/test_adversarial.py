@@ -26,7 +26,13 @@ INDEX = json.loads((CORPUS / "index.json").read_text())
 HARNESS = {kind: (CORPUS / f"harness_{kind}.cpp").read_text() for kind in ("marker", "assert")}
 COMPILERS = [
     "g++",
-    pytest.param("clang++", marks=pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")),
+    pytest.param(
+        "clang++",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed"),
+        ],
+    ),
 ]
 NAMESPACED = "mount" in host_controls().names
 

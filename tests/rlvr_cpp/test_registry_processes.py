@@ -62,7 +62,9 @@ OUTCOMES = {
 }
 
 
-@pytest.mark.parametrize("action", OUTCOMES)
+@pytest.mark.parametrize(
+    "action", [action if action == "promote" else pytest.param(action, marks=pytest.mark.slow) for action in OUTCOMES]
+)
 def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(root, action):
     registered(root, "one", "two")
     changes.promote(root, "demo", "v1", record("one", 40), record(None, 20))
