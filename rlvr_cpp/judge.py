@@ -28,7 +28,7 @@ from rlvr_cpp.build import (
 from rlvr_cpp.cases import CheckerError, outputs_match
 from rlvr_cpp.diagnostics import Diagnostic, error_class, lacks_only_main, render_diagnostics
 from rlvr_cpp.in_process import judge_apart, judge_as_one
-from rlvr_cpp.loadable import build_host, build_loadable, build_loadable_oracle
+from rlvr_cpp.loadable import PAYS_AFTER, build_host, build_loadable, build_loadable_oracle
 from rlvr_cpp.oracle import ORACLE_CHANNEL, WORKER_CHANNEL, Split, keeps_its_word, split
 from rlvr_cpp.program import Program, refusal
 from rlvr_cpp.result import VerifyResult
@@ -78,7 +78,8 @@ def prepare(program: Program, workshop: Workshop) -> None:
     if parts is not None:
         with contextlib.suppress(SandboxError, OSError):
             _build_oracle(program.std, workshop, parts)
-            build_host(program.std, workshop, parts)
+            if workshop.pays(parts.worker, PAYS_AFTER, uses=PAYS_AFTER + 1):
+                build_host(program.std, workshop, parts)
 
 
 def sandbox_failure(reason: str) -> VerifyResult:

@@ -32,6 +32,7 @@ MAIN = "int main() { __builtin_trap(); }\n"
 EXPORTED = re.compile(r"\s*\d+: \w+ +\w+ \w+ +(GLOBAL|WEAK|UNIQUE|<OS) .* (?!UND)\w+ \S+@?")
 OF_A_PROGRAM = ENTRY | {"__data_start", "data_start", "_IO_stdin_used", "__dso_handle"}
 """What a program defines itself."""
+PAYS_AFTER = 3  # answers to one signature: its program and stand-in take as long as three links save
 MAX_LENGTH = 1 << 16  # of a candidate: the linker's part of a larger one is small
 
 
@@ -61,8 +62,7 @@ def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Sp
     [text] = program.files.values()
     if len(text) > MAX_LENGTH or offered.ambiguous & set(tokens(text)):
         return None
-    host = build_host(program.std, workshop, parts)
-    if host is None:
+    if not workshop.pays(parts.worker, PAYS_AFTER) or (host := build_host(program.std, workshop, parts)) is None:
         return None
     built = compile_candidate(program, workshop, folder, AS_LIBRARY)
     if built.failure is None:

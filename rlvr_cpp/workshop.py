@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class Workshop:
         self.headers = PrecompiledHeaders(self.store, toolchain)
         self._failed: set[str] = set()
         self._building: dict[str, threading.Lock] = {}
+        self._uses: Counter[str] = Counter()
         _sweep_scratch()
 
     def stopped_by(self, stopper: Stopper) -> Workshop:
@@ -242,6 +244,11 @@ class Workshop:
             self._failed.add(key)
             return None
         return entry / name
+
+    def pays(self, text: str, after: int, uses: int = 1) -> bool:
+        """Whether `text` has come up more than `after` times, these `uses` included: something may be built for it."""
+        self._uses[text] += uses
+        return self._uses[text] > after
 
     def add_object(self, folder: Path, name: str, text: str, flags: Sequence[str]) -> None:
         """Put the object of a translation unit of ours into a scratch folder. Raises SandboxError if there is none."""

@@ -45,6 +45,11 @@ def verifier():
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    monkeypatch.setattr("rlvr_cpp.loadable.PAYS_AFTER", 0)
+
+
 def program(code):
     return Program(code, TEST, declaration=DECLARATION)
 
@@ -111,3 +116,17 @@ def test_the_first_answer_finds_what_was_prepared(monkeypatch):
         [result] = verifier.verify_many([Program(PLAIN, task.test, declaration=DECLARATION)])
     assert result.passed
     assert [LIBRARY in arguments for arguments in compiled] == [True]
+
+
+def test_a_signature_that_comes_up_once_is_linked_whole(monkeypatch):
+    monkeypatch.setattr("rlvr_cpp.loadable.PAYS_AFTER", 2)
+    rare = TEST.replace("solve", "seldom")
+    answers = [Program(f"int seldom(int n) {{ return n * n + {i} - {i}; }}", rare) for i in range(4)]
+    found = []
+    real = judge.build_loadable
+    monkeypatch.setattr(judge, "build_loadable", lambda *a: found.append(real(*a)) or found[-1])
+    with Verifier(workers=1) as verifier:
+        before = verifier.workshop._uses.copy()
+        assert all(result.passed for result in verifier.verify_many(answers))
+        verifier.workshop._uses = before
+    assert [one is not None for one in found] == [False, False, True, True]
