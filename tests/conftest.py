@@ -1,5 +1,12 @@
-"""Two workers share two cores: torch's own threads would fight for them, here and in the processes that tests start."""
+"""What every test process needs before the first import: it shares two cores, and most often has no GPU."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # noqa: E402
+
+# Triton interprets kernels where there is no GPU. It reads this variable once, when it is imported, which any package
+# may do long before the first test of a kernel.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
