@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402
+import torch
 
 # Triton interprets kernels where there is no GPU. It reads this variable once, when it is imported, which any package
 # may do long before the first test of a kernel.
