@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlvr_cpp.best_of_n_config import BestOfNJob, run_command, search_problems
+from rlvr_cpp.best_of_n_config import BestOfNJob, load, search_problems
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks import Task
 from rlvr_cpp.verifier import Verifier
@@ -81,10 +81,11 @@ def best_of_n_generate(
 def main() -> None:
     """The command."""
     try:
-        run_command(run)
+        from rlvr_cpp.command import run_command
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is missing: best of N needs the extra 'train': {INSTALL}", file=sys.stderr)
         sys.exit(2)
+    run_command(run, "best_of_n", load)
 
 
 def run(job: BestOfNJob, folder: Path) -> float:

@@ -1,19 +1,15 @@
-"""What `python -m rlvr_cpp.best_of_n` may be told, and the door through which it is told.
+"""What `python -m rlvr_cpp.best_of_n` may be told.
 
 Values live in `conf/best_of_n.yaml` and the groups that it shares with the trainers.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from rlvr_cpp.config import CONF, PolicySettings, RewardSettings, SandboxSettings, TaskSettings, VerifierSettings
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.config import PolicySettings, RewardSettings, SandboxSettings, TaskSettings, VerifierSettings, read_job
 
 SPLITS = ("held_out", "train", "all")
 LENGTHS = ("code", "raw")
@@ -55,18 +51,7 @@ class BestOfNJob:
 
 def load(raw: Any) -> BestOfNJob:
     """What Hydra composed, checked. Raises UserError naming every key that is wrong."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        job = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BestOfNJob), raw))
-    except OmegaConfBaseException as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"config key {error.full_key!r}: {reason}") from error
-    assert isinstance(job, BestOfNJob)
-    if problems := list(_problems(job)):
-        raise UserError("; ".join(problems))
-    return job
+    return read_job(raw, BestOfNJob, _problems)
 
 
 def _problems(job: BestOfNJob) -> Iterator[str]:
@@ -99,57 +84,3 @@ def search_problems(
         yield f"length is {length!r}: it must be one of {', '.join(LENGTHS)}"
     if budget_s is not None and not budget_s > 0:
         yield f"budget_s is {budget_s}: it must be a positive number of seconds, or null for no limit"
-
-
-def run_command(job: Callable[[BestOfNJob, Path], float]) -> None:
-    """Compose the config that the command line asks for and run `job` on it and its run folder.
-
-    Exit status 2 tells of a mistake in the input, 130 of an interruption.
-    """
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
-
-    from rlvr_cpp import interruption
-    from rlvr_cpp.command import BAD_INPUT, plain_endings
-
-    began = False
-
-    @hydra.main(version_base=None, config_path=CONF, config_name="best_of_n")
-    def compose_and_run(raw: DictConfig) -> float:
-        nonlocal began
-        began = True
-        own = Path(HydraConfig.get().runtime.output_dir)
-        folder = own if raw.resume is None else Path(raw.resume)
-        with plain_endings(folder, own):
-            return job(_settings(raw, folder, own), folder)
-
-    interruption.listen()
-    try:
-        compose_and_run()
-    except SystemExit as end:
-        if end.code == 1 and not began:  # Hydra has said which override it could not apply
-            sys.exit(BAD_INPUT)
-        raise
-
-
-def _settings(raw: Any, folder: Path, own: Path) -> BestOfNJob:
-    """The config of the run in `folder`, which is Hydra's `own` one unless a run goes on."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if raw.resume is None:
-        if (folder / "run.json").exists():
-            raise UserError(
-                f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}"
-            )
-        return load(raw)
-    with suppress(OSError):
-        own.rmdir()
-    if others := [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]:
-        raise UserError(
-            f"resume={folder} goes on with the config that the run has, but {' '.join(others)} was given as well: "
-            "leave it out, or begin a new run"
-        )
-    from rlvr_cpp.run_record import read_record  # with torch, for which a mistake need not wait
-
-    return load(read_record(folder)["config"])

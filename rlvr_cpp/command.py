@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,14 +17,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rlvr_cpp import interruption
-from rlvr_cpp.config import CONF, TrainingJob, load
+from rlvr_cpp.config import CONF
 from rlvr_cpp.errors import RunStopped, UserError
 
 BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+Settings = TypeVar("Settings")
+Job = Callable[[Settings, Path], float]
+Load = Callable[[Any], Settings]
 
 
-def run_command(job: Callable[[TrainingJob, Path], float], config_name: str) -> None:
-    """Compose the config that the command line asks for and run `job` on it and its run folder.
+def run_command(job: Job[Settings], config_name: str, load: Load[Settings]) -> None:
+    """Compose the config that the command line asks for and run `job` on it, as `load` reads it, and its run folder.
 
     Exit status 2 tells of a mistake in the input, 3 of a guard that ended the run, 130 of an interruption.
     """
@@ -36,9 +40,9 @@ def run_command(job: Callable[[TrainingJob, Path], float], config_name: str) -> 
         own = Path(HydraConfig.get().runtime.output_dir)
         folder = own if raw.resume is None else Path(raw.resume)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _one_of_many(job, raw, folder)
-        with plain_endings(folder, own):
-            return _run(job, raw, folder, own)
+            return _one_of_many(job, load, raw, folder)
+        with _plain_endings(folder, own):
+            return _run(job, load, raw, folder, own)
 
     interruption.listen()  # a polite kill ends like Ctrl-C
     if not _is_first():
@@ -51,34 +55,30 @@ def run_command(job: Callable[[TrainingJob, Path], float], config_name: str) -> 
         raise
 
 
-def _one_of_many(job: Callable[[TrainingJob, Path], float], raw: DictConfig, folder: Path) -> float:
+def _one_of_many(job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path) -> float:
     """A job of a sweep: what refuses or stops it is told and is no reason to drop the others; it scores NaN."""
     try:
-        return _run(job, raw, folder, folder)
+        return _run(job, load, raw, folder, folder)
     except (UserError, RunStopped) as end:
         print(f"{'error' if isinstance(end, UserError) else 'stopped'}: {end}", file=sys.stderr)
         return math.nan
 
 
-def _run(job: Callable[[TrainingJob, Path], float], raw: DictConfig, folder: Path, own: Path) -> float:
+def _run(job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path, own: Path) -> float:
     """Run what is asked for in `folder`, which is Hydra's `own` one unless a run goes on."""
     if raw.resume is not None:
         _forget(own)
-        settings = resumed_job(folder)
+        settings = load(_resumed_config(folder))
     elif (folder / "run.json").exists():
         raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
     else:
         settings = load(raw)
-    if settings.dry_run:
-        from rlvr_cpp.plan import print_plan
-
-        print_plan(settings)
-        _forget(folder)
-        return 0.0
-    return job(settings, folder)
+    value = job(settings, folder)
+    _forget(own)
+    return value
 
 
-def resumed_job(folder: Path) -> TrainingJob:
+def _resumed_config(folder: Path) -> Any:
     """The config that the run in `folder` has. Raises UserError where there is no run or more is asked for."""
     others = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
     if others:
@@ -86,13 +86,13 @@ def resumed_job(folder: Path) -> TrainingJob:
             f"resume={folder} goes on with the config that the run has, but {' '.join(others)} was given as well: "
             "leave it out, or begin a new run"
         )
-    from rlvr_cpp.run_record import read_record
+    from rlvr_cpp.run_record import read_record  # with torch, for which a mistake need not wait
 
-    return load(read_record(folder)["config"])
+    return read_record(folder)["config"]
 
 
 @contextmanager
-def plain_endings(folder: Path, own: Path) -> Iterator[None]:
+def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
     """Turn a UserError into exit status 2, a guard's finding into 3 and Ctrl-C into 130.
 
     A mistake is found before the run begins; what Hydra then wrote into its `own` folder is removed, and nothing else:

@@ -7,9 +7,10 @@ are told together.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rlvr_cpp.config_checks import check
 from rlvr_cpp.errors import UserError
@@ -17,6 +18,7 @@ from rlvr_cpp.errors import UserError
 _PACKAGED = Path(__file__).parent / "conf"
 CONF = str(_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "conf")
 """The folder of the YAML files: inside the package once installed, beside it in a checkout."""
+Job = TypeVar("Job")
 
 
 @dataclass
@@ -259,17 +261,21 @@ class TrainingJob:
 
 
 def load(raw: Any) -> TrainingJob:
-    """What Hydra composed, checked against the dataclasses. Raises UserError naming every key that is wrong."""
+    """What Hydra composed, checked. Raises UserError naming every key that is wrong."""
+    return read_job(raw, TrainingJob, check)
+
+
+def read_job(raw: Any, kind: type[Job], problems: Callable[[Job], Iterable[str]]) -> Job:
+    """What Hydra composed as the dataclass of a command. Raises UserError naming every key that is wrong."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        job = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainingJob), raw))
+        job = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"config key {error.full_key!r}: {reason}") from error
-    assert isinstance(job, TrainingJob)
-    problems = check(job)
-    if problems:
-        raise UserError("; ".join(problems))
+    assert isinstance(job, kind)
+    if found := list(problems(job)):
+        raise UserError("; ".join(found))
     return job

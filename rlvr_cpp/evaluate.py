@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rlvr_cpp.evaluation_config import EvaluationJob
+from rlvr_cpp.evaluation_config import EvaluationJob, load
 
 INSTALL = "pip install 'rlvr-cpp[train]'"
 
@@ -20,11 +18,11 @@ INSTALL = "pip install 'rlvr-cpp[train]'"
 def main() -> None:
     """The command."""
     try:
-        from rlvr_cpp.evaluation_command import run_command
+        from rlvr_cpp.command import run_command
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is missing: evaluating needs the extra 'train': {INSTALL}", file=sys.stderr)
         sys.exit(2)
-    run_command(run)
+    run_command(run, "evaluate", load)
 
 
 def run(job: EvaluationJob, folder: Path) -> float:

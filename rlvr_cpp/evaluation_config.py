@@ -1,4 +1,4 @@
-"""What `python -m rlvr_cpp.evaluate` may be told, and the door through which it is told.
+"""What `python -m rlvr_cpp.evaluate` may be told.
 
 Values live in `conf/evaluate.yaml` and `conf/benchmark/`; the groups `policy` and `verifier` are the trainers' own.
 """
@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rlvr_cpp.config import PolicySettings, SandboxSettings, VerifierSettings
+from rlvr_cpp.config import PolicySettings, SandboxSettings, VerifierSettings, read_job
 from rlvr_cpp.config_checks import CHOICES
-from rlvr_cpp.errors import UserError
 
 REPLAYED = ("canonical", "negated")
 """Models that replay reference solutions as they are, or wrong: the harness's test of itself."""
@@ -77,18 +76,7 @@ class EvaluationJob:
 
 def load(raw: Any) -> EvaluationJob:
     """What Hydra composed, checked. Raises UserError naming every key that is wrong."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        job = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvaluationJob), raw))
-    except OmegaConfBaseException as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"config key {error.full_key!r}: {reason}") from error
-    assert isinstance(job, EvaluationJob)
-    if problems := list(find_problems(job)):
-        raise UserError("; ".join(problems))
-    return job
+    return read_job(raw, EvaluationJob, find_problems)
 
 
 def find_problems(job: EvaluationJob) -> Iterator[str]:

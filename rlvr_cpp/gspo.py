@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rlvr_cpp.config import TrainingJob
+from rlvr_cpp.config import TrainingJob, load
 
 INSTALL = "pip install 'rlvr-cpp[train]'"
 
@@ -21,11 +21,16 @@ def main(config_name: str = "gspo") -> None:
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is missing: training needs the extra 'train': {INSTALL}", file=sys.stderr)
         sys.exit(2)
-    run_command(run, config_name)
+    run_command(run, config_name, load)
 
 
 def run(job: TrainingJob, folder: Path) -> float:
     """Measure, train, measure again, report; returns held-out greedy pass@1, which a sweeper can maximise."""
+    if job.dry_run:
+        from rlvr_cpp.plan import print_plan
+
+        print_plan(job)
+        return 0.0
     from rlvr_cpp.progress import console
 
     console.print("loading torch, trl and the model ...")

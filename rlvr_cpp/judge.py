@@ -192,8 +192,7 @@ def _run_split(program: Program, workshop: Workshop, parts: Split) -> Outcome | 
     if oracle is None:
         return None
     with workshop.scratch(program.files) as folder:
-        loadable = build_loadable(program, workshop, folder, parts)
-        built, host = loadable or (_link_whole(program, workshop, folder, parts), None)
+        built = build_loadable(program, workshop, folder, parts) or _link_whole(program, workshop, folder, parts)
         if built is None:
             return None
         if built.failure is not None:
@@ -201,7 +200,7 @@ def _run_split(program: Program, workshop: Workshop, parts: Split) -> Outcome | 
         ask, answer = (end.detach() for end in socket.socketpair())
         harness, candidate = workshop.run_split(
             workshop.program(oracle[0], host=oracle[1], descriptors=((ask, ORACLE_CHANNEL),)),
-            workshop.program(folder, host=host, descriptors=((answer, WORKER_CHANNEL),)),
+            workshop.program(folder, descriptors=((answer, WORKER_CHANNEL),)),
         )
     verdict = read_oracle(harness, candidate, program.tests_declared)
     return Outcome("oracle", built, verdict, candidate, max(harness.seconds, candidate.seconds), harness.stdout)
@@ -221,7 +220,7 @@ def _link_whole(program: Program, workshop: Workshop, folder: Path, parts: Split
     worker = workshop.built_once(WORKER, {"worker.cpp": parts.worker}, [*flags, "-c", "worker.cpp", "-o", WORKER])
     if worker is None:
         return None
-    write_files(folder, {WORKER: worker.read_bytes()})
+    write_files(folder, {WORKER: parts.with_names(worker.read_bytes())})
     return build_candidate(program, workshop, folder, [WORKER])
 
 

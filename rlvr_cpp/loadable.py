@@ -26,10 +26,11 @@ from rlvr_sandbox import SandboxError
 
 LIBRARY = "rlvr_library.so"
 RUNTIME = "rlvr_runtime.o"
-AS_LIBRARY = ("-shared", "-nodefaultlibs", "-o", LIBRARY, "-lc")
-"""Of all libraries the C library alone is read: that takes no time, and gives most names their version."""
+AS_LIBRARY = ("-shared", "-nodefaultlibs", "-o", LIBRARY)
 MAIN = "int main() { __builtin_trap(); }\n"
-EXPORTED = re.compile(r"\s*\d+: \w+ +\w+ \w+ +(GLOBAL|WEAK|UNIQUE|<OS) .* (?!UND)\w+ \S+@?")
+EXPORTED = re.compile(
+    r"\s*\d+: \w+ +\w+ \w+ +(?:GLOBAL|WEAK|UNIQUE|<OS).* (?!UND)\w+ (?P<name>[^\s@]+)(?P<version>\S*)"
+)
 OF_A_PROGRAM = ENTRY | {"__data_start", "data_start", "_IO_stdin_used", "__dso_handle"}
 """What a program defines itself."""
 PAYS_AFTER = 3  # answers to one signature: its program and stand-in take as long as three links save
@@ -46,13 +47,13 @@ def build_loadable_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[P
     runtime = workshop.built_once(RUNTIME, {"runtime.cpp": parts.runtime}, [*flags, "-c", "runtime.cpp", "-o", RUNTIME])
     if host is None or runtime is None:
         return None
-    files: Sources = {"oracle.cpp": f"#define RLVR_APART\n{parts.oracle}", RUNTIME: runtime.read_bytes()}
-    library = workshop.built_once(LIBRARY, files, [*flags, "oracle.cpp", RUNTIME, *AS_LIBRARY])
+    files: Sources = {"oracle.cpp": parts.oracle, RUNTIME: runtime.read_bytes()}
+    library = workshop.built_once(LIBRARY, files, [*flags, "oracle.cpp", "-DRLVR_APART", RUNTIME, *AS_LIBRARY])
     return (library.parent, host) if library is not None and _trusted_fits(library, host, workshop.libraries) else None
 
 
-def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Split) -> tuple[Built, Path] | None:
-    """Make the candidate a library in `folder`, and tell the program that serves its functions there.
+def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Split) -> Built | None:
+    """Make the candidate a library in `folder`, beside the program that serves its functions.
 
     None where only a whole link says what becomes of it. A candidate that does not compile is told as ever.
     """
@@ -64,11 +65,17 @@ def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Sp
         return None
     if not workshop.pays(parts.worker, PAYS_AFTER) or (host := build_host(program.std, workshop, parts)) is None:
         return None
+    served = folder / PROGRAM
+    served.write_bytes(parts.with_names(host.read_bytes()))
+    served.chmod(0o755)
     built = compile_candidate(program, workshop, folder, AS_LIBRARY)
-    if built.failure is None:
-        fits = _fits(folder / LIBRARY, host, offered, own=OF_A_PROGRAM)
-        return (built, host) if fits else None
-    return (built, host) if built.failure in ("compile_error", "compile_limit") else None
+    wanted = frozenset(parts.with_names(name.encode() + b"\0").rstrip(b"\0").decode() for name in _asked(host))
+    if built.failure in ("compile_error", "compile_limit"):
+        return built
+    if built.failure is None and _fits(folder / LIBRARY, wanted, offered, own=OF_A_PROGRAM):
+        return built
+    served.unlink()
+    return None
 
 
 def build_host(std: str, workshop: Workshop, parts: Split) -> Path | None:
@@ -104,17 +111,17 @@ def _words(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def _trusted_fits(library: Path, host: Path, libraries: tuple[str, ...]) -> bool:
-    return _fits(library, host, exports(libraries), own=frozenset())
+    return _fits(library, _asked(host), exports(libraries), own=frozenset())
 
 
-def _fits(library: Path, host: Path, offered: Exports, own: frozenset[str]) -> bool:
-    """The library has all that the host asks of it, nothing of the host's own, and needs only what there is."""
+def _fits(library: Path, asked: frozenset[str], offered: Exports, own: frozenset[str]) -> bool:
+    """The library has all that its program asks of it, nothing of the program's own, and needs only what there is."""
     try:
         read = read_object(library.read_bytes(), SHARED)
     except MalformedObject:
         return False
     given = read.defined()
-    return _unlinked(read) <= offered.single and _asked(host) - offered.names <= given and not own & given
+    return _unlinked(read) <= offered.single and asked - offered.names <= given and not own & given
 
 
 @lru_cache(maxsize=512)
@@ -134,9 +141,9 @@ class Exports:
 
     names: frozenset[str]
     single: frozenset[str]
-    """Of libraries but the C library: those that there are in one version only."""
+    """Those that one library has, in one version, which is what a linker takes."""
     ambiguous: frozenset[str]
-    """Of the same: those that there are in several."""
+    """Those of which a linker knows which one it takes, and nothing else does."""
 
 
 @lru_cache(maxsize=16)
@@ -146,13 +153,12 @@ def exports(libraries: tuple[str, ...]) -> Exports:
     if readelf is None:
         raise SandboxError("sandbox: readelf is missing: apt-get install binutils")
     paths = sorted({str(Path(library).resolve()) for library in libraries if ".so" in library})
-    c_library, others = set[str](), Counter[str]()
+    versions, linkable = Counter[str](), set[str]()
     for path in paths:
         listed = subprocess.run([readelf, "--wide", "--dyn-syms", path], capture_output=True, text=True).stdout
-        names = [line.split()[7].partition("@")[0] for line in listed.splitlines() if EXPORTED.match(line)]
-        if Path(path).name.startswith(("libc.", "libc-")):
-            c_library.update(names)
-        else:
-            others.update(names)
-    single = frozenset(name for name, versions in others.items() if versions == 1)
-    return Exports(frozenset(others) | c_library, single, frozenset(others) - single)
+        for symbol in filter(None, map(EXPORTED.match, listed.splitlines())):
+            versions[symbol["name"]] += 1
+            if not symbol["version"] or symbol["version"].startswith("@@"):  # others are there for old programs alone
+                linkable.add(symbol["name"])
+    single = frozenset(name for name in linkable if versions[name] == 1)
+    return Exports(frozenset(versions), single, frozenset(linkable) - single)

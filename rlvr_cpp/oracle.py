@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Literal
 
+from rlvr_cpp.precompiled import leading_includes
 from rlvr_cpp.signature import Function, Prompt, Unit, read_prompt, read_trusted_unit, read_unit, tokens
 from rlvr_cpp.travel import Entry, Type, read_entry
 
@@ -73,6 +74,12 @@ LIBRARY_NAMES = frozenset(FOUND_BY_ARGUMENT.split()) | {"main", "assert", "std"}
 """Functions of `std` that a test can call without saying `std`, because of the arguments' types: no candidate's
 function may take the place of one of these. For those that need a `using`, see `_function_objects`."""
 
+INCLUDES = re.compile(r"^#ifdef RLVR_(\w+)\n((?:#include <\w+>\n)+)", re.MULTILINE)
+PLACEHOLDER = re.compile(rb"_Z\d+rlvr_entry_(\d+)_+([^\0]*)\0")
+"""What a compiled worker calls a function: its number, room for a name, and types, as the C++ ABI spells them."""
+ROOM = 64
+"""Characters of a placeholder, or a multiple."""
+
 PLAIN_NAME = re.compile(r"(?!rlvr)[A-Za-z](?!\w*__)[A-Za-z0-9_]*", re.ASCII)
 
 
@@ -85,11 +92,24 @@ class Split:
     runtime: str
     """What every oracle has alike."""
     worker: str
-    """A `main` that serves the candidate's functions until the end of its input. Linked with the candidate."""
+    """A `main` that serves the candidate's functions until the end of its input. Linked with the candidate.
+
+    It says what types they have and not how they are called: all tasks with the same types share it, compiled, and
+    `with_names` gives it the names.
+    """
     stand_in: str
     """Definitions of these functions that are never called, to link the worker with before there is a candidate."""
-    entry_points: tuple[str, ...]
-    """Names of the functions that are called over the wire, each once."""
+    functions: tuple[str, ...]
+    """The name of each function that is called over the wire."""
+
+    def with_names(self, compiled: bytes) -> bytes:
+        """A worker that was compiled, with the names of the functions written over those it was compiled with."""
+
+        def named(placeholder: re.Match[bytes]) -> bytes:
+            name = self.functions[int(placeholder[1])].encode()
+            return (b"_Z%d%b%b" % (len(name), name, placeholder[2])).ljust(len(placeholder[0]), b"\0")
+
+        return PLACEHOLDER.sub(named, compiled)
 
 
 def split(test: str, declaration: str | None, code: str) -> Split | None:
@@ -158,6 +178,17 @@ def _catches_known(words: Sequence[str]) -> bool:
     return True
 
 
+def _exceptions(*trusted: Unit) -> frozenset[str]:
+    """The parts of the library that have exceptions travel. Where nobody asks which, none needs its header."""
+    words = [word for unit in trusted for word in tokens(unit.text)]
+    if "catch" not in words:
+        return frozenset()
+    whatever = all(words[place + 2 : place + 3] == ["."] for place, word in enumerate(words) if word == "catch")
+    return frozenset(
+        {"EXCEPTIONS"} if whatever and "current_exception" not in words else {"EXCEPTIONS", "STANDARD_EXCEPTIONS"}
+    )
+
+
 def _from_declaration(harness: Unit, prompt: Prompt, context: Unit) -> Split | None:
     """Entry points: the function that the declaration leaves open, and prototypes in it that nothing defines."""
     opened = prompt.function
@@ -172,8 +203,7 @@ def _from_declaration(harness: Unit, prompt: Prompt, context: Unit) -> Split | N
         return None
     first = [_prototype(entries[0], with_defaults=True) + ";"] if opened in wanted else []
     stubs = [_stub(entry, number) for number, entry in enumerate(entries)]
-    throws = "catch" in harness.identifiers | context.identifiers
-    return _split(entries, throws, [context.text, *first, *stubs, harness.text])
+    return _split(entries, _exceptions(harness, context), [context.text, *first, *stubs, harness.text])
 
 
 def _from_test(harness: Unit) -> Split | None:
@@ -183,7 +213,7 @@ def _from_test(harness: Unit) -> Split | None:
     if entries is None or any(entry.name in harness.names for entry in entries):
         return None
     stubs = [_stub(entry, number) for number, entry in enumerate(entries)]
-    return _split(entries, "catch" in harness.identifiers, [harness.text, *stubs])
+    return _split(entries, _exceptions(harness), [harness.text, *stubs])
 
 
 def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
@@ -208,7 +238,7 @@ def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
     includes = [f"#include <{name}>" for name in headers]
     using = ["using namespace std;"] if candidate.uses_std and includes else []
     objects = _function_objects(entries)
-    return _split(entries, "catch" in harness.identifiers, [*includes, *using, *objects, harness.text])
+    return _split(entries, _exceptions(harness), [*includes, *using, *objects, harness.text])
 
 
 def _is_called(function: Function, harness: Unit, context: Unit) -> bool:
@@ -226,27 +256,48 @@ def _entries(wanted: Iterable[Function], source: Unit, trusted: bool) -> list[En
     return list(found.values()) if 0 < len(found) <= MAX_ENTRY_POINTS else None
 
 
-def _split(entries: Sequence[Entry], throws: bool, oracle: Sequence[str]) -> Split:
-    services = [_service(entry, number) for number, entry in enumerate(entries)]
-    stand_ins = [f"{_prototype(entry)} {{ __builtin_trap(); }}" for entry in entries]
-    names = tuple(dict.fromkeys(entry.name for entry in entries))
+def _split(entries: Sequence[Entry], exceptions: frozenset[str], oracle: Sequence[str]) -> Split:
+    names = tuple(entry.name for entry in entries)
+    anonymous = [_anonymous(entry, number) for number, entry in enumerate(entries)]
+    services = [_service(entry, number) for number, entry in enumerate(anonymous)]
+    stand_ins = [f"{_prototype(entry)} {{ __builtin_trap(); }}" for entry in anonymous]
     return Split(
-        "\n".join([_rpc("RLVR_ORACLE", entries, throws), *oracle]) + "\n",
-        "#define RLVR_RUNTIME\n" + _rpc("RLVR_ORACLE", [], throws) + "\n",
-        "\n".join([_rpc("RLVR_WORKER", entries, throws), *services, _worker_main(len(entries))]) + "\n",
-        "\n".join([_rpc("RLVR_WORKER", entries, throws), *stand_ins]) + "\n",
+        "\n".join([_rpc("RLVR_ORACLE", entries, exceptions, _leading(oracle)), *oracle]) + "\n",
+        "#define RLVR_RUNTIME\n" + _rpc("RLVR_ORACLE", [], exceptions) + "\n",
+        "\n".join([_rpc("RLVR_WORKER", entries, exceptions), *services, _worker_main(len(entries))]) + "\n",
+        "\n".join([_rpc("RLVR_WORKER", entries, exceptions), *stand_ins]) + "\n",
         names,
     )
 
 
-def _rpc(side: str, entries: Sequence[Entry], throws: bool) -> str:
-    """The library's text behind the macros that choose its parts."""
+def _anonymous(entry: Entry, number: int) -> Entry:
+    """The entry under a name that says nothing but its number."""
+    room = ROOM * (len(entry.name) // ROOM + 1)
+    return replace(entry, name=f"rlvr_entry_{number}".ljust(room, "_"))
+
+
+def _leading(oracle: Sequence[str]) -> list[str]:
+    """The lines by which the test begins that include a header: its candidates share them."""
+    first = next((text for text in oracle if text.strip()), "")
+    return [f"#include <{name}>" for name in leading_includes(first) if name in STANDARD_HEADERS]
+
+
+def _rpc(side: str, entries: Sequence[Entry], exceptions: frozenset[str], first: Sequence[str] = ()) -> str:
+    """The library's text and the macros that choose its parts, behind `first`, or else the lines that include what they
+    need: what a text begins with may be precompiled."""
     parts = {name.upper().replace("MULTI", "") for entry in entries for name in entry.templates}
     parts |= {"PAIR"} if parts & {"MAP", "UNORDERED_MAP"} else set()
     parts |= {"STRING"} if "STRING_VIEW" in parts else set()
-    parts |= {"EXCEPTIONS"} if throws else set()
+    parts |= exceptions
+    includes = first or [_rpc_includes()[part] for part in sorted(parts) if part in _rpc_includes()]
     chosen = [f"#define {side}", *(f"#define RLVR_{part}" for part in sorted(parts))]
-    return "\n".join([*chosen, _rpc_header()])
+    return "\n".join([*includes, *chosen, _rpc_header()])
+
+
+@cache
+def _rpc_includes() -> dict[str, str]:
+    """The lines that include what each part of the library needs, by its macro."""
+    return {match[1]: match[2].rstrip() for match in INCLUDES.finditer(_rpc_header())}
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from rlvr_cpp import processes
 from rlvr_cpp.config import AdapterSettings, PolicySettings
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.progress import console
-from rlvr_cpp.sampling import completion_seed, sample
 from rlvr_cpp.tasks import Task
 
 SHELF = Path(__file__).parent / "models"
@@ -207,42 +206,3 @@ def attach_adapter(policy: Policy, settings: AdapterSettings) -> None:
             f"adapter.start is {settings.start!r}, which cannot be put on the model ({reason}): give the folder of a "
             "LoRA adapter that was trained on this model, or null for a fresh one"
         ) from error
-
-
-@torch.no_grad()
-def generate(
-    policy: Policy,
-    tasks: Sequence[Task],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    temperature: float = 0.0,
-    seeds: Sequence[int] = (),
-    on_finished: Callable[[], None] = lambda: None,
-) -> list[str]:
-    """One completion of each task, in order: greedy at temperature 0, else each drawn from its seed."""
-    was_training = policy.model.training
-    policy.model.eval()
-    completions = sample(
-        policy.model,
-        [policy.prompt_ids(task) for task in tasks],
-        max_new_tokens=max_new_tokens,
-        eos_ids=policy.eos_ids,
-        pad_id=policy.tokenizer.pad_token_id,
-        temperature=temperature,
-        seeds=seeds,
-        batch_size=batch_size,
-        on_finished=lambda index, ids: on_finished(),
-    )
-    policy.model.train(was_training)
-    return [policy.decode(ids) for ids in completions]
-
-
-def evaluation_seeds(tasks: Sequence[Task], seed: int) -> list[int]:
-    """A seed for each of the tasks, which may repeat, that depends on nothing but the run's seed and the task."""
-    seen: dict[str, int] = {}
-    seeds = []
-    for task in tasks:
-        seen[task.task_id] = seen.get(task.task_id, -1) + 1
-        seeds.append(completion_seed("evaluation", seed, task.task_id, seen[task.task_id]))
-    return seeds

@@ -39,6 +39,11 @@ def leading_includes(code: str) -> tuple[str, ...]:
         at = include.end()
 
 
+def _header(code: str) -> str:
+    """The text that may be precompiled for a program; empty where there is none."""
+    return "".join(f"#include <{name}>\n" for name in leading_includes(code))
+
+
 class PrecompiledHeaders:
     """Finds the precompiled header for a program, and has it built when its includes have come up often enough."""
 
@@ -47,6 +52,7 @@ class PrecompiledHeaders:
         self.toolchain = toolchain
         self.pays_after = pays_after
         self._uses: Counter[str] = Counter()
+        self._announced: Counter[str] = Counter()
         self._building: set[str] = set()
         self._lock = threading.Lock()
 
@@ -55,12 +61,11 @@ class PrecompiledHeaders:
 
         `build(folder, text, recipe)` compiles a text into a folder and says whether that went well.
         """
-        names = leading_includes(code)
-        if not names:
+        text = _header(code)
+        if not text:
             return ()
-        text = "".join(f"#include <{name}>\n" for name in names)
-        recipe = (*flags, *self._recipe())
-        key = content_key("header", self.toolchain.compiler, self.toolchain.version, recipe, text)
+        recipe = (*self._that_matter(flags), *self._recipe())
+        key = self._key(text, recipe)
         entry = self.store.find(key)
         if entry is None and self._claim(key):
             try:
@@ -68,6 +73,19 @@ class PrecompiledHeaders:
             finally:
                 self._release(key, failed=entry is None)
         return self._use(entry) if entry is not None else ()
+
+    def announce(self, code: str, flags: tuple[str, ...]) -> None:
+        """`code` is going to be compiled: of many that are, already the first one may have the header built."""
+        if text := _header(code):
+            with self._lock:
+                self._announced[self._key(text, (*self._that_matter(flags), *self._recipe()))] += 1
+
+    def _key(self, text: str, recipe: tuple[str, ...]) -> str:
+        return content_key("header", self.toolchain.compiler, self.toolchain.version, recipe, text)
+
+    def _that_matter(self, flags: tuple[str, ...]) -> tuple[str, ...]:
+        """Warnings change nothing in g++'s header: candidates, and tests that are not warned about, can share it."""
+        return flags if self.toolchain.is_clang else tuple(flag for flag in flags if not flag.startswith("-W"))
 
     def _recipe(self) -> tuple[str, ...]:
         if self.toolchain.is_clang:
@@ -84,7 +102,7 @@ class PrecompiledHeaders:
         """This caller is to build it: often enough asked for, and nobody else is at it."""
         with self._lock:
             self._uses[key] += 1
-            if self._uses[key] < self.pays_after or key in self._building:
+            if max(self._uses[key], self._announced[key]) < self.pays_after or key in self._building:
                 return False
             self._building.add(key)
             return True

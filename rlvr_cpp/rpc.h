@@ -63,7 +63,7 @@ void (*rlvr_signal(int, void (*)(int)))(int) __asm__("signal");
 #ifdef RLVR_COMPLEX
 #include <complex>
 #endif
-#ifdef RLVR_EXCEPTIONS
+#ifdef RLVR_STANDARD_EXCEPTIONS
 #include <exception>
 #include <new>
 #include <stdexcept>
@@ -128,7 +128,7 @@ class Writer {
         if (count == 0) return;
         if (count > MAX_MESSAGE) lost();
         message.reserve(message.used + count);
-        __builtin_memcpy(message.data + message.used, from, count);
+        __builtin_memmove(message.data + message.used, from, count);
         message.used += count;
     }
     RLVR_ONCE void count(Size elements) {
@@ -147,7 +147,7 @@ class Reader {
     RLVR_ONCE void bytes(void* to, Size count) {
         if (count > left) lost();
         if (count == 0) return;
-        __builtin_memcpy(to, at, count);
+        __builtin_memmove(to, at, count);
         at += count;
         left -= count;
     }
@@ -396,6 +396,17 @@ template <class T> struct Codec<std::complex<T>> {
 // ------------------------------------------------------------------------------------------------------- exceptions
 
 #ifdef RLVR_EXCEPTIONS
+const Byte UNKNOWN = 12;
+
+struct Unknown {};  // something was thrown that is no std::exception, or where nobody asks what
+
+RLVR_ONCE void put_thrown(Writer& out, Byte kind, const char* what) {
+    out.put<Byte>(kind);
+    put_text(out, what);
+}
+#endif
+
+#ifdef RLVR_STANDARD_EXCEPTIONS
 // Derived classes first: the first that fits is the one that is sent.
 #define RLVR_EACH_EXCEPTION(X) \
     X(1, invalid_argument)     \
@@ -408,12 +419,7 @@ template <class T> struct Codec<std::complex<T>> {
     X(8, underflow_error)      \
     X(9, runtime_error)
 
-const Byte BAD_ALLOC = 10, EXCEPTION = 11, UNKNOWN = 12;
-
-RLVR_ONCE void put_thrown(Writer& out, Byte kind, const char* what) {
-    out.put<Byte>(kind);
-    put_text(out, what);
-}
+const Byte BAD_ALLOC = 10, EXCEPTION = 11;
 
 // Inside of a handler: sends the exception that is being handled.
 RLVR_ONCE void put_exception(Writer& out) {
@@ -428,8 +434,6 @@ RLVR_ONCE void put_exception(Writer& out) {
     catch (const std::exception& error) { put_thrown(out, EXCEPTION, error.what()); }
     catch (...) { put_thrown(out, UNKNOWN, ""); }
 }
-
-struct Unknown {};  // something was thrown that is no std::exception
 
 struct Exception : std::exception {
     const char* text;
@@ -449,6 +453,13 @@ struct Exception : std::exception {
         case UNKNOWN: throw Unknown();
         default: lost();
     }
+}
+#elif defined(RLVR_EXCEPTIONS)
+RLVR_ONCE void put_exception(Writer& out) { put_thrown(out, UNKNOWN, ""); }
+
+[[noreturn]] RLVR_ONCE void throw_again(Byte kind, const char* what) {
+    if (what == nullptr || kind != UNKNOWN) lost();
+    throw Unknown();
 }
 #endif
 

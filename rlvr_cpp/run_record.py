@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from rlvr_cpp.config import TrainingJob
 from rlvr_cpp.errors import RunStopped, UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FILE = "run.json"
 PACKAGES = (
@@ -46,7 +46,7 @@ class RunRecord:
     reaches the disk, for the processes of a run that are not its first.
     """
 
-    def __init__(self, folder: Path, job: TrainingJob, compiler: str, *, write: bool = True) -> None:
+    def __init__(self, folder: Path, job: DataclassInstance, compiler: str, *, write: bool = True) -> None:
         self.folder, self.write = folder, write
         if (folder / FILE).exists():
             self.fields = read_record(folder)
@@ -91,28 +91,30 @@ def read_record(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def _fresh(job: TrainingJob, compiler: str) -> dict[str, Any]:
+def _fresh(job: DataclassInstance, compiler: str) -> dict[str, Any]:
+    config = asdict(job)
     return {
         "status": "running",
         "started": _now(),
         "ended": None,
         "error": None,
         "command": sys.orig_argv,
-        "seed": job.seed,
         "git_commit": git_commit(),
         "compiler": compiler,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "hardware": hardware(),
         "packages": package_versions(),
-        "config": asdict(job),
+        "seed": config.get("seed"),
+        "config": config,
         "results": {},
     }
 
 
 def hardware() -> dict[str, Any]:
-    """Cores this process may use and the GPUs that torch sees."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    """Cores this process may use, and the GPUs that torch sees, where this process has any use for it."""
+    torch = sys.modules.get("torch")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []
     return {"cores": len(os.sched_getaffinity(0)), "gpus": gpus}
 
 

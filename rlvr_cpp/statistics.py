@@ -146,7 +146,7 @@ def mcnemar_p(before: Sequence[bool], after: Sequence[bool]) -> float:
 
 def sign_flip_p(before: Sequence[float], after: Sequence[float], seed: int = 0) -> float:
     """Two-sided p of the paired mean difference under random sign flips (10,000, or all where they are fewer)."""
-    if all(a == b for a, b in zip(before, after, strict=True)):
+    if len(before) == 1 or all(a == b for a, b in zip(before, after, strict=True)):
         return 1.0
     result = stats.permutation_test(
         (np.asarray(after), np.asarray(before)),

@@ -79,9 +79,12 @@ class VerificationStream:
         self._known |= self._cache.find(key for key in keys if key not in self._judging)
         self._programs += batch
         self._keys += keys
-        for key, program in zip(keys, batch, strict=True):
-            if key not in self._known and key not in self._judging:
-                self._judging[key] = pool.submit(self._judge, key, program)
+        known = self._known.keys() | self._judging.keys()
+        new = {key: program for key, program in zip(keys, batch, strict=True) if key not in known}
+        for program in new.values():
+            self._workshop.announce(program)
+        for key, program in new.items():
+            self._judging[key] = pool.submit(self._judge, key, program)
 
     def results(self, on_result: Callable[[], None] = lambda: None) -> list[VerifyResult]:
         """Wait for all results and return them in the order of submission. The stream takes no more programs.

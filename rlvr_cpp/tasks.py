@@ -9,23 +9,20 @@ C++ (`task_id, prompt, declaration, canonical_solution, test`), MultiPL-E (`name
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rlvr_cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.program import STANDARD, Program
+from rlvr_cpp.rows import Row, read_source
 from rlvr_cpp.verdict import MAX_TESTS
 
 BUILTIN = Path(__file__).parent / "data" / "families.jsonl"
 SPLITS = ("train", "held_out")
-Row = Mapping[str, Any]
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
@@ -71,16 +68,11 @@ class Task:
 
 
 def load_tasks(source: str | Path, *, config: str | None = None, split: str | None = None) -> list[Task]:
-    """The tasks of a `.jsonl` or `.jsonl.gz` file, or of a data set that `datasets` can load by name or folder.
+    """The tasks of a `.jsonl`, `.json` or `.parquet` file, or of a data set that `datasets` can load by name or folder.
 
     `config` and `split` are handed to `datasets`. Raises UserError with the line and the field that is wrong.
     """
-    path = Path(source)
-    if path.suffix in (".jsonl", ".gz") or path.is_file():
-        rows = _read_rows(path)
-    else:
-        rows = _download_rows(str(source), config, split or "test")
-    tasks = [parse_task(row, where) for where, row in rows]
+    tasks = [parse_task(row, where) for where, row in read_source(source, config=config, split=split)]
     if not tasks:
         raise UserError(f"{source} holds no tasks: give a file with one JSON object a line")
     _refuse_duplicates(tasks, source)
@@ -217,45 +209,3 @@ def _refuse_duplicates(tasks: Sequence[Task], source: str | Path) -> None:
         if task.task_id in seen:
             raise UserError(f"{source}: task_id {task.task_id!r} occurs twice: every task needs its own")
         seen.add(task.task_id)
-
-
-def _read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    if not path.is_file():
-        raise UserError(f"task file {str(path)!r} does not exist: give the path of a .jsonl file")
-    open_text: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    try:
-        with open_text(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"{path} line {number}", _parse_line(line, f"{path} line {number}")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"task file {str(path)!r} cannot be read: {error}") from error
-
-
-def _parse_line(line: str, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error}): one object a line") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: a {type(row).__name__} where a JSON object should stand")
-    return row
-
-
-def _download_rows(name: str, config: str | None, split: str) -> Iterator[tuple[str, Row]]:
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise UserError(
-            f"task source {name!r} is no file, and data sets need the extra 'train': pip install 'rlvr-cpp[train]'"
-        ) from error
-    try:
-        rows = load_dataset(name, config, split=split)
-    except Exception as error:  # datasets raises whatever its many loaders and transports raise
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"task source {name!r} is neither a file nor a data set that can be loaded ({reason}): "
-            "give the path of a .jsonl file, or check the name and the network"
-        ) from error
-    for number, row in enumerate(rows):
-        yield f"{name} row {number}", row

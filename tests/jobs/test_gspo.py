@@ -161,16 +161,16 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, case):
+def test_bad_input_is_one_sentence_and_leaves_nothing(zygote, tmp_path, case):
     arguments, words = BAD_INPUT[case]
     row = {"task_id": "a", "prompt": "int f() {", "test": "int main() {}", "entry_point": "f"}
     (tmp_path / "bad.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({"task_id": "b", "entry_point": "f"}))
     (tmp_path / "none.jsonl").write_text(json.dumps({**row, "tests_declared": 0}))
     (tmp_path / "two.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "task_id": "b"}))
-    done = gspo(tmp_path, *arguments)
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    status, said = zygote.run(*arguments, folder=tmp_path)
+    assert status == 2, said
+    assert words in said
+    assert "Traceback" not in said
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "gspo").iterdir())
 
 

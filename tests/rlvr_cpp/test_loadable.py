@@ -121,7 +121,7 @@ def test_the_first_answer_finds_what_was_prepared(monkeypatch):
 def test_a_signature_that_comes_up_once_is_linked_whole(monkeypatch):
     monkeypatch.setattr("rlvr_cpp.loadable.PAYS_AFTER", 2)
     rare = TEST.replace("solve", "seldom")
-    answers = [Program(f"int seldom(int n) {{ return n * n + {i} - {i}; }}", rare) for i in range(4)]
+    answers = [Program(f"int seldom(short n) {{ return n * n + {i} - {i}; }}", rare) for i in range(4)]
     found = []
     real = judge.build_loadable
     monkeypatch.setattr(judge, "build_loadable", lambda *a: found.append(real(*a)) or found[-1])

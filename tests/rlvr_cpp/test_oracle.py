@@ -73,9 +73,10 @@ def judge(compiler, folder, test, declaration, code, std="c++17"):
     texts = split(test, declaration, code)
     assert texts is not None
     oracle = build(compiler, folder / "oracle", texts.oracle, std=std, flags=STRICT)
-    object_only = build(compiler, folder / "worker.o", texts.worker, std=std, flags=(*STRICT, "-c"))
+    object_only = Path(build(compiler, folder / "worker.o", texts.worker, std=std, flags=(*STRICT, "-c")))
+    object_only.write_bytes(texts.with_names(object_only.read_bytes()))
     (folder / "worker.cpp").write_text(code)
-    command = [compiler, f"-std={std}", str(folder / "worker.cpp"), object_only, "-o", str(folder / "worker")]
+    command = [compiler, f"-std={std}", str(folder / "worker.cpp"), str(object_only), "-o", str(folder / "worker")]
     linked = subprocess.run(command, capture_output=True, text=True)
     assert linked.returncode == 0, linked.stderr
     return run_both(oracle, [str(folder / "worker")])
@@ -124,6 +125,49 @@ def test_plain_numbers_need_no_header():
         ["g++", "-std=c++11", "-M", "-xc++", "-"], input=header, capture_output=True, text=True, check=True
     )
     assert [name for name in wanted.stdout.split() if name.startswith("/") and "stdc-predef" not in name] == []
+
+
+LONG = "a_name_of_one_hundred_and_ten_letters_which_needs_more_room_than_others_do_" + 35 * "x"
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("name", ["f", "sum_of_all", LONG])
+def test_a_compiled_worker_calls_the_functions_by_the_names_they_have(compiler, tmp_path, name):
+    test = f'#include <cstdio>\nint main() {{ std::printf("%s\\n", {name}({{1, 2}}, "x").c_str()); }}\n'
+    code = (
+        "#include <string>\n#include <vector>\n"
+        f"std::string {name}(std::vector<int> v, const std::string& s) {{ return s + std::to_string(v[0] + v[1]); }}\n"
+    )
+    assert assert_same(compiler, tmp_path, test, None, code) == b"x3\n"
+
+
+def test_tasks_with_the_same_types_share_a_worker():
+    first, second = (split(MARKER_TEST.replace("solve", name), SOLVE.replace("solve", name), "") for name in "fg")
+    assert first.worker == second.worker
+    assert (first.functions, second.functions) == (("f",), ("g",))
+    assert split(MARKER_TEST, SOLVE.replace("int n", "long n"), "").worker != first.worker
+
+
+def test_the_c_librarys_function_is_never_judged_in_the_candidates_place(tmp_path):
+    """A worker that includes `abs` must still call the candidate's own."""
+    declaration = "#include <string>\nint abs(int x);\nstd::string sign(int x) {\n"
+    test = '#include <cstdio>\nint main() { std::printf("%d%s\\n", abs(-1), sign(1).c_str()); }\n'
+    texts = split(test, declaration, "")
+    worker = Path(build("g++", tmp_path / "worker.o", texts.worker, flags=("-c",)))
+    worker.write_bytes(texts.with_names(worker.read_bytes()))
+    wanted = subprocess.run(["nm", "--undefined-only", worker], capture_output=True, text=True, check=True).stdout
+    assert "_Z3absi" in wanted.split()
+
+
+@pytest.mark.parametrize(
+    ("handler", "wanted"),
+    [("...", False), ("const std::out_of_range& error", True), ("std::exception&", True), ("...) {} try {} catch (std::bad_alloc&", True)],
+)  # fmt: skip
+def test_exceptions_have_a_type_only_where_the_test_asks_for_it(handler, wanted):
+    test = f"#include <stdexcept>\nint main() {{ try {{ solve(nullptr, 0); }} catch ({handler}) {{ return 0; }} return 1; }}\n"
+    texts = split(test, SOLVE, "")
+    assert ("#define RLVR_STANDARD_EXCEPTIONS\n" in texts.worker) == wanted
+    assert "#define RLVR_EXCEPTIONS\n" in texts.worker
 
 
 def test_the_worker_learns_no_expected_value():
@@ -311,7 +355,7 @@ def test_prototypes_of_the_test_name_the_entry_points(compiler, tmp_path):
         'int main() { V v = sorted_unique(V{3, 1, 3}); std::printf("%d %d\\n", int(v.size()), v[0]); return 0; }\n'
     )
     code = "#include <set>\n#include <vector>\nusing namespace std;\nvector<int> sorted_unique(vector<int> v) { set<int> s(v.begin(), v.end()); return {s.begin(), s.end()}; }\n"
-    assert split(test, None, code).entry_points == ("sorted_unique",)
+    assert split(test, None, code).functions == ("sorted_unique",)
     assert_same(compiler, tmp_path, test, None, code)
 
 
@@ -324,7 +368,7 @@ def test_without_a_declaration_the_candidates_signatures_are_spelled_anew(compil
         "string total(string a, string b) { return a + b; }\n"
     )
     test = 'int main() { vector<long long> v{1, 2}; printf("%lld %s\\n", total(v) + total(v, 2), total("a", "b").c_str()); return max(0, 4); }\n'
-    assert split(test, None, code).entry_points == ("total",)
+    assert split(test, None, code).functions == ("total", "total")
     assert assert_same(compiler, tmp_path, test, None, code) == b"9 ab\n"
 
 
@@ -483,7 +527,7 @@ def test_what_stands_around_a_candidates_signature_is_left_behind():
         "bool operator==(int, evil);\nint __evil(int) {}\nint rlvr_evil(int) {}\n"
     )  # fmt: skip
     texts = split("int main() { return solve(3) + __evil(1) + rlvr_evil(2); }\n", None, code)
-    assert texts.entry_points == ("solve",)
+    assert texts.functions == ("solve",)
     assert texts.oracle.count("evil") == 2
     assert "#include <vector>" in texts.oracle
     assert "using namespace" not in texts.oracle
@@ -511,9 +555,9 @@ def test_a_function_that_shadows_the_library_does_not_compile(tmp_path):
     """The test's own `abs` is the library's, whatever the candidate defines."""
     test = "#include <cstdlib>\nint main() { return abs(solve(1) - 2) < 1 ? 0 : 1; }\n"
     code = "long solve(int n) { return 50; }\nint labs(long) { return 0; }\nint div(int, int) { return 0; }\n"
-    assert split(test, None, code + "int abs(long) { return 0; }\n").entry_points == ("solve",)
+    assert split(test, None, code + "int abs(long) { return 0; }\n").functions == ("solve",)
     texts = split(test.replace("abs(", "labs("), None, code)
-    assert "labs" in texts.entry_points
+    assert "labs" in texts.functions
     with pytest.raises(AssertionError, match="labs"):
         build("g++", tmp_path / "oracle", texts.oracle)
 

@@ -18,12 +18,11 @@ from rlvr_cpp.policy import (  # noqa: E402
     SHELF,
     Policy,
     attach_adapter,
-    evaluation_seeds,
     expand_targets,
-    generate,
     load_policy,
     lora_config,
 )
+from rlvr_cpp.sampling import sample  # noqa: E402
 from rlvr_cpp.tasks import BUILTIN, load_tasks  # noqa: E402
 
 CPU = PolicySettings("float32", None, "cpu", None, "auto", 1)
@@ -35,8 +34,10 @@ def policy() -> Policy:
     return load_policy("tiny-cpp", CPU)
 
 
-def write(policy, **options) -> list[str]:
-    return generate(policy, TASKS, max_new_tokens=48, **{"batch_size": 4, **options})
+def write(policy, tasks=TASKS, **options) -> list[str]:
+    prompts = [policy.prompt_ids(task) for task in tasks]
+    ends = {"eos_ids": policy.eos_ids, "pad_id": policy.tokenizer.pad_token_id, "max_new_tokens": 48}
+    return [policy.decode(ids) for ids in sample(policy.model, prompts, **ends, **{"batch_size": 4, **options})]
 
 
 def test_greedy_text_does_not_depend_on_the_batch(policy):
@@ -44,31 +45,23 @@ def test_greedy_text_does_not_depend_on_the_batch(policy):
 
 
 def test_completions_come_in_the_order_of_the_tasks(policy):
-    assert write(policy)[::-1] == generate(policy, TASKS[::-1], max_new_tokens=48, batch_size=4)
+    assert write(policy)[::-1] == write(policy, TASKS[::-1])
 
 
 def test_sampling_depends_on_the_seed_alone(policy):
+    seeds = list(range(len(TASKS)))
     torch.manual_seed(1)
-    first = write(policy, temperature=1.0, seeds=evaluation_seeds(TASKS, 7))
+    first = write(policy, temperature=1.0, seeds=seeds)
     torch.manual_seed(2)
-    assert write(policy, temperature=1.0, seeds=evaluation_seeds(TASKS, 7)) == first
-    assert write(policy, temperature=1.0, seeds=evaluation_seeds(TASKS, 8)) != first
+    assert write(policy, temperature=1.0, seeds=seeds) == first
+    assert write(policy, temperature=1.0, seeds=[seed + 1 for seed in seeds]) != first
 
 
-def test_a_task_that_is_asked_twice_has_two_seeds():
-    seeds = evaluation_seeds([*TASKS, *TASKS], 0)
-    assert len(set(seeds)) == 2 * len(TASKS)
-    assert seeds[: len(TASKS)] == evaluation_seeds(TASKS, 0)
-
-
-def test_the_global_random_state_and_the_mode_are_left_alone(policy):
-    policy.model.train()
+def test_the_global_random_state_is_left_alone(policy):
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    write(policy, temperature=1.0, seeds=evaluation_seeds(TASKS, 0))
+    write(policy, temperature=1.0, seeds=range(len(TASKS)))
     assert torch.equal(torch.get_rng_state(), before)
-    assert policy.model.training
-    policy.model.eval()
 
 
 def test_a_models_own_penalties_do_not_count(policy, tmp_path):

@@ -65,6 +65,22 @@ def test_it_is_built_when_it_has_come_up_often_enough_and_then_used(workshop):
     assert outputs[0][0] == 0
 
 
+def test_of_many_that_are_announced_the_first_one_has_it(workshop):
+    code, flags = "#include <cstdio>\nint x;", workshop.flags("c++17")
+    for _ in range(2):
+        workshop.headers.announce(code, flags)
+    assert not workshop.precompiled(code, flags)
+    workshop.headers.announce(code, flags)
+    assert workshop.precompiled(code, flags)
+
+
+def test_tests_share_their_candidates_header_with_gcc(workshop):
+    code = "#include <cstdio>\nint x;"
+    for _ in range(3):
+        candidates = workshop.precompiled(code, workshop.flags("c++17"))
+    assert (workshop.precompiled(code, workshop.trusted_flags("c++17")) == candidates) != workshop.toolchain.is_clang
+
+
 def test_a_program_that_forgot_an_include_still_does_not_compile(workshop):
     flags = workshop.flags("c++17")
     for _ in range(4):

@@ -131,6 +131,10 @@ def test_the_interval_of_a_paired_difference_covers_what_it_promises(monkeypatch
     assert np.mean(covered) == NOMINAL
 
 
+def test_a_single_pair_is_no_evidence():
+    assert sign_flip_p([0.0], [0.5]) == 1.0
+
+
 def test_paired_tests_agree_with_the_vectors():
     paired = VECTORS["paired"]
     base, candidate = paired["base"], paired["cand"]
