@@ -34,15 +34,24 @@ def pass_width(update_of_row: torch.Tensor, updates: int, passes: int) -> int:
     return max(1, -(-fullest // passes))
 
 
-def deal(update_of_row: torch.Tensor, updates: int, passes: int, width: int) -> Deal:
-    """Give each optimizer step its rows of `update_of_row` (B,), in order, in `passes` passes of `width`."""
+def deal(update_of_row: torch.Tensor, lengths: torch.Tensor, updates: int, passes: int, width: int) -> Deal:
+    """Give each optimizer step its rows of `update_of_row` (B,) in `passes` passes of `width`.
+
+    Rows of like `lengths` (B,), in tokens, share a pass: little of it is padding.
+    """
     rows = torch.zeros(updates, passes * width, dtype=torch.long)
     counts = torch.zeros(updates, passes * width, dtype=torch.bool)
     for step in range(updates):
         mine = (update_of_row == step).nonzero().flatten()
+        mine = mine[lengths[mine].argsort(stable=True)]
         rows[step, : len(mine)] = mine
         counts[step, : len(mine)] = True
     return Deal(rows.view(updates * passes, width), counts.view(updates * passes, width))
+
+
+def without_fillers(rows: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A pass of a process that runs alone, so that its passes may differ in size: what counts, or else one row."""
+    return (rows[counts], counts[counts]) if counts.any() else (rows[:1], counts[:1])
 
 
 def pass_rows(batch: Batch, rows: torch.Tensor, counts: torch.Tensor) -> Batch:

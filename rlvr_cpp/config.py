@@ -207,7 +207,8 @@ class TrainerSettings:
     batch_size: int
     """Completions a step, over all processes: prompts times group_size."""
     micro_batch_size: int | None
-    """Completions in one forward pass of one process; None is a whole mini-batch."""
+    """At most so many completions in one forward pass of one process, the most that divide its mini-batch evenly; None
+    is all of it."""
     learning_rate: float
     lr_schedule: str
     """A transformers schedule: `constant`, `linear`, `cosine`, ..."""

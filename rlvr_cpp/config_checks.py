@@ -156,10 +156,6 @@ def _batch_problems(job: TrainingJob) -> Iterator[str]:
             f"algorithm.group_size), which it does not divide: use a trainer.batch_size of {group * updates} or a "
             "multiple"
         )
-        return
-    micro = job.trainer.micro_batch_size
-    if micro is not None and (batch // updates) % micro:
-        yield f"trainer.micro_batch_size is {micro}: it must divide a mini-batch of {batch // updates} completions"
 
 
 def _reserved_problems(trainer: TrainerSettings) -> Iterator[str]:

@@ -32,6 +32,7 @@ from rlvr_cpp.loadable import PAYS_AFTER, build_host, build_loadable, build_load
 from rlvr_cpp.oracle import ORACLE_CHANNEL, WORKER_CHANNEL, Split, keeps_its_word, split
 from rlvr_cpp.program import Program, refusal
 from rlvr_cpp.result import VerifyResult
+from rlvr_cpp.store import content_key
 from rlvr_cpp.verdict import LIMITS, Verdict, read_oracle, read_verdict
 from rlvr_cpp.workshop import PROGRAM, Workshop, write_files
 from rlvr_sandbox import SandboxError, Stopped
@@ -208,6 +209,17 @@ def _run_split(program: Program, workshop: Workshop, parts: Split) -> Outcome | 
 
 def _build_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, Path | None] | None:
     """The oracle's folder and, where that is not in it, the program."""
+    key = content_key(std, parts.oracle)
+    known = workshop.oracles.get(key)
+    if known is not None and all(workshop.still_has(path) for path in known):
+        return known
+    built = _compile_oracle(std, workshop, parts)
+    if built is not None:
+        workshop.oracles[key] = built
+    return built
+
+
+def _compile_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, Path | None] | None:
     if (loadable := build_loadable_oracle(std, workshop, parts)) is not None:
         return loadable
     arguments = ["-w", *workshop.trusted_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]

@@ -20,7 +20,6 @@ from rlvr_cpp.build import Built, compile_candidate, sources
 from rlvr_cpp.object_policy import ENTRY, SHARED, MalformedObject, ObjectFile, read_object
 from rlvr_cpp.oracle import Split
 from rlvr_cpp.program import Program
-from rlvr_cpp.signature import tokens
 from rlvr_cpp.workshop import CHOOSE_RUNTIMES, PROGRAM, Sources, Workshop
 from rlvr_sandbox import SandboxError
 
@@ -31,6 +30,7 @@ MAIN = "int main() { __builtin_trap(); }\n"
 EXPORTED = re.compile(
     r"\s*\d+: \w+ +\w+ \w+ +(?:GLOBAL|WEAK|UNIQUE|<OS).* (?!UND)\w+ (?P<name>[^\s@]+)(?P<version>\S*)"
 )
+WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 OF_A_PROGRAM = ENTRY | {"__data_start", "data_start", "_IO_stdin_used", "__dso_handle"}
 """What a program defines itself."""
 PAYS_AFTER = 3  # answers to one signature: its program and stand-in take as long as three links save
@@ -61,7 +61,7 @@ def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Sp
     if offered is None or list(program.files) != sources(program) or len(program.files) != 1:
         return None
     [text] = program.files.values()
-    if len(text) > MAX_LENGTH or offered.ambiguous & set(tokens(text)):
+    if len(text) > MAX_LENGTH or offered.ambiguous & _words(text):
         return None
     if not workshop.pays(parts.worker, PAYS_AFTER) or (host := build_host(program.std, workshop, parts)) is None:
         return None
@@ -104,9 +104,9 @@ def _offered(workshop: Workshop) -> Exports | None:
         return None
 
 
-@lru_cache(maxsize=512)
 def _words(text: str) -> frozenset[str]:
-    return frozenset(tokens(text))
+    """Whatever may be a name. One that is none costs time: what a library needs is read from itself."""
+    return frozenset(WORD.findall(text))
 
 
 @lru_cache(maxsize=4096)

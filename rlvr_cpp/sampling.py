@@ -9,15 +9,19 @@ completion while others are still being written: that is when its verification c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
+from transformers import Cache, GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
 
 from rlvr_cpp.merged import adapter_merged
 
 DRAWN_AT_ONCE = 1 << 14
 """Random numbers of a completion: what a call costs must not be what a token costs."""
+
+LEFT_BEHIND = 8
+"""Rows that have ended, at least, before the others go on without them: a new start takes as long as a few tokens."""
 
 Finished = Callable[[int, list[int]], None]
 """Called with a prompt's index and its completion's token ids, the end token included."""
@@ -54,24 +58,49 @@ def sample(
 
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     size = batch_size or len(order) or 1
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        ids, mask = _left_padded([prompts[i] for i in rows], pad_id, model.device)
-        watcher = _Watcher(rows, ids.shape[1], eos_ids, finished)
-        draw = _ExponentialRace([seeds[i] for i in rows], temperature, model.device) if temperature > 0 else None
-        config = GenerationConfig(
-            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=sorted(eos_ids), pad_token_id=pad_id
-        )
-        with adapter_merged(model):
-            output = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=config,
-                logits_processor=[draw] if draw else None,
-                stopping_criteria=[watcher],
-            )
-        watcher.close(output)
+    with adapter_merged(model):
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            ids, mask = _left_padded([prompts[i] for i in rows], pad_id, model.device)
+            watcher = _Watcher(rows, ids.shape[1], eos_ids, finished)
+            draw = _ExponentialRace([seeds[i] for i in rows], temperature, model.device) if temperature > 0 else None
+            ends = {"eos_token_id": sorted(eos_ids), "pad_token_id": pad_id}
+            _generate(model, ids, mask, watcher, draw, max_new_tokens, ends)
     return completions
+
+
+def _generate(
+    model: PreTrainedModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    watcher: _Watcher,
+    draw: _ExponentialRace | None,
+    max_new_tokens: int,
+    ends: Mapping[str, Any],
+) -> None:
+    """Go on from left-padded prompts (B, T) until all rows have ended. Rows that have are left behind on the way."""
+    cache, limit = None, ids.shape[1] + max_new_tokens
+    while True:
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            cache=cache,
+            generation_config=GenerationConfig(max_new_tokens=limit - ids.shape[1], do_sample=False, **ends),
+            logits_processor=[draw] if draw else None,
+            stopping_criteria=[watcher],
+            return_dict_in_generate=True,
+        )
+        rows = watcher.open_rows()
+        if not len(rows) or output.sequences.shape[1] == limit:
+            return watcher.close(output.sequences)
+        grown = torch.ones(len(mask), output.sequences.shape[1] - mask.shape[1], dtype=mask.dtype, device=mask.device)
+        ids, mask = output.sequences[rows], torch.cat([mask, grown], dim=1)[rows]
+        cache = output.cache if isinstance(output.cache, Cache) else None
+        if cache is not None:
+            cache.reorder_cache(rows)
+        watcher.keep(rows)
+        if draw:
+            draw.keep(rows)
 
 
 def _left_padded(prompts: list[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,6 +127,11 @@ class _ExponentialRace(LogitsProcessor):  # type: ignore[misc]
             self.offsets = self._draw(scores.shape[1], scores.device)
         return scores.float() / self.temperature + self.offsets.pop()
 
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone."""
+        self.streams = [self.streams[row] for row in rows.tolist()]
+        self.offsets = [offset[rows] for offset in self.offsets]
+
     def _draw(self, vocabulary: int, device: torch.device) -> list[torch.Tensor]:
         times = torch.empty(len(self.streams), max(1, DRAWN_AT_ONCE // vocabulary), vocabulary, device=device)
         for row, stream in zip(times, self.streams, strict=True):
@@ -106,10 +140,10 @@ class _ExponentialRace(LogitsProcessor):  # type: ignore[misc]
 
 
 class _Watcher(StoppingCriteria):  # type: ignore[misc]
-    """Stops nothing; tells of each row that has just ended."""
+    """Tells of each row that has just ended, and stops all of them when so many have that it pays to leave those."""
 
     def __init__(self, rows: Sequence[int], prompt_width: int, eos_ids: Collection[int], finished: Finished) -> None:
-        self.rows, self.width, self.finished = rows, prompt_width, finished
+        self.rows, self.width, self.finished = list(rows), prompt_width, finished
         self.eos_ids = torch.tensor(sorted(eos_ids))
         self.open = set(range(len(rows)))
 
@@ -117,7 +151,18 @@ class _Watcher(StoppingCriteria):  # type: ignore[misc]
         ended = torch.isin(input_ids[:, -1], self.eos_ids.to(input_ids.device))
         for row in sorted(self.open.intersection(ended.nonzero().flatten().tolist())):
             self._tell(row, input_ids)
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        done = len(self.rows) - len(self.open)
+        stop = done >= max(LEFT_BEHIND, len(self.open))
+        return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
+
+    def open_rows(self) -> torch.Tensor:
+        """The rows that have not ended."""
+        return torch.tensor(sorted(self.open), dtype=torch.long)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone."""
+        self.rows = [self.rows[row] for row in rows.tolist()]
+        self.open = set(range(len(self.rows)))
 
     def close(self, input_ids: torch.Tensor) -> None:
         """The rows that reached the limit."""

@@ -20,7 +20,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -318,6 +318,7 @@ class Expectation:
     """Its elements but zeros and empty strings: values that differ here differ in every container of the standard's."""
 
 
+@lru_cache(maxsize=512)
 def with_decoys(test: str) -> str | None:
     """The test with its `x == literal` comparisons doubled: `x` is compared with another test's literal as well.
 

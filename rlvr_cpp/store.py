@@ -17,6 +17,7 @@ from pathlib import Path
 
 DRAFT = ".draft-"
 IN_USE = 600.0  # seconds since its last use for which an entry is safe: longer than any build that may need it
+SHARERS = 8  # processes that may fill one folder at once
 
 
 class Store:
@@ -26,6 +27,7 @@ class Store:
         """`limit` is in bytes."""
         self.folder = folder
         self.limit = limit
+        self._unseen = 0
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
 
     def find(self, key: str) -> Path | None:
@@ -46,14 +48,21 @@ class Store:
             draft.chmod(0o755)
             if not build(draft):
                 return None
-            self._evict(sum(path.stat().st_size for path in draft.iterdir()))
+            self._make_room(sum(path.stat().st_size for path in draft.iterdir()))
             with contextlib.suppress(OSError):  # another process was faster: its entry is as good
                 draft.rename(self.folder / key)
             return self.find(key)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def _evict(self, coming: int) -> None:
+    def _make_room(self, coming: int) -> None:
+        """Look through the folder when a part of what was free then may have been used up since the last time."""
+        self._unseen -= coming
+        if self._unseen < 0:
+            self._unseen = max(0, self.limit - self._evict(coming)) // SHARERS
+
+    def _evict(self, coming: int) -> int:
+        """Remove what is over the limit; returns the bytes there then are, with those that are coming."""
         entries = []
         for entry in self.folder.iterdir():
             with contextlib.suppress(OSError):
@@ -62,10 +71,11 @@ class Store:
         total = coming + sum(size for _, size, _ in entries)
         for used, size, entry in sorted(entries):
             if time.time() - used < IN_USE:
-                return
+                break
             if total > self.limit or entry.name.startswith(DRAFT):  # the draft of a builder that was killed
                 shutil.rmtree(entry, ignore_errors=True)
                 total -= size
+        return total
 
 
 def content_key(*parts: object) -> str:

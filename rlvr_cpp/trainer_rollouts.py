@@ -21,7 +21,7 @@ import trl
 from accelerate.utils import gather_object
 from trl.models import unwrap_model_for_generation
 
-from rlvr_cpp.batches import Batch, deal, is_per_row, join_batches, pass_rows, pass_width
+from rlvr_cpp.batches import Batch, deal, is_per_row, join_batches, pass_rows, pass_width, without_fillers
 from rlvr_cpp.config import (
     GenerationSettings,
     GRPOConfig,
@@ -281,10 +281,14 @@ class RolloutPhase(trl.GRPOTrainer):  # type: ignore[misc]
         counts = torch.stack([window_of(batch, update, step) for step in range(updates)])
         windows = [Window(*row) for row in self.accelerator.reduce(counts, reduction="sum").tolist()]
         width = torch.tensor([pass_width(update, updates, passes)], device=update.device)
-        dealt = deal(update, updates, passes, int(self.accelerator.gather(width).max()))
+        lengths = batch["prompt_mask"].sum(dim=1) + batch["completion_mask"].sum(dim=1)
+        dealt = deal(update, lengths, updates, passes, int(self.accelerator.gather(width).max()))
+        chosen = list(zip(dealt.rows, dealt.counts, strict=True))
+        if self.accelerator.num_processes == 1:
+            chosen = [without_fillers(*one) for one in chosen]
         return [
             {**pass_rows(batch, rows, counts), "window": windows[number // passes]}
-            for number, (rows, counts) in enumerate(zip(dealt.rows, dealt.counts, strict=True))
+            for number, (rows, counts) in enumerate(chosen)
         ]
 
 

@@ -77,12 +77,7 @@ def pass_sizes(algorithm: GRPOConfig, settings: TrainerSettings, processes: int)
             f"trainer.batch_size is {settings.batch_size}, which {processes} processes cannot share evenly in "
             f"{algorithm.num_minibatches} mini-batches: use a multiple of {processes * algorithm.num_minibatches}"
         )
-    micro = min(settings.micro_batch_size or share, share)
-    if share % micro:
-        raise UserError(
-            f"trainer.micro_batch_size is {settings.micro_batch_size}: it must divide the {share} completions of a "
-            "process's mini-batch"
-        )
+    micro = max(size for size in range(1, min(settings.micro_batch_size or share, share) + 1) if share % size == 0)
     return micro, share // micro
 
 

@@ -60,6 +60,8 @@ class Workshop:
         self.stopper: Stopper | None = None
         self.store = Store(_cache(controls) / "built", STORE_LIMIT)
         self.headers = PrecompiledHeaders(self.store, toolchain)
+        self.oracles: dict[str, tuple[Path, Path | None]] = {}
+        """Those that were built: their folders, and the programs that run them from elsewhere."""
         self._failed: set[str] = set()
         self._building: dict[str, threading.Lock] = {}
         self._uses: Counter[str] = Counter()
@@ -260,6 +262,10 @@ class Workshop:
         if finished.returncode != 0 and precompiled and not Path(precompiled[-1]).parent.exists():
             return self.compile(folder, arguments)  # the header was removed meanwhile
         return finished
+
+    def still_has(self, path: Path | None) -> bool:
+        """Something built once, or its folder, is still there, and will be for a while. Nothing is always there."""
+        return path is None or self.store.find(path.relative_to(self.store.folder).parts[0]) is not None
 
     def pays(self, text: str, after: int, uses: int = 1) -> bool:
         """Whether `text` has come up more than `after` times, these `uses` included: something may be built for it."""

@@ -7,20 +7,31 @@ torch = pytest.importorskip("torch")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from rlvr_cpp.batches import deal, join_batches, pass_rows, pass_width  # noqa: E402
+from rlvr_cpp.batches import deal, join_batches, pass_rows, pass_width, without_fillers  # noqa: E402
 
+LENGTHS = torch.tensor([7 * n % 24 for n in range(24)])
 updates_of_rows = st.lists(st.integers(-1, 2), min_size=1, max_size=24).map(torch.tensor)
 
 
 @given(updates_of_rows, st.integers(1, 4))
 def test_every_live_row_is_dealt_once_to_its_own_update(update, passes):
     width = pass_width(update, 3, passes)
-    dealt = deal(update, 3, passes, width)
+    dealt = deal(update, LENGTHS[: len(update)], 3, passes, width)
     assert dealt.rows.shape == (3 * passes, width)
     for step in range(3):
         part = slice(step * passes, (step + 1) * passes)
         rows = dealt.rows[part][dealt.counts[part]].tolist()
         assert sorted(rows) == (update == step).nonzero().flatten().tolist()
+        assert LENGTHS[rows].tolist() == sorted(LENGTHS[rows].tolist())
+
+
+@given(updates_of_rows, st.integers(1, 4))
+def test_a_process_alone_fills_up_no_pass(update, passes):
+    dealt = deal(update, LENGTHS[: len(update)], 3, passes, pass_width(update, 3, passes))
+    left = [without_fillers(*one) for one in zip(dealt.rows, dealt.counts, strict=True)]
+    live = [rows[counts] for rows, counts in left]
+    assert torch.cat(live).sort().values.tolist() == (update >= 0).nonzero().flatten().tolist()
+    assert all(len(rows) == max(1, len(some)) for (rows, _), some in zip(left, live, strict=True))
 
 
 @given(updates_of_rows, st.integers(1, 4))

@@ -119,7 +119,7 @@ def test_the_papers_presets_have_the_papers_clip_ranges(algorithm, band):
         (["+trainer.trl.beta=1"], "trainer.trl.beta cannot be set"),
         (["+trainer.trl.save_steps=1"], "trainer.trl.save_steps cannot be set"),
         (["generation.engine=sglang"], "generation.engine is 'sglang'"),
-        (["trainer.micro_batch_size=5"], "trainer.micro_batch_size is 5"),
+        (["trainer.micro_batch_size=0"], "trainer.micro_batch_size is 0"),
         (["trainer.steps=0"], "trainer.steps is 0"),
         (["trainer.steps=many"], "config key 'trainer.steps'"),
         (["algorithm.temperature=0"], "algorithm.temperature is 0"),

@@ -36,6 +36,17 @@ def test_neither_batches_nor_padding_nor_order_change_a_completion(model, batch_
     assert draw(model, PROMPTS[::-1], SEEDS[::-1], batch_size=batch_size)[::-1] == whole
 
 
+def test_rows_that_are_left_behind_change_no_other(model, monkeypatch):
+    many, seeds = PROMPTS * 8, [completion_seed("many", n) for n in range(8 * len(PROMPTS))]
+    starts = []
+    real = model.generate
+    monkeypatch.setattr(model, "generate", lambda **named: starts.append(len(named["input_ids"])) or real(**named))
+    together = draw(model, many, seeds, max_new_tokens=40)
+    assert len(starts) > 2
+    assert starts == sorted(starts, reverse=True)
+    assert together == [draw(model, [one], [seed], max_new_tokens=40)[0] for one, seed in zip(many, seeds, strict=True)]
+
+
 def test_the_global_random_state_is_left_alone(model):
     before = torch.random.get_rng_state()
     draw(model)

@@ -27,7 +27,7 @@ from rlvr_cpp.policy import attach_adapter, load_policy  # noqa: E402
 from rlvr_cpp.result import VerifyResult  # noqa: E402
 from rlvr_cpp.tasks import BUILTIN, load_tasks  # noqa: E402
 from rlvr_cpp.trainer import OVERRIDDEN, GRPOTrainer, GSPOTrainer  # noqa: E402
-from rlvr_cpp.trl_arguments import to_trl  # noqa: E402
+from rlvr_cpp.trl_arguments import pass_sizes, to_trl  # noqa: E402
 
 CPU = PolicySettings("float32", None, "cpu", None, "auto", 1)
 NF4 = PolicySettings("float32", "nf4", "cpu", None, "auto", 1)
@@ -454,6 +454,12 @@ def test_too_few_tasks_for_a_step_are_refused(tasks, tmp_path):
 
 
 # Names
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(None, (24, 1)), (24, (24, 1)), (16, (12, 2)), (5, (4, 6)), (1, (1, 24))])
+def test_a_mini_batch_is_cut_into_even_passes_of_at_most_so_many(most, sizes):
+    algorithm = GSPOConfig(group_size=4, num_minibatches=2)
+    assert pass_sizes(algorithm, settings(batch_size=48, micro_batch_size=most), 1) == sizes
 
 
 def test_our_words_reach_trl(tmp_path):

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from rlvr_cpp.batches import deal, pass_rows, pass_width  # noqa: E402
+from rlvr_cpp.batches import deal, pass_rows, pass_width, without_fillers  # noqa: E402
 from rlvr_cpp.config import GRPOConfig, GSPOConfig  # noqa: E402
 from rlvr_cpp.groups import group_advantages, live_rows  # noqa: E402
 from rlvr_cpp.objective import Window, window_of  # noqa: E402
@@ -90,9 +90,10 @@ def loss_and_gradient(algorithm, batch, new, update=None, passes=1, processes=1)
     total = 0.0
     for share in shares:
         trainer = TableTrainer(table, algorithm, passes, processes)
-        dealt = deal(share, updates, passes, width)
-        for number, (rows, counts) in enumerate(zip(dealt.rows, dealt.counts, strict=True)):
-            part = {**pass_rows(batch, rows, counts), "window": windows[number // passes]}
+        dealt = deal(share, batch["completion_mask"].sum(dim=1), updates, passes, width)
+        for number, one in enumerate(zip(dealt.rows, dealt.counts, strict=True)):
+            chosen = without_fillers(*one) if processes == 1 else one
+            part = {**pass_rows(batch, *chosen), "window": windows[number // passes]}
             total = total + trainer._compute_loss(None, part) / processes
     total.backward()
     return total.item(), table.grad
