@@ -25,6 +25,7 @@ NF4_BYTES = 0.52
 """A weight in 4 bits with its doubly quantized scales."""
 PROMPT_TOKENS = 256
 """Assumed for the estimate; prompts are not tokenized for it."""
+WITHOUT_KEYS = frozenset(("linear_attention", "mamba", "conv", "moe", "mlp"))  # of a config's `layer_types`
 TILE = 2048 * 16384 * 4
 """The largest block of logits that exists at a time, in float32."""
 
@@ -105,9 +106,15 @@ def estimate_memory(job: TrainingJob, micro: int) -> Memory:
     return Memory(
         base=_base_bytes(model, job.policy, width),
         trained=16.0 * (_adapter_weights(model, job.adapter) if job.adapter.enabled else weights),
-        cache=2.0 * layers * heads * head * length * width * asked,
+        cache=2.0 * _layers_with_keys(text) * heads * head * length * width * asked,
         activations=float(kept * micro * length * hidden * width),
     )
+
+
+def _layers_with_keys(config: Any) -> int:
+    """Layers whose cache grows with every token."""
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    return sum(kind not in WITHOUT_KEYS for kind in kinds)
 
 
 def _skeleton(name: str) -> tuple[Any, torch.nn.Module]:

@@ -2,8 +2,9 @@
 
     rlvr-sft --data corpus.jsonl --out rlvr_cpp/models/tiny-cpp
 
-Trains a byte-level BPE tokenizer and a Llama-shaped model on the rows, prompt tokens included, and writes a normal
-Hugging Face folder. AdamW with a linear warm-up and a cosine decay to zero.
+Trains a byte-level BPE tokenizer and a model on the rows, prompt tokens included, and writes a normal Hugging Face
+folder: a Llama-shaped model, or with `--architecture NAME` a hybrid one of a preset. AdamW with a linear warm-up and a
+cosine decay to zero.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from rlvr_model import HybridForCausalLM
+from rlvr_model.presets import load_preset
 from rlvr_pretrain.tokenizer import train_tokenizer
 
 IGNORED = -100
@@ -38,6 +41,8 @@ class Recipe:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     vocab_size: int = 512
+    architecture: str = "llama"
+    """`llama`, whose shape is what follows, or a preset of the hybrid model, which has its own."""
     hidden_size: int = 128
     intermediate_size: int = 320
     layers: int = 2
@@ -46,7 +51,7 @@ class Recipe:
     seed: int = 0
 
 
-def train_model(rows: list[dict[str, str]], recipe: Recipe) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, float]:
+def train_model(rows: list[dict[str, str]], recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, float]:
     """Train on the rows; returns the model, its tokenizer and the mean loss (nats a token) of the last 50 steps."""
     torch.manual_seed(recipe.seed)
     tokenizer = train_tokenizer((row["prompt"] + row["completion"] for row in rows), recipe.vocab_size)
@@ -71,8 +76,12 @@ def train_model(rows: list[dict[str, str]], recipe: Recipe) -> tuple[LlamaForCau
     return model.eval(), tokenizer, _mean(losses[-50:])
 
 
-def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """A freshly initialised model of the recipe's size."""
+    if recipe.architecture != "llama":
+        special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+        sizes = {"vocab_size": recipe.vocab_size, "max_position_embeddings": recipe.context}
+        return HybridForCausalLM(load_preset(recipe.architecture, **sizes, **special))
     config = LlamaConfig(
         vocab_size=recipe.vocab_size,
         hidden_size=recipe.hidden_size,
@@ -97,7 +106,7 @@ def learning_rate_factor(step: int, recipe: Recipe) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, progress))
 
 
-def language_model_loss(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
+def language_model_loss(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """Mean next-token cross-entropy in nats over the tokens of `ids` (B, T) that are not padding."""
     mask = ids != model.config.pad_token_id
     logits = model(input_ids=ids, attention_mask=mask).logits

@@ -10,6 +10,7 @@ from rlvr_cpp import UserError
 from rlvr_cpp.config import CONF, load
 from rlvr_cpp.plan import estimate_memory, print_plan
 from rlvr_cpp.progress import console
+from rlvr_model.presets import load_preset
 
 
 def job(*overrides: str):
@@ -33,6 +34,14 @@ def test_a_quantized_base_is_smaller_and_full_training_larger():
 
 def test_more_completions_at_a_time_need_a_larger_cache():
     assert estimate_memory(job("generation.batch_size=8"), 32).cache * 8 == estimate_memory(job(), 32).cache
+
+
+def test_of_a_hybrids_layers_only_attention_has_keys_to_keep(tmp_path):
+    caches = {}
+    for pattern in ("AEME", "AAAA"):
+        load_preset("demo_hybrid", block_pattern=pattern).save_pretrained(tmp_path / pattern)
+        caches[pattern] = estimate_memory(job(f"model={tmp_path / pattern}"), 32).cache
+    assert caches["AAAA"] == 4 * caches["AEME"] > 0
 
 
 def test_the_plan_adds_up():
