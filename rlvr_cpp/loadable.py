@@ -94,9 +94,9 @@ def _build_host(program: str, stand_in: str, flags: tuple[str, ...], workshop: W
 
 
 def _offered(workshop: Workshop) -> Exports | None:
-    """The names of the runtime libraries. None but for g++ with its own and no others, and where it builds nothing."""
+    """The names of the runtime libraries. None but for g++ with its own, and where it builds nothing."""
     toolchain = workshop.toolchain
-    if toolchain.is_clang or any(flag.startswith((*CHOOSE_RUNTIMES, "-l")) for flag in toolchain.extra_flags):
+    if toolchain.is_clang or any(flag.startswith(CHOOSE_RUNTIMES) for flag in toolchain.extra_flags):
         return None
     try:
         return exports(workshop.libraries)

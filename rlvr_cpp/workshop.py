@@ -202,8 +202,9 @@ class Workshop:
     def _find_libraries(self) -> tuple[str, ...]:
         everything = "#include <iostream>\n#include <cmath>\nint main() { std::cout << std::sin(1.0); }\n"
         with self.scratch({"probe.cpp": everything}) as folder:
-            flags = (*self.toolchain.extra_flags, *linker_flags(self.toolchain.compiler), "-Wl,--no-as-needed")
-            built = self.compile(folder, [*flags, "-pthread", "probe.cpp", "-lm", "-o", PROGRAM])
+            chosen = [flag for flag in self.toolchain.extra_flags if not flag.startswith("-l")]
+            libraries = ["-Wl,--no-as-needed", "-pthread", "-lm", *self.link_flags]
+            built = self.compile(folder, [*chosen, "probe.cpp", *libraries, "-o", PROGRAM])
             if built.returncode != 0:
                 raise SandboxError(f"{self.toolchain.compiler} cannot build: {built.stderr.decode(errors='replace')}")
             loader = _loader((folder / PROGRAM).read_bytes())

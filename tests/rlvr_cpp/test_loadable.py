@@ -130,3 +130,17 @@ def test_a_signature_that_comes_up_once_is_linked_whole(monkeypatch):
         assert all(result.passed for result in verifier.verify_many(answers))
         verifier.workshop._uses = before
     assert [one is not None for one in found] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_library_that_a_flag_names_is_there_when_the_program_runs(monkeypatch, loaded):
+    if not loaded:
+        monkeypatch.setattr(judge, "build_loadable", lambda *_: None)
+        monkeypatch.setattr(judge, "build_loadable_oracle", lambda *_: None)
+    code = 'extern "C" unsigned long crc32(unsigned long, const char*, unsigned);\n'
+    code += 'int solve(int n) { return crc32(0, "a", 1) == 0xe8b7be43 ? n * n : 0; }'
+    with Verifier(workers=1, extra_flags=["-lz"]) as verifier:
+        [result] = verifier.verify_many([program(code)])
+        if result.status == "link_error":
+            pytest.skip("zlib is not installed to link against")
+        assert result.passed
