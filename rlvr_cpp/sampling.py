@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from transformers import Cache, GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from rlvr_cpp.merged import adapter_merged
 
@@ -62,7 +64,7 @@ def sample(
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             ids, mask = _left_padded([prompts[i] for i in rows], pad_id, model.device)
-            watcher = _Watcher(rows, ids.shape[1], eos_ids, finished)
+            watcher = _Watcher(rows, ids.shape[1], eos_ids, finished, may_stop=not _in_step(model))
             draw = _ExponentialRace([seeds[i] for i in rows], temperature, model.device) if temperature > 0 else None
             ends = {"eos_token_id": sorted(eos_ids), "pad_token_id": pad_id}
             _generate(model, ids, mask, watcher, draw, max_new_tokens, ends)
@@ -101,6 +103,11 @@ def _generate(
         watcher.keep(rows)
         if draw:
             draw.keep(rows)
+
+
+def _in_step(model: PreTrainedModel) -> bool:
+    """Its weights are shared out among processes, which must therefore call it equally often."""
+    return is_deepspeed_zero3_enabled() or any(is_fsdp_managed_module(module) for module in model.modules())
 
 
 def _left_padded(prompts: list[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,8 +149,10 @@ class _ExponentialRace(LogitsProcessor):  # type: ignore[misc]
 class _Watcher(StoppingCriteria):  # type: ignore[misc]
     """Tells of each row that has just ended, and stops all of them when so many have that it pays to leave those."""
 
-    def __init__(self, rows: Sequence[int], prompt_width: int, eos_ids: Collection[int], finished: Finished) -> None:
-        self.rows, self.width, self.finished = list(rows), prompt_width, finished
+    def __init__(
+        self, rows: Sequence[int], prompt_width: int, eos_ids: Collection[int], finished: Finished, may_stop: bool
+    ) -> None:
+        self.rows, self.width, self.finished, self.may_stop = list(rows), prompt_width, finished, may_stop
         self.eos_ids = torch.tensor(sorted(eos_ids))
         self.open = set(range(len(rows)))
 
@@ -152,7 +161,7 @@ class _Watcher(StoppingCriteria):  # type: ignore[misc]
         for row in sorted(self.open.intersection(ended.nonzero().flatten().tolist())):
             self._tell(row, input_ids)
         done = len(self.rows) - len(self.open)
-        stop = done >= max(LEFT_BEHIND, len(self.open))
+        stop = self.may_stop and done >= max(LEFT_BEHIND, len(self.open))
         return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
 
     def open_rows(self) -> torch.Tensor:

@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch")
 
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
+from rlvr_cpp import sampling  # noqa: E402
 from rlvr_cpp.sampling import completion_seed, sample  # noqa: E402
 
 EOS, PAD, VOCAB = 1, 0, 12
@@ -45,6 +46,19 @@ def test_rows_that_are_left_behind_change_no_other(model, monkeypatch):
     assert len(starts) > 2
     assert starts == sorted(starts, reverse=True)
     assert together == [draw(model, [one], [seed], max_new_tokens=40)[0] for one, seed in zip(many, seeds, strict=True)]
+
+
+def test_a_model_shared_out_among_processes_is_called_in_step(model, monkeypatch):
+    """Generation that begins anew on one process alone would wait for the others for ever."""
+    monkeypatch.setattr(sampling, "is_fsdp_managed_module", lambda _: True)
+    many, seeds = PROMPTS * 8, [completion_seed("many", n) for n in range(8 * len(PROMPTS))]
+    starts = []
+    real = model.generate
+    monkeypatch.setattr(model, "generate", lambda **named: starts.append(len(named["input_ids"])) or real(**named))
+    in_step = draw(model, many, seeds, max_new_tokens=40)
+    assert starts == [len(many)]
+    monkeypatch.undo()
+    assert draw(model, many, seeds, max_new_tokens=40) == in_step
 
 
 def test_the_global_random_state_is_left_alone(model):
