@@ -11,12 +11,11 @@ RUNS = {"finished", "artifact"}
 """Fixtures that run a job."""
 
 
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """Tests that look at the same finished run stay in one process, so that it is made once."""
-    for item in items:
-        shares = HERE in item.path.parents and RUNS.intersection(item.fixturenames)
-        if shares and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    shares = HERE in item.path.parents and RUNS.intersection(item.fixturenames)
+    if shares and item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="module")
