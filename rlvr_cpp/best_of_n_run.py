@@ -97,8 +97,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
         if adapter is not None:
             fixed["adapter_hash"] = put_adapter_on(policy, Path(adapter))
         _refuse_changes(folder, fixed)
-        settings: Any = job
-        record = stack.enter_context(RunRecord(folder, settings, verifier.version))
+        record = stack.enter_context(RunRecord(folder, job, verifier.version))
         record.add(**fixed)
         console.print(
             f"model   {model}{f' with {adapter}' if adapter else ''}\n"

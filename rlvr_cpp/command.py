@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from rlvr_cpp import interruption
 from rlvr_cpp.config import CONF
 from rlvr_cpp.errors import RunStopped, UserError
+from rlvr_cpp.run_record import FILE, read_record
 
 BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
 Settings = TypeVar("Settings")
@@ -69,7 +70,7 @@ def _run(job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path
     if raw.resume is not None:
         _forget(own)
         settings = load(_resumed_config(folder))
-    elif (folder / "run.json").exists():
+    elif (folder / FILE).exists():
         raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
     else:
         settings = load(raw)
@@ -86,8 +87,6 @@ def _resumed_config(folder: Path) -> Any:
             f"resume={folder} goes on with the config that the run has, but {' '.join(others)} was given as well: "
             "leave it out, or begin a new run"
         )
-    from rlvr_cpp.run_record import read_record  # with torch, for which a mistake need not wait
-
     return read_record(folder)["config"]
 
 
@@ -108,7 +107,7 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
         print(f"stopped: {stop}", file=sys.stderr)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        if (folder / "run.json").exists():
+        if (folder / FILE).exists():
             print(f"interrupted; what there is stands in {folder}; go on with resume={folder}", file=sys.stderr)
         else:
             _forget(own)
@@ -118,7 +117,7 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
 
 def _forget(folder: Path) -> None:
     """Remove Hydra's own files of a run that never began, and the folder if that leaves it empty."""
-    if not (folder / "run.json").exists():
+    if not (folder / FILE).exists():
         if _is_first():
             shutil.rmtree(folder / ".hydra", ignore_errors=True)
         with suppress(OSError):

@@ -55,8 +55,7 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Parts]:
         subject = open_subject(job)
         fixed = _fixed(benchmark, subject, verifier)
         _refuse_changes(folder, fixed)
-        settings: Any = job
-        with RunRecord(folder, settings, verifier.version) as record:
+        with RunRecord(folder, job, verifier.version) as record:
             record.add(**fixed)
             console.print(
                 f"model   {subject.model}{f' with {subject.adapter}' if subject.adapter else ''}\n"

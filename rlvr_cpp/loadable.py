@@ -33,7 +33,9 @@ EXPORTED = re.compile(
 WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 OF_A_PROGRAM = ENTRY | {"__data_start", "data_start", "_IO_stdin_used", "__dso_handle"}
 """What a program defines itself."""
-PAYS_AFTER = 3  # answers to one signature: its program and stand-in take as long as three links save
+PAYS_AFTER = (
+    3  # candidates whose functions have the same types: their program and stand-in take as long as three links save
+)
 MAX_LENGTH = 1 << 16  # of a candidate: the linker's part of a larger one is small
 
 
@@ -69,9 +71,9 @@ def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Sp
     served.write_bytes(parts.with_names(host.read_bytes()))
     served.chmod(0o755)
     built = compile_candidate(program, workshop, folder, AS_LIBRARY)
-    wanted = frozenset(parts.with_names(name.encode() + b"\0").rstrip(b"\0").decode() for name in _asked(host))
     if built.failure in ("compile_error", "compile_limit"):
         return built
+    wanted = frozenset(parts.with_names(name.encode() + b"\0").rstrip(b"\0").decode() for name in _asked(host))
     if built.failure is None and _fits(folder / LIBRARY, wanted, offered, own=OF_A_PROGRAM):
         return built
     served.unlink()

@@ -39,11 +39,6 @@ def leading_includes(code: str) -> tuple[str, ...]:
         at = include.end()
 
 
-def _header(code: str) -> str:
-    """The text that may be precompiled for a program; empty where there is none."""
-    return "".join(f"#include <{name}>\n" for name in leading_includes(code))
-
-
 class PrecompiledHeaders:
     """Finds the precompiled header for a program, and has it built when its includes have come up often enough."""
 
@@ -61,11 +56,9 @@ class PrecompiledHeaders:
 
         `build(folder, text, recipe)` compiles a text into a folder and says whether that went well.
         """
-        text = _header(code)
+        text, recipe, key = self._header(code, flags)
         if not text:
             return ()
-        recipe = (*self._that_matter(flags), *self._recipe())
-        key = self._key(text, recipe)
         entry = self.store.find(key)
         if entry is None and self._claim(key):
             try:
@@ -76,16 +69,20 @@ class PrecompiledHeaders:
 
     def announce(self, code: str, flags: tuple[str, ...]) -> None:
         """`code` is going to be compiled: of many that are, already the first one may have the header built."""
-        if text := _header(code):
+        text, _, key = self._header(code, flags)
+        if text:
             with self._lock:
-                self._announced[self._key(text, (*self._that_matter(flags), *self._recipe()))] += 1
+                self._announced[key] += 1
 
-    def _key(self, text: str, recipe: tuple[str, ...]) -> str:
-        return content_key("header", self.toolchain.compiler, self.toolchain.version, recipe, text)
+    def _header(self, code: str, flags: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
+        """The text that may be precompiled for a program, empty where there is none, how, and the key of both.
 
-    def _that_matter(self, flags: tuple[str, ...]) -> tuple[str, ...]:
-        """Warnings change nothing in g++'s header: candidates, and tests that are not warned about, can share it."""
-        return flags if self.toolchain.is_clang else tuple(flag for flag in flags if not flag.startswith("-W"))
+        Warnings change nothing in g++'s header: candidates, and tests that are not warned about, can share it.
+        """
+        text = "".join(f"#include <{name}>\n" for name in leading_includes(code))
+        matter = flags if self.toolchain.is_clang else tuple(flag for flag in flags if not flag.startswith("-W"))
+        recipe = (*matter, *self._recipe())
+        return text, recipe, content_key("header", self.toolchain.compiler, self.toolchain.version, recipe, text)
 
     def _recipe(self) -> tuple[str, ...]:
         if self.toolchain.is_clang:

@@ -105,7 +105,7 @@ def _fresh(job: DataclassInstance, compiler: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": hardware(),
         "packages": package_versions(),
-        "seed": config.get("seed"),
+        "seed": config["seed"],
         "config": config,
         "results": {},
     }

@@ -24,10 +24,11 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from rlvr_model import HybridForCausalLM
-from rlvr_model.presets import load_preset
+from rlvr_model.presets import load_preset, preset_names
 from rlvr_pretrain.tokenizer import train_tokenizer
 
 IGNORED = -100
+LLAMA = "llama"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Recipe:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     vocab_size: int = 512
-    architecture: str = "llama"
+    architecture: str = LLAMA
     """`llama`, whose shape is what follows, or a preset of the hybrid model, which has its own."""
     hidden_size: int = 128
     intermediate_size: int = 320
@@ -78,7 +79,7 @@ def train_model(rows: list[dict[str, str]], recipe: Recipe) -> tuple[PreTrainedM
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """A freshly initialised model of the recipe's size."""
-    if recipe.architecture != "llama":
+    if recipe.architecture != LLAMA:
         special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
         sizes = {"vocab_size": recipe.vocab_size, "max_position_embeddings": recipe.context}
         return HybridForCausalLM(load_preset(recipe.architecture, **sizes, **special))
@@ -167,6 +168,9 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     arguments = vars(parser.parse_args())
     data, out = arguments.pop("data"), arguments.pop("out")
+    if arguments["architecture"] not in (LLAMA, *preset_names()):
+        known = ", ".join((LLAMA, *preset_names()))
+        parser.error(f"--architecture is {arguments['architecture']!r}: it must be one of {known}")
     rows = [json.loads(line) for line in data.read_text().splitlines()]
     model, tokenizer, loss = train_model(rows, Recipe(**arguments))
     save_model(model, tokenizer, out)

@@ -1,5 +1,7 @@
 """Fine-tuning a small model from scratch: it fits what it is shown, and what it writes loads again."""
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -8,7 +10,16 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-from rlvr_pretrain.sft import Recipe, encode_row, language_model_loss, learning_rate_factor, save_model, train_model  # noqa: E402
+from rlvr_pretrain.sft import (  # noqa: E402
+    LLAMA,
+    Recipe,
+    encode_row,
+    language_model_loss,
+    learning_rate_factor,
+    main,
+    save_model,
+    train_model,
+)
 from rlvr_pretrain.tokenizer import train_tokenizer  # noqa: E402
 
 ROWS = [{"prompt": f"int f{n}() {{\n", "completion": f"    return {n};\n}}\n"} for n in range(8)]
@@ -16,9 +27,14 @@ SMALL = Recipe(steps=60, batch_rows=8, warmup_steps=5, vocab_size=300, hidden_si
 TOKENIZER = train_tokenizer((row["prompt"] + row["completion"] for row in ROWS), 300)
 
 
+@pytest.fixture(scope="module", params=[LLAMA, "demo_hybrid"])
+def recipe(request):
+    return replace(SMALL, architecture=request.param)
+
+
 @pytest.fixture(scope="module")
-def trained():
-    return train_model(ROWS, SMALL)
+def trained(recipe):
+    return train_model(ROWS, recipe)
 
 
 def test_it_fits_what_it_is_shown(trained):
@@ -27,8 +43,8 @@ def test_it_fits_what_it_is_shown(trained):
     assert loss < untrained / 2
 
 
-def test_the_same_seed_gives_the_same_weights(trained):
-    again, _, _ = train_model(ROWS, SMALL)
+def test_the_same_seed_gives_the_same_weights(trained, recipe):
+    again, _, _ = train_model(ROWS, recipe)
     for name, value in trained[0].state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
 
@@ -42,6 +58,13 @@ def test_what_it_writes_loads_again(trained, tmp_path):
     ids = torch.tensor([reread(text)["input_ids"]])
     assert torch.equal(loaded(ids).logits, model(ids).logits)
     assert loaded.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_an_unknown_architecture_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["rlvr-sft", "--data", "rows.jsonl", "--out", "model", "--architecture", "nope"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--architecture is 'nope': it must be one of llama, demo_hybrid" in capsys.readouterr().err
 
 
 @given(st.text(max_size=60))

@@ -37,28 +37,34 @@ def test_neither_batches_nor_padding_nor_order_change_a_completion(model, batch_
     assert draw(model, PROMPTS[::-1], SEEDS[::-1], batch_size=batch_size)[::-1] == whole
 
 
-def test_rows_that_are_left_behind_change_no_other(model, monkeypatch):
-    many, seeds = PROMPTS * 8, [completion_seed("many", n) for n in range(8 * len(PROMPTS))]
-    starts = []
+MANY = PROMPTS * 8
+MANY_SEEDS = [completion_seed("many", n) for n in range(len(MANY))]
+
+
+@pytest.fixture
+def starts(model, monkeypatch):
+    """The rows with which generation began each time."""
+    rows = []
     real = model.generate
-    monkeypatch.setattr(model, "generate", lambda **named: starts.append(len(named["input_ids"])) or real(**named))
-    together = draw(model, many, seeds, max_new_tokens=40)
+    monkeypatch.setattr(model, "generate", lambda **named: rows.append(len(named["input_ids"])) or real(**named))
+    return rows
+
+
+def test_rows_that_are_left_behind_change_no_other(model, starts):
+    together = draw(model, MANY, MANY_SEEDS, max_new_tokens=40)
     assert len(starts) > 2
     assert starts == sorted(starts, reverse=True)
-    assert together == [draw(model, [one], [seed], max_new_tokens=40)[0] for one, seed in zip(many, seeds, strict=True)]
+    alone = [draw(model, [one], [seed], max_new_tokens=40)[0] for one, seed in zip(MANY, MANY_SEEDS, strict=True)]
+    assert together == alone
 
 
-def test_a_model_shared_out_among_processes_is_called_in_step(model, monkeypatch):
+def test_a_model_shared_out_among_processes_is_called_in_step(model, starts, monkeypatch):
     """Generation that begins anew on one process alone would wait for the others for ever."""
     monkeypatch.setattr(sampling, "is_fsdp_managed_module", lambda _: True)
-    many, seeds = PROMPTS * 8, [completion_seed("many", n) for n in range(8 * len(PROMPTS))]
-    starts = []
-    real = model.generate
-    monkeypatch.setattr(model, "generate", lambda **named: starts.append(len(named["input_ids"])) or real(**named))
-    in_step = draw(model, many, seeds, max_new_tokens=40)
-    assert starts == [len(many)]
+    in_step = draw(model, MANY, MANY_SEEDS, max_new_tokens=40)
+    assert starts == [len(MANY)]
     monkeypatch.undo()
-    assert draw(model, many, seeds, max_new_tokens=40) == in_step
+    assert draw(model, MANY, MANY_SEEDS, max_new_tokens=40) == in_step
 
 
 def test_the_global_random_state_is_left_alone(model):
