@@ -9,7 +9,7 @@ TORCH_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow check format setup tools compilers bench base-model families chains clean
+.PHONY: help demo test test-slow check format setup tools compilers bench base-models families chains clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -63,8 +63,9 @@ $(READY): pyproject.toml
 families: setup ## judge and write the shipped tasks anew (about eight minutes)
 	$(BIN)/rlvr-families tasks --out rlvr_cpp/data/families.jsonl
 
-base-model: setup ## train the shipped base model anew (under three minutes)
+base-models: setup ## train the two shipped base models anew (under nine minutes)
 	$(BIN)/rlvr-families corpus --out build/corpus.jsonl
+	$(BIN)/rlvr-sft --data build/corpus.jsonl --architecture demo_hybrid --out rlvr_cpp/models/tiny-hybrid
 	$(BIN)/rlvr-sft --data build/corpus.jsonl --out rlvr_cpp/models/tiny-cpp
 
 chains: setup ## the tasks and base model of the StepCoder ablation (about ten minutes)

@@ -30,7 +30,7 @@ from rlvr_cpp.tasks import BUILTIN, load_tasks
 
 WARM_UP = 2
 """Steps that are not timed."""
-COMMON = ("evaluation.limit=8", "evaluation.samples=0", "evaluation.every=null")
+COMMON = ("model=tiny-cpp", "evaluation.limit=8", "evaluation.samples=0", "evaluation.every=null")
 PASSED = re.compile(r"PASSED (\d+)/(\d+)")
 COLUMNS = ("seconds", "generate", "wait", "verify", "update", "reward")
 Row = Mapping[str, float]

@@ -20,7 +20,7 @@ from rlvr_cpp.progress import console
 from rlvr_cpp.tasks import Task
 
 SHELF = Path(__file__).parent / "models"
-DEMO = "tiny-cpp"
+DEMO = "tiny-hybrid"
 MLP_TARGETS = ("gate_proj", "up_proj", "down_proj")
 ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MAMBA_TARGETS = ("in_proj", "out_proj")

@@ -138,6 +138,30 @@ REFUSED = (
         "not even one pair of the state rotates; raise one, or set mamba_complex_rope to false",
     ),
     Clash(
+        "mamba_num_heads",
+        "mamba_headdim",
+        lambda c: "M" in c.letters and c.mamba_num_heads not in (None, _inner(c) // c.mamba_headdim),
+        "mamba_expand x hidden_size / mamba_headdim is another number; leave it out, or change one of the three",
+    ),
+    Clash(
+        "mamba_backend",
+        "mamba_is_mimo",
+        lambda c: "M" in c.letters and c.mamba_backend == "mamba_ssm" and c.mamba_is_mimo,
+        "its MIMO kernels turn other pairs of columns than its SISO kernels and this layer; take auto",
+    ),
+    Clash(
+        "dsa_indexer_rope_dim",
+        "dsa_indexer_dim",
+        lambda c: _token_indexer(c) and c.dsa_indexer_rope_dim > c.dsa_indexer_dim,
+        "no more dimensions can turn than there are; take fewer",
+    ),
+    Clash(
+        "dsa_indexer_rope_dim",
+        "head_dim",
+        lambda c: _token_indexer(c) and c.dsa_indexer_rope_dim > 0 and c.head_dim % c.dsa_indexer_rope_dim != 0,
+        "the indexer turns by every n-th of the attention's frequencies; take an even divisor of head_dim, or 0",
+    ),
+    Clash(
         "pad_token_id",
         "vocab_size",
         lambda c: c.pad_token_id is not None and not 0 <= c.pad_token_id < c.vocab_size,
@@ -168,12 +192,14 @@ CHOICES = {
     "experts_layout": ("stacked", "linear"),
     "moe_dispatch": ("auto", "padded", "grouped", "block_sparse"),
     "mamba_A_act": ("softplus", "heavy_tail"),
+    "mamba_backend": ("auto", "reference", "triton", "mamba_ssm"),
     "dsa_variant": ("token", "block"),
     "dsa_stage": ("warmup", "sparse"),
 }
 MAY_BE_ZERO = {
     *("intermediate_size", "moe_layer_frequency", "num_shared_experts", "z_loss_weight", "router_bias_update_rate"),
     *("mamba_rope_fraction", "dsa_start_layer", "dsa_kl_weight", "engram_seed", "mhc_blend_alpha", "mtp_lambda"),
+    "dsa_indexer_rope_dim",
     *("bos_token_id", "eos_token_id", "pad_token_id"),
 }
 """Numbers for which 0 says something; all others are to be positive."""
@@ -218,6 +244,10 @@ def _numbers(config: HybridConfig) -> list[tuple[str, float]]:
     return [(name, value) for name, value in values if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
+def _token_indexer(config: HybridConfig) -> bool:
+    return config.dsa_enabled and config.dsa_variant == "token"
+
+
 def _any_experts(config: HybridConfig) -> bool:
     return any(config.has_experts(index) for index in range(config.num_hidden_layers))
 
@@ -229,6 +259,8 @@ def _odd_values(config: HybridConfig) -> list[str]:
         problems.append(f"window_pattern is {config.window_pattern!r}: use letters S (short window) and L (long)")
     if config.head_dim % 2:
         problems.append(f"head_dim is {config.head_dim}: rotary pairs need an even number")
+    if config.dsa_indexer_rope_dim % 2:
+        problems.append(f"dsa_indexer_rope_dim is {config.dsa_indexer_rope_dim}: rotary pairs need an even number")
     rope = (config.rope_parameters or {}).get("rope_type", "default")
     if rope not in ("default", "yarn"):
         problems.append(f"rope_parameters.rope_type is {rope!r}: use default or yarn")

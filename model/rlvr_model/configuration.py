@@ -82,7 +82,8 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     router_bias_update_rate: float = 1e-3
     """Step of the selection bias towards the mean load (arXiv 2408.15664)."""
     experts_layout: str = "stacked"
-    """`stacked`: (E, ...) tensors and grouped matrix products; `linear`: one nn.Linear each, for NF4 and LoRA."""
+    """`stacked`: (E, ...) tensors and grouped matrix products; `linear`: one nn.Linear each, for NF4 and LoRA.
+    `unstack_experts` makes the latter of the former."""
     moe_dispatch: str = "auto"
     """How stacked experts are computed: `auto`, `padded`, `grouped` or `block_sparse`."""
 
@@ -90,6 +91,8 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     mamba_d_state: int = 128
     mamba_expand: int = 2
     mamba_headdim: int = 64
+    mamba_num_heads: int | None = None
+    """What another config claims: refused unless the widths make as many."""
     mamba_ngroups: int = 1
     mamba_complex_rope: bool = True
     """False is `mamba_rope_fraction` 0."""

@@ -129,6 +129,28 @@ class MixtureOfExperts(nn.Module):
 
 
 @torch.no_grad()
+def unstack_experts(model: nn.Module) -> None:
+    """Make linear layers of stacked experts, in place: the same function, on which LoRA and NF4 find every expert.
+
+    Pretraining wants them stacked. What `save_pretrained` writes afterwards loads as `experts_layout: linear`.
+    """
+    for mixture in [module for module in model.modules() if isinstance(module, MixtureOfExperts)]:
+        if isinstance(mixture.experts, StackedExperts):
+            mixture.config.experts_layout, mixture.config.moe_dispatch = "linear", "auto"
+            mixture.experts = _linear(mixture.experts).train(mixture.training)
+
+
+def _linear(stacked: StackedExperts) -> LinearExperts:
+    experts = LinearExperts(stacked.config).to(stacked.down_proj)
+    for expert, gate_up, down in zip(experts, stacked.gate_up_proj, stacked.down_proj, strict=True):
+        assert isinstance(expert, FeedForward)
+        gate, up = gate_up.chunk(2)
+        for layer, weight in ((expert.gate_proj, gate), (expert.up_proj, up), (expert.down_proj, down)):
+            layer.weight.copy_(weight)
+    return experts
+
+
+@torch.no_grad()
 def update_router_biases(model: nn.Module) -> dict[str, float]:
     """Move every router's bias towards an even load, after an optimizer step, and forget the load.
 

@@ -27,7 +27,6 @@ from rlvr_model.context import LayerContext
 from rlvr_model.layers import RMSNorm
 
 NORM_EPS = 1e-5
-BACKENDS = ("auto", "reference", "triton", "mamba_ssm")
 
 
 @dataclass(frozen=True)
@@ -103,13 +102,12 @@ class AuthorMamba3Config:
         return [self.d_inner, self.d_inner, columns, columns, *[self.num_heads] * 3, self.rotation_pairs]
 
 
-def build_author_mamba3_config(config: HybridConfig, num_heads: int | None = None) -> AuthorMamba3Config:
+def build_author_mamba3_config(config: HybridConfig) -> AuthorMamba3Config:
     """The layer that a model's config asks for.
 
-    `mamba_chunk_size` counts rows of a chunk, of which a token has one per rank. `num_heads` (None: not said) is what a
-    checkpoint or another config claims. Raises ValueError where that is not the number that the other settings make.
+    `mamba_chunk_size` counts rows of a chunk, of which a token has one per rank.
     """
-    built = AuthorMamba3Config(
+    return AuthorMamba3Config(
         d_model=config.hidden_size,
         d_state=config.mamba_d_state,
         expand=config.mamba_expand,
@@ -126,12 +124,6 @@ def build_author_mamba3_config(config: HybridConfig, num_heads: int | None = Non
         chunk_size=max(config.mamba_chunk_size // (config.mamba_mimo_rank if config.mamba_is_mimo else 1), 1),
         A_act=config.mamba_A_act,
     )
-    if num_heads not in (None, built.num_heads):
-        raise ValueError(
-            f"num_heads is {num_heads} but mamba_expand {built.expand} * hidden_size {built.d_model} / mamba_headdim "
-            f"{built.headdim} makes {built.num_heads} heads: leave it out, or change one of the three"
-        )
-    return built
 
 
 class Mamba3(nn.Module):
@@ -146,8 +138,8 @@ class Mamba3(nn.Module):
     def __init__(self, config: HybridConfig, layer_idx: int) -> None:
         super().__init__()
         self.layer_idx = layer_idx
-        self.shape = shape = build_author_mamba3_config(config, getattr(config, "mamba_num_heads", None))
-        self.backend = _known_backend(config.mamba_backend, shape)
+        self.shape = shape = build_author_mamba3_config(config)
+        self.backend = _installed_backend(config.mamba_backend)
         heads, rank = shape.num_heads, shape.rank
         self.in_proj = nn.Linear(shape.d_model, sum(shape.projection), bias=False)
         self.out_proj = nn.Linear(shape.d_inner, shape.d_model, bias=False)
@@ -271,17 +263,10 @@ class _Tokens(NamedTuple):
         return _Tokens(change(self.x), z, *map(change, self[2:]))
 
 
-def _known_backend(name: str, shape: AuthorMamba3Config) -> str:
-    if name not in BACKENDS:
-        raise ValueError(f"mamba_backend is {name!r}: use one of {', '.join(BACKENDS)}")
+def _installed_backend(name: str) -> str:
     if name == "mamba_ssm" and find_spec("mamba_ssm") is None:
         raise ValueError(
             "mamba_backend is 'mamba_ssm', which is not installed: install rlvr-cpp[mamba], or take 'auto'"
-        )
-    if name == "mamba_ssm" and shape.is_mimo:
-        raise ValueError(
-            "mamba_backend 'mamba_ssm' and mamba_is_mimo clash: its MIMO kernels turn other pairs of columns than its "
-            "SISO kernels and this layer; take 'auto'"
         )
     return name
 

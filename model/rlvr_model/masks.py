@@ -53,6 +53,16 @@ def check_inputs(
         raise ValueError("document_ids and a cache: packed rows cannot be decoded; give one document per row")
 
 
+def check_domains(domain_ids: Tensor, rows: int, domains: int) -> None:
+    """Refuse domains that would read beside their tables. Raises ValueError."""
+    if domain_ids.shape != (rows,):
+        raise ValueError(f"domain_ids has shape {tuple(domain_ids.shape)}: give one domain per row, {(rows,)}")
+    lowest, highest = map(int, domain_ids.aminmax())
+    if lowest < 0 or highest >= domains:
+        odd = lowest if lowest < 0 else highest
+        raise ValueError(f"domain_ids has {odd}: engram_domains is {domains}, so use numbers from 0 to {domains - 1}")
+
+
 def document_positions(document_ids: Tensor) -> Tensor:
     """(B, T) long positions, each counted from the start of its document, a run of equal ids (B, T)."""
     places = torch.arange(document_ids.shape[1], device=document_ids.device)

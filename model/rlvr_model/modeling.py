@@ -32,6 +32,7 @@ from rlvr_model.hyper_connections import StreamCollapse, open_streams
 from rlvr_model.layers import RMSNorm, RotaryEmbedding
 from rlvr_model.masks import (
     attention_masks,
+    check_domains,
     check_inputs,
     document_ids_of,
     document_positions,
@@ -144,6 +145,8 @@ class HybridModel(HybridPreTrainedModel):
         if use_cache and cache is None and document_ids is None and not (self.training and torch.is_grad_enabled()):
             cache = DynamicCache(config=self.config)
         context = self.context(hidden_states, attention_mask, position_ids, document_ids, cache)
+        if domain_ids is not None:
+            check_domains(domain_ids, len(hidden_states), self.config.engram_domains)
         context = replace(context, input_ids=input_ids, domain_ids=domain_ids)
         hidden_states = self.run_layers(hidden_states, context)
         return HybridModelOutput(last_hidden_state=self.norm(hidden_states), cache=cache, context=context)

@@ -44,13 +44,13 @@ class Index(NamedTuple):
 
 
 class Indexer(nn.Module):
-    """The lightning indexer of attention layer `layer_idx`. Raises ValueError where its rotation does not fit."""
+    """The lightning indexer of attention layer `layer_idx`; nothing turns in a layer without positions."""
 
     def __init__(self, config: HybridConfig, layer_idx: int) -> None:
         super().__init__()
         heads, width = config.dsa_indexer_heads, config.dsa_indexer_dim
         self.layer_idx = layer_idx
-        self.rotated = _rotated_dimensions(config, layer_idx)
+        self.rotated = 0 if layer_idx in (config.nope_layers or []) else config.dsa_indexer_rope_dim
         self.q_proj = nn.Linear(config.hidden_size, heads * width, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, width, bias=False)
         self.k_norm = nn.LayerNorm(width)
@@ -206,14 +206,3 @@ def _mean_attention(queries: Tensor, keys: Tensor, seen: Tensor, scaling: float,
             scores = softcap * torch.tanh(scores / softcap)
         total = total + scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(dim=-1)
     return total / heads
-
-
-def _rotated_dimensions(config: HybridConfig, layer_idx: int) -> int:
-    """How many of the indexer's dimensions turn: none in a layer without positions."""
-    rotated = config.dsa_indexer_rope_dim
-    if rotated % 2 or rotated > config.dsa_indexer_dim or (rotated and config.head_dim % rotated):
-        raise ValueError(
-            f"dsa_indexer_rope_dim is {rotated}: pairs of the indexer's {config.dsa_indexer_dim} dimensions turn by "
-            f"every n-th of the attention's frequencies, so take an even divisor of head_dim {config.head_dim}, or 0"
-        )
-    return 0 if layer_idx in (config.nope_layers or []) else rotated

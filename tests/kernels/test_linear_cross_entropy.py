@@ -124,6 +124,19 @@ def test_kernel_without_gradients_and_without_a_counted_target():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_frozen_head_costs_no_gradient_of_its_own(settings, monkeypatch):
+    from rlvr_kernels.linear_cross_entropy import triton_kernel
+
+    hidden, weight, targets = inputs(dtype=torch.float32)
+    loss = linear_cross_entropy(hidden, weight, targets, backend="triton", **settings).sum()
+    (trained,) = torch.autograd.grad(loss, hidden)
+    monkeypatch.setattr(triton_kernel, "_add_product", None)  # what would make one
+    loss = linear_cross_entropy(hidden, weight.detach(), targets, backend="triton", **settings).sum()
+    assert torch.equal(*torch.autograd.grad(loss, hidden), trained)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
 def test_gradients_scaled_in_place_are_not_given_twice():
     hidden, weight, targets = inputs(dtype=torch.float32)
     loss = linear_cross_entropy(hidden, weight, targets, backend="triton")
@@ -151,7 +164,10 @@ def test_the_compiler_sees_one_operation():
 
     x = inputs(rows=4, vocabulary=16, dtype=torch.float32, device=DEVICE)
     torch.library.opcheck(_losses, (*x, 2.0, 0.0, -100, 4), test_utils=CHECKS)
-    torch.library.opcheck(_summed, (*x, 2.0, 0.0, -100, 4, True), test_utils=CHECKS)
+    torch.library.opcheck(_summed, (*x, 2.0, 0.0, -100, 4, True, True), test_utils=CHECKS)
+    frozen = (x[0], x[1].detach(), x[2])
+    torch.library.opcheck(_losses, (*frozen, 2.0, 0.0, -100, 4), test_utils=CHECKS)
+    torch.library.opcheck(_summed, (*frozen, 2.0, 0.0, -100, 4, True, False), test_utils=CHECKS)
 
 
 @pytest.mark.gpu

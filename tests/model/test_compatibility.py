@@ -8,6 +8,7 @@ from rlvr_model.compatibility import REFUSED, SUSPICIOUS, check_implementation
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.presets import load_preset, preset_names
 
+SPARSE = {"dsa_enabled": True, "window_pattern": "L"}
 CLASHES = {
     ("engram_layers", "block_pattern"): {"block_pattern": "AAM", "engram_enabled": True, "engram_layers": [1, 2]},
     ("engram_heads", "engram_width"): {"engram_enabled": True, "engram_heads": 3, "engram_width": 16},
@@ -24,6 +25,10 @@ CLASHES = {
     ("mamba_headdim", "mamba_expand"): {"block_pattern": "AM", "mamba_headdim": 48},
     ("mamba_ngroups", "mamba_headdim"): {"block_pattern": "AM", "mamba_ngroups": 3},
     ("mamba_rope_fraction", "mamba_d_state"): {"block_pattern": "AM", "mamba_rope_fraction": 0.01},
+    ("mamba_num_heads", "mamba_headdim"): {"block_pattern": "AM", "mamba_num_heads": 8},
+    ("mamba_backend", "mamba_is_mimo"): {"block_pattern": "AM", "mamba_backend": "mamba_ssm", "mamba_is_mimo": True},
+    ("dsa_indexer_rope_dim", "dsa_indexer_dim"): {**SPARSE, "dsa_indexer_rope_dim": 64},
+    ("dsa_indexer_rope_dim", "head_dim"): {**SPARSE, "dsa_indexer_rope_dim": 24},
     ("pad_token_id", "vocab_size"): {"vocab_size": 64, "pad_token_id": 64},
 }
 ODD = {
@@ -57,6 +62,8 @@ def test_a_combination_that_is_only_odd_is_built_with_a_warning(pair):
         ({"hidden_size": 0}, "hidden_size is 0: use a number above 0"),
         ({"mamba_d_state": -1}, "mamba_d_state is -1"),
         ({"window_pattern": "SX"}, "window_pattern is 'SX'"),
+        ({"mamba_backend": "cuda"}, "mamba_backend is 'cuda': use one of auto, reference, triton, mamba_ssm"),
+        ({"dsa_indexer_rope_dim": 3}, "dsa_indexer_rope_dim is 3: rotary pairs need an even number"),
         ({"head_dim": 15}, "head_dim is 15: rotary pairs need an even number"),
         ({"dsa_top_k_ratio": 1.5}, "dsa_top_k_ratio is 1.5"),
         ({"engram_ngram_orders": "two"}, "engram_ngram_orders is 'two'"),
@@ -86,9 +93,8 @@ def test_a_backend_that_would_leave_something_out_is_refused():
     with pytest.raises(ValueError, match="attn_logit_softcapping and attn_implementation='sdpa' clash"):
         check_implementation(HybridConfig(**capped, attn_implementation="sdpa"))
     check_implementation(HybridConfig(**capped, attn_implementation="eager"))
-    sparse = {"dsa_enabled": True, "window_pattern": "L"}
     with pytest.raises(ValueError, match="dsa_enabled and attn_implementation='flash_attention_2' clash"):
-        check_implementation(HybridConfig(**sparse, attn_implementation="flash_attention_2"))
+        check_implementation(HybridConfig(**SPARSE, attn_implementation="flash_attention_2"))
 
 
 def test_a_config_comes_back_from_its_file_and_keeps_its_window(tmp_path):

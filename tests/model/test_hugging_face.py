@@ -8,7 +8,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from rlvr_cpp.config import AdapterSettings
 from rlvr_cpp.policy import MAMBA_TARGETS, MLP_TARGETS, lora_config
-from rlvr_model import HybridConfig, HybridForCausalLM, HybridModel
+from rlvr_model import HybridConfig, HybridForCausalLM, HybridModel, unstack_experts
 from rlvr_model.presets import load_preset
 
 BATCH, LENGTH, PAD = 2, 20, 2
@@ -131,6 +131,18 @@ def test_an_adapter_on_attention_leaves_the_indexer_and_the_router_alone():
 def test_experts_as_linear_layers_take_an_adapter_each():
     _, trained = adapted(build("specialist_tiny", experts_layout="linear"), "all-linear")
     assert sum("experts.3.up_proj.lora_A" in name for name in trained) == 5
+
+
+def test_stacked_experts_become_linear_layers_of_the_same_function(ids, tmp_path):
+    model = build("specialist_tiny")
+    before = model(ids).logits.detach()
+    unstack_experts(model)
+    torch.testing.assert_close(model(ids).logits, before, rtol=0, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert again.config.experts_layout == "linear"
+    assert torch.equal(again(ids).logits, model(ids).logits)
+    assert not [name for name, _ in again.named_parameters() if "gate_up_proj" in name]
 
 
 def test_four_bits_take_the_linear_layers_and_leave_the_delicate_ones(saved, model, ids):

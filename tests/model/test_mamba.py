@@ -205,7 +205,7 @@ def test_named_parameters_that_must_not_decay_exist():
 
 def test_the_builder_passes_on_what_the_authors_layer_takes():
     built = build_author_mamba3_config(
-        config(mamba_is_mimo=True, mamba_chunk_size=64, mamba_dt_max=0.2, mamba_A_floor=1e-3, mamba_ngroups=2), 4
+        config(mamba_is_mimo=True, mamba_chunk_size=64, mamba_dt_max=0.2, mamba_A_floor=1e-3, mamba_ngroups=2)
     )
     assert built == AuthorMamba3Config(
         WIDTH, 8, 2, 8, 2, dt_max=0.2, A_floor=1e-3, is_mimo=True, mimo_rank=4, chunk_size=16
@@ -228,26 +228,9 @@ def test_numbers_that_make_no_layer_are_refused(change, words):
         dataclasses.replace(build_author_mamba3_config(config()), **change)
 
 
-def test_another_head_count_than_the_widths_make_is_refused():
-    with pytest.raises(ValueError, match=r"num_heads is 8 but .* makes 4 heads"):
-        build_author_mamba3_config(config(), 8)
-    with pytest.raises(ValueError, match="num_heads is 8"):
-        Mamba3(config(mamba_num_heads=8), 0)
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"mamba_backend": "cuda"}, "mamba_backend is 'cuda': use one of"),
-        ({"mamba_backend": "mamba_ssm"}, "not installed"),
-        ({"mamba_backend": "mamba_ssm", "mamba_is_mimo": True}, "mamba_is_mimo clash"),
-    ],
-)
-def test_a_backend_that_cannot_run_is_refused(settings, words, monkeypatch):
-    if "clash" in words:
-        monkeypatch.setattr("rlvr_model.mamba.find_spec", lambda name: True)
-    with pytest.raises(ValueError, match=words):
-        Mamba3(config(**settings), 0)
+def test_a_backend_that_is_not_installed_is_refused():
+    with pytest.raises(ValueError, match="not installed"):
+        Mamba3(config(mamba_backend="mamba_ssm"), 0)
 
 
 @pytest.fixture

@@ -236,6 +236,12 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole():
         ({"input_ids": torch.ones(1, 4, dtype=torch.long), "inputs_embeds": torch.ones(1, 4, 64)}, "one of them"),
         ({"attention_mask": torch.ones(1, 3)}, r"attention_mask has shape \(1, 3\): give 1 or 0 per token, \(1, 4\)"),
         ({"document_ids": torch.zeros(1, 3, dtype=torch.long)}, "document_ids has shape"),
+        (
+            {"domain_ids": torch.zeros(2, dtype=torch.long)},
+            r"domain_ids has shape \(2,\): give one domain per row, \(1,\)",
+        ),
+        ({"domain_ids": torch.tensor([1])}, "domain_ids has 1: engram_domains is 1, so use numbers from 0 to 0"),
+        ({"domain_ids": torch.tensor([-1])}, "domain_ids has -1: engram_domains is 1"),
         ({"document_ids": torch.zeros(1, 4, dtype=torch.long), "cache": DynamicCache()}, "packed rows cannot be dec"),
     ],
 )

@@ -272,12 +272,6 @@ def test_an_indexer_without_positions_ignores_them():
     assert all(torch.equal(a, b) for a, b in zip(index, shuffled, strict=True))
 
 
-@pytest.mark.parametrize("turned", [3, 8, 6])
-def test_a_rotation_that_does_not_fit_is_refused(turned):
-    with pytest.raises(ValueError, match=f"dsa_indexer_rope_dim is {turned}"):
-        attention(dsa_indexer_rope_dim=turned)
-
-
 class Model(torch.nn.Module):
     def __init__(self, **settings):
         super().__init__()

@@ -56,7 +56,10 @@ def test_what_it_writes_loads_again(trained, tmp_path):
     text = "int f3() {\n    return 3;\n}\n"
     assert reread(text)["input_ids"] == tokenizer(text)["input_ids"]
     ids = torch.tensor([reread(text)["input_ids"]])
-    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    # where a weight lies in memory may decide how its product is rounded
+    torch.testing.assert_close(loaded(ids).logits, model(ids).logits, rtol=0, atol=1e-5)
     assert loaded.generation_config.eos_token_id == tokenizer.eos_token_id
 
 

@@ -18,7 +18,7 @@ def job(*overrides: str, command: str = "gspo") -> TrainingJob:
 
 
 def test_the_default_is_the_demo():
-    assert (job().model, job().tasks.source) == ("tiny-cpp", None)
+    assert (job().model, job().tasks.source) == ("tiny-hybrid", None)
 
 
 def test_a_model_is_a_plain_value():

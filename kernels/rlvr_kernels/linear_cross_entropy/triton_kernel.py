@@ -97,11 +97,11 @@ def _losses(
 @torch.library.custom_op("rlvr_kernels::head_gradients", mutates_args=())
 def _gradients(
     hidden: Tensor, weight: Tensor, targets: Tensor, scales: Tensor,
-    softcap: float, z_loss: float, ignore_index: int, rows: int,
+    softcap: float, z_loss: float, ignore_index: int, rows: int, trained: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The (N,) float32 losses, and the gradients of sum(scales * losses) for `hidden` and `weight`."""
+    """The (N,) float32 losses, and the gradients of sum(scales * losses) for `hidden` and, if `trained`, `weight`."""
     losses = hidden.new_empty(len(hidden), dtype=torch.float32)
-    d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+    d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight[: None if trained else 0])
     head = weight.to(hidden.dtype)
     buffer = hidden.new_empty(rows, len(weight))
     for begin in range(0, len(hidden), rows):
@@ -109,7 +109,8 @@ def _gradients(
         logits = torch.mm(hidden[chunk], head.T, out=buffer[: len(hidden[chunk])])
         _rows(logits, targets[chunk], scales[chunk], losses[chunk], (softcap, z_loss, ignore_index))
         torch.mm(logits, head, out=d_hidden[chunk])
-        _add_product(d_weight, logits.T, hidden[chunk])
+        if trained:
+            _add_product(d_weight, logits.T, hidden[chunk])
     return losses, d_hidden, d_weight
 
 
@@ -127,8 +128,9 @@ def _(hidden, weight, targets, softcap, z_loss, ignore_index, rows):
 
 
 @_gradients.register_fake
-def _(hidden, weight, targets, scales, softcap, z_loss, ignore_index, rows):
-    return hidden.new_empty(len(hidden), dtype=torch.float32), torch.empty_like(hidden), torch.empty_like(weight)
+def _(hidden, weight, targets, scales, softcap, z_loss, ignore_index, rows, trained):
+    d_weight = torch.empty_like(weight[: None if trained else 0])
+    return hidden.new_empty(len(hidden), dtype=torch.float32), torch.empty_like(hidden), d_weight
 
 
 def _remember_tokens(ctx, inputs, output):
@@ -137,8 +139,9 @@ def _remember_tokens(ctx, inputs, output):
 
 
 def _differentiate_tokens(ctx, d_losses):
-    _, d_hidden, d_weight = _gradients(*ctx.saved_tensors, d_losses.contiguous(), *ctx.settings)
-    return d_hidden, d_weight, *[None] * 5
+    trained = ctx.needs_input_grad[1]
+    _, d_hidden, d_weight = _gradients(*ctx.saved_tensors, d_losses.contiguous(), *ctx.settings, trained)
+    return d_hidden, d_weight if trained else None, *[None] * 5
 
 
 _losses.register_autograd(_differentiate_tokens, setup_context=_remember_tokens)
@@ -147,18 +150,20 @@ _losses.register_autograd(_differentiate_tokens, setup_context=_remember_tokens)
 @torch.library.custom_op("rlvr_kernels::head_loss", mutates_args=())
 def _summed(
     hidden: Tensor, weight: Tensor, targets: Tensor,
-    softcap: float, z_loss: float, ignore_index: int, rows: int, mean: bool,
+    softcap: float, z_loss: float, ignore_index: int, rows: int, mean: bool, trained: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The summed or mean loss, a float32 scalar, and its gradients for `hidden` and `weight`."""
+    """The summed or mean loss, a float32 scalar, and its gradients for `hidden` and, if `trained`, `weight`."""
     scale = (targets != ignore_index).sum().float().reciprocal() if mean else hidden.new_ones((), dtype=torch.float32)
     scales = scale.expand(len(targets)).contiguous()
-    losses, d_hidden, d_weight = _gradients(hidden, weight, targets, scales, softcap, z_loss, ignore_index, rows)
+    settings = (softcap, z_loss, ignore_index, rows, trained)
+    losses, d_hidden, d_weight = _gradients(hidden, weight, targets, scales, *settings)
     return losses.sum() * scale, d_hidden, d_weight
 
 
 @_summed.register_fake
-def _(hidden, weight, targets, softcap, z_loss, ignore_index, rows, mean):
-    return hidden.new_empty((), dtype=torch.float32), torch.empty_like(hidden), torch.empty_like(weight)
+def _(hidden, weight, targets, softcap, z_loss, ignore_index, rows, mean, trained):
+    d_weight = torch.empty_like(weight[: None if trained else 0])
+    return hidden.new_empty((), dtype=torch.float32), torch.empty_like(hidden), d_weight
 
 
 def _remember_sum(ctx, inputs, output):
@@ -174,7 +179,7 @@ def _differentiate_sum(ctx, d_loss, *_):
         raise RuntimeError("a summed loss gives its gradients once; take reduction='none' and sum it to go back twice")
     ctx.spent = True
     d_hidden, d_weight = ctx.saved_tensors
-    return d_hidden.mul_(d_loss), d_weight.mul_(d_loss), *[None] * 6
+    return d_hidden.mul_(d_loss), d_weight.mul_(d_loss) if ctx.needs_input_grad[1] else None, *[None] * 7
 
 
 _summed.register_autograd(_differentiate_sum, setup_context=_remember_sum)
@@ -194,7 +199,7 @@ def summed_loss(
     """The sum or mean of the losses, float32; with gradients wanted, they are made along with it."""
     hidden, targets, cap = hidden.contiguous(), targets.contiguous(), softcap or 0.0
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
-        loss, *_ = _summed(hidden, weight, targets, cap, z_loss, ignore_index, rows, mean)
+        loss, *_ = _summed(hidden, weight, targets, cap, z_loss, ignore_index, rows, mean, weight.requires_grad)
         return loss
     losses = _losses(hidden, weight, targets, cap, z_loss, ignore_index, rows).sum()
     return losses / (targets != ignore_index).sum() if mean else losses
