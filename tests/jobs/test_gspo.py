@@ -94,9 +94,9 @@ def test_every_part_of_the_production_recipe_is_at_work(tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads((run_folder(tmp_path) / "run.json").read_text())
     active = record["results"]["active"]
-    assert active["quantization"] == {"kind": "nf4", "linear_4bit_layers": 14}
+    assert active["quantization"] == {"kind": "nf4", "linear_4bit_layers": 36}
     assert active["adapter"]["rank"] == 8
-    assert active["adapter"]["layers"] == ["down_proj", "gate_proj", "up_proj"]
+    assert active["adapter"]["layers"] == ["down_proj", "gate_proj", "in_proj", "out_proj", "up_proj"]
     assert active["adapter"]["dtypes"] == ["float32"]
     assert (active["loss"]["ratio"], active["loss"]["loss_type"]) == ("sequence", "luspo")
     assert active["loss"]["updates_taken"] > 0
@@ -132,13 +132,17 @@ def test_grpo_is_a_command_of_its_own(tmp_path):
 
 
 def test_the_adapter_loads_again(finished):
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors.torch import load_file
 
-    from rlvr_cpp.policy import SHELF
+    from rlvr_cpp.config import PolicySettings
+    from rlvr_cpp.policy import load_policy
 
-    base = AutoModelForCausalLM.from_pretrained(SHELF / "tiny-cpp")
-    assert PeftModel.from_pretrained(base, finished[1] / "adapter").peft_config["default"].r == 8
+    base = load_policy("demo", PolicySettings("float32", None, "cpu", None, "auto", 1)).model
+    held = get_peft_model_state_dict(PeftModel.from_pretrained(base, finished[1] / "adapter"))
+    written = load_file(finished[1] / "adapter" / "adapter_model.safetensors")
+    assert held.keys() == written.keys()
+    assert all(held[name].equal(tensor) for name, tensor in written.items())
 
 
 BAD_INPUT = {

@@ -23,7 +23,13 @@ COMMON = (
     "algorithm.num_minibatches=2", "evaluation.samples=0", "evaluation.every=null", "trainer.learning_rate=1e-3",
 )  # fmt: skip
 TRAINED = {
-    "gspo": ("algorithm=gspo", "stepcoder=cccs_fgo", "algorithm.refill_rounds=1", "algorithm.clip_eps=0.003"),
+    "gspo": (
+        "model=tiny-cpp",
+        "algorithm=gspo",
+        "stepcoder=cccs_fgo",
+        "algorithm.refill_rounds=1",
+        "algorithm.clip_eps=0.003",
+    ),
     "luspo": ("algorithm=luspo", "algorithm.clip_eps=0.0003"),
     "dapo": ("algorithm=dapo", "algorithm.clip_eps=0.05", "hydra.run.dir=${oc.env:HERE}/dapo-${oc.env:RANK,0}"),
 }

@@ -56,17 +56,18 @@ import sys, transformers
 from peft import get_peft_model_state_dict
 from rlvr_cpp.adapter_artifact import load_adapter_artifact
 from rlvr_cpp.checkpoints import weights_hash
-from rlvr_cpp.policy import find_model
+from rlvr_cpp.policy import find_model, know_hybrids
 from rlvr_cpp.registry import find_adapter
 
-base = transformers.AutoModelForCausalLM.from_pretrained(find_model("tiny-cpp"))
+know_hybrids()
+base = transformers.AutoModelForCausalLM.from_pretrained(find_model("demo"))
 model = load_adapter_artifact(base, find_adapter("registry:demo"))
 print(model.active_adapter, weights_hash(get_peft_model_state_dict(model).items()))
 """
 
 
 def test_base_to_adapter_to_evidence_to_registry_to_a_fresh_process(folder, run, artifact, capsys):
-    for name, model in (("base", "tiny-cpp"), ("first", "adapters/first")):
+    for name, model in (("base", "demo"), ("first", "adapters/first")):
         run("-m", "rlvr_cpp.evaluate", f"model={model}", f"hydra.run.dir=runs/{name}", *MEASURE)
     records = [folder / "runs" / name / "evaluation.json" for name in ("base", "first")]
     base, first = (sum(task_scores(EvaluationRecord.load(path).greedy).values()) for path in records)
@@ -94,7 +95,7 @@ def test_base_to_adapter_to_evidence_to_registry_to_a_fresh_process(folder, run,
 
 def test_the_artifact_tells_the_run_that_made_it(folder, artifact):
     fields = json.loads((artifact / "rlvr_adapter.json").read_text())
-    assert (fields["training_method"], fields["base_model"], fields["rank"]) == ("gspo", "tiny-cpp", 8)
+    assert (fields["training_method"], fields["base_model"], fields["rank"]) == ("gspo", "tiny-hybrid", 8)
     assert fields["config"] == json.loads((folder / "runs" / "gspo" / "run.json").read_text())["config"]
     assert fields["contract"]["compiler"] == "g++"
     assert not (artifact / "training_args.bin").exists()

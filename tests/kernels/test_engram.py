@@ -50,6 +50,18 @@ def test_a_packed_document_reads_what_it_reads_alone():
     assert torch.equal(packed, torch.cat([rows_of(first), rows_of(second)], 1))
 
 
+def test_a_document_that_comes_back_is_another_one():
+    torch.manual_seed(0)
+    ids = torch.randint(0, 100, (1, 6))
+    again = rows_of(ids, torch.tensor([[5, 5, 1, 5, 5, 5]]))
+    assert torch.equal(again, rows_of(ids, torch.tensor([[0, 0, 1, 2, 2, 2]])))
+
+
+def test_a_negative_pad_is_refused():
+    with pytest.raises(ValueError, match="pad_id is -1: hashes are made of numbers from 0 on"):
+        ngram_rows(torch.zeros(1, 2, dtype=torch.long), MULTIPLIERS, SIZES, orders=ORDERS, pad_id=-1)
+
+
 def test_no_row_depends_on_a_later_token():
     torch.manual_seed(0)
     ids = torch.randint(0, 100, (1, 9))

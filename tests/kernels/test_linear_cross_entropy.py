@@ -137,6 +137,50 @@ def test_a_frozen_head_costs_no_gradient_of_its_own(settings, monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)])
+def test_hidden_states_and_head_may_differ_in_precision(dtypes):
+    hidden, weight, targets = inputs()
+    given = [x.detach().to(dtype).requires_grad_() for x, dtype in zip((hidden, weight), dtypes, strict=True)]
+    exact = [x.detach().double().requires_grad_() for x in given]
+    found = torch.autograd.grad(linear_cross_entropy(*given, targets, backend="triton"), given)
+    for gradient, expected, x in zip(
+        found, torch.autograd.grad(linear_cross_entropy(*exact, targets), exact), given, strict=True
+    ):
+        assert gradient.dtype == x.dtype
+        check(gradient, expected, 1e-2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
+def test_in_half_precision_a_gradient_waits_for_the_loss_scale():
+    _, weight, targets = inputs(rows=64, vocabulary=600)
+    targets, weight = targets.clamp(min=0) % 10, weight.detach() * (torch.arange(600) < 10)[:, None]
+    sure = 13 * torch.nn.functional.normalize(weight[targets], dim=1) / weight[targets].norm(dim=1, keepdim=True)
+    half = [x.half().requires_grad_() for x in (sure, weight)]
+    exact = [x.detach().double().requires_grad_() for x in half]
+    found = torch.autograd.grad(65536 * linear_cross_entropy(*half, targets, backend="triton"), half)
+    expected = torch.autograd.grad(65536 * linear_cross_entropy(*exact, targets), exact)
+    for gradient, wanted in ((found[0], expected[0]), (found[1][10:], expected[1][10:])):
+        check(gradient, wanted, 1e-2)
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
+def test_no_token_has_no_loss(backend):
+    hidden, weight, targets = inputs(dtype=torch.float32)
+    assert linear_cross_entropy(hidden[:0], weight, targets[:0], reduction="sum", backend=backend) == 0
+    assert linear_cross_entropy(hidden[:0], weight, targets[:0], reduction="none", backend=backend).shape == (0,)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
+@pytest.mark.parametrize("beyond", [-1, 50])
+def test_a_target_beyond_the_vocabulary_makes_the_loss_nan(beyond):
+    hidden, weight, targets = inputs(dtype=torch.float32)
+    targets[1] = beyond
+    losses = linear_cross_entropy(hidden, weight, targets, reduction="none", backend="triton")
+    assert losses.isnan().nonzero().tolist() == [[1]]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
 def test_gradients_scaled_in_place_are_not_given_twice():
     hidden, weight, targets = inputs(dtype=torch.float32)
     loss = linear_cross_entropy(hidden, weight, targets, backend="triton")

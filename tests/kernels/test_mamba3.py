@@ -98,6 +98,20 @@ def test_the_chunk_size_changes_nothing(chunk):
     assert torch.allclose(mamba3(*tokens, weights, chunk_size=chunk)[0], mamba3(*tokens, weights)[0], atol=1e-12)
 
 
+def test_some_of_the_mixes_are_refused():
+    tokens, weights = arguments()
+    with pytest.raises(
+        ValueError, match=r"weights lack mix_x, mix_z: give all three mixes \(H, 1, P\), or none of them"
+    ):
+        mamba3(*tokens, weights._replace(mix_out=torch.ones(4, 1, 6)))
+
+
+def test_a_row_without_a_token_is_refused():
+    tokens, weights = arguments()
+    with pytest.raises(ValueError, match="give at least one sequence and one token"):
+        mamba3(*cut(tokens, 0, 0), weights)
+
+
 @pytest.mark.parametrize("rank", [1, 3])
 def test_a_carried_state_continues_the_row(rank):
     tokens, weights = arguments(rank)

@@ -55,6 +55,19 @@ def test_gradients_of_the_loop_and_of_the_grouped_lane():
 
 
 @pytest.mark.parametrize("lane", LANES)
+def test_no_token_gives_none(lane):
+    x, gate_up, down, chosen, weights = inputs()
+    assert moe(x[:0], gate_up, down, chosen[:0], weights[:0], lane=lane).shape == (0, 16)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has one operation for it")
+def test_the_default_lane_compiles_in_float32():
+    x = inputs(idle=False)
+    compiled = torch.compile(lambda *y: moe(*y), backend="aot_eager")
+    torch.testing.assert_close(compiled(*x), moe(*x))
+
+
+@pytest.mark.parametrize("lane", LANES)
 def test_a_lane_is_the_loop(lane):
     x = inputs()
     check(results(moe, *x, torch.float32, lane=lane), results(expert_loop, *x, F64), 1e-5)

@@ -79,6 +79,12 @@ def test_the_kernel_equals_the_reference(shape):
     assert_kernel_matches(lambda q, k, backend: fused(q, k, cos.to(q), sin.to(q), backend), (q, k))
 
 
+def test_the_kernel_norms_what_was_rotated_whatever_the_length_of_the_tables():
+    q, k, cos, sin = inputs()
+    tables = (1.5 * cos, (0.7 * sin))
+    assert_kernel_matches(lambda q, k, backend: fused(q, k, *(table.to(q) for table in tables), backend), (q, k))
+
+
 def test_the_compiler_sees_one_operation():
     from rlvr_kernels.qk_norm_rope import triton_kernel
 

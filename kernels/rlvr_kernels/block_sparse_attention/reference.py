@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlvr_kernels.autocast import in_given_precision
 from rlvr_kernels.backend import widened
 
 QUERY_CHUNK = 2048
@@ -73,6 +74,7 @@ def pooled_keys(k: Tensor, starts: Tensor, block_size: int) -> Tensor:
     return widened(members).mean(dim=3)
 
 
+@in_given_precision
 def ranked_blocks(
     q: Tensor, pooled: Tensor, starts: Tensor, document_starts: Tensor, top_n: int, window: int, sink: bool
 ) -> Tensor:

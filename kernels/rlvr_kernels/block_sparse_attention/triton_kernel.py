@@ -294,6 +294,11 @@ def _attend_backward(
     return d_q, d_k, d_v
 
 
+def _is_dense(x: Tensor) -> bool:
+    """Whether a gradient can lie as it does: a piece of a larger tensor has gaps, a broadcast one overlaps."""
+    return x.stride(3) == 1 and torch.empty_like(x).stride() == x.stride()
+
+
 def _tile_queries(rows: int, q: Tensor, k: Tensor) -> int:
     return rows // triton.next_power_of_2(q.shape[1] // k.shape[1])
 
@@ -366,7 +371,7 @@ def attention(
         )
     if group > BACKWARD_ROWS:
         raise ValueError(f"{group} query heads share a key head; the kernel takes at most {BACKWARD_ROWS}")
-    q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
+    q, k, v = (x if _is_dense(x) else x.contiguous() for x in (q, k, v))
     blocks = blocks.int().contiguous()
     out, _ = _attend(q, k, v, blocks, starts, begins.contiguous(), block_size, window, softcap or 0.0, scale)
     return out

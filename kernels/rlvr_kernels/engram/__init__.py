@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlvr_kernels.backend import choose
+from rlvr_kernels.documents import document_starts
 from rlvr_kernels.engram import reference
 
 
@@ -28,8 +29,10 @@ def ngram_rows(
 
     `ids (B, T)` int64; `multipliers (>= max(orders),)` int64, odd and small enough that an id times one stays below
     2^63; `sizes (orders, heads)` int64, whose parts of the table follow each other. Places before the row or, with
-    `document_ids (B, T)`, before the document hold `pad_id`, never another document's token.
+    `document_ids (B, T)`, before the document hold `pad_id`, never another document's token; a document is a run of
+    equal ids. Raises ValueError for a negative `pad_id`.
     """
+    ids, document_ids = _prepared(ids, pad_id, document_ids)
     return reference.ngram_rows(ids, multipliers, sizes, orders, pad_id, document_ids)
 
 
@@ -50,6 +53,7 @@ def engram(
     Arguments as for `ngram_rows`. `domains (B, T)` int64 picks one of several tables that follow each other in `table`.
     The gradient of the table is dense; only rows that were read differ from zero.
     """
+    ids, document_ids = _prepared(ids, pad_id, document_ids)
     if choose(backend, ids, table) == "reference":
         rows = reference.ngram_rows(ids, multipliers, sizes, orders, pad_id, document_ids)
         if domains is not None:
@@ -58,3 +62,11 @@ def engram(
     from rlvr_kernels.engram import triton_kernel
 
     return triton_kernel.engram(ids, table, multipliers, sizes, orders, pad_id, document_ids, domains)
+
+
+def _prepared(ids: Tensor, pad_id: int, document_ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Ids that a product does not overflow, and an id for each run of equal document ids, which may come back later."""
+    if pad_id < 0:
+        raise ValueError(f"pad_id is {pad_id}: hashes are made of numbers from 0 on; give an id beyond the vocabulary")
+    shape = (ids.shape[0], ids.shape[1])
+    return ids.long(), None if document_ids is None else document_starts(document_ids, shape, ids.device)

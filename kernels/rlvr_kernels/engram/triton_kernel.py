@@ -51,8 +51,8 @@ def _gather(
     LONGEST: tl.constexpr, TOKENS: tl.constexpr, WIDTH: tl.constexpr, SCATTER: tl.constexpr,
 ):  # fmt: skip
     """Copies rows of the table to `out` or, to SCATTER, adds `out` to rows of the table. ORDERS has four bits each."""
-    slot = tl.program_id(0)
-    token = tl.program_id(1).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    slot = tl.program_id(1)
+    token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     row = _rows(
         ids_ptr, multiplier_ptr, size_ptr, start_ptr, document_ptr, domain_ptr, token, tokens, length, pad_id, slot,
         slots, heads, ORDERS, LONGEST,
@@ -124,8 +124,8 @@ def _launch(
     """Reads rows of `table` into `out`, or adds `out` to them."""
     rows = sizes.flatten().cumsum(0)
     width = table.shape[1]
-    _gather[(sizes.numel(), triton.cdiv(ids.numel(), TOKENS))](
-        *(ids.contiguous(), multipliers, sizes.contiguous(), rows - sizes.flatten()),
+    _gather[(triton.cdiv(ids.numel(), TOKENS), sizes.numel())](
+        *(ids.contiguous(), multipliers.contiguous(), sizes.contiguous(), rows - sizes.flatten()),
         *(None if extra is None else extra.contiguous() for extra in (document_ids, domains)),
         *(table, out, ids.numel(), ids.shape[1], pad_id),
         slots=sizes.numel(),

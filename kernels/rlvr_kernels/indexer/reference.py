@@ -7,12 +7,14 @@ import math
 import torch
 from torch import Tensor
 
+from rlvr_kernels.autocast import in_given_precision
 from rlvr_kernels.backend import widened
 
 LOWEST = torch.iinfo(torch.int64).min
 """The rank of a key that may not be read."""
 
 
+@in_given_precision
 def scores(q: Tensor, k: Tensor, weights: Tensor) -> Tensor:
     """(B, T, S) scores in at least float32 of all pairs, one head after the other."""
     heads, width = q.shape[2:]

@@ -15,7 +15,7 @@ def token_losses(
     """(N,) losses in at least float32 of hidden (N, d), holding the logits of `rows` rows at a time."""
     settings = (softcap, z_loss, ignore_index)
     losses = []
-    for begin in range(0, len(hidden), rows):
+    for begin in range(0, max(len(hidden), 1), rows):
         chunk = slice(begin, begin + rows)
         losses.append(checkpoint(_chunk, hidden[chunk], weight, targets[chunk], *settings, use_reentrant=False))
     return torch.cat(losses)

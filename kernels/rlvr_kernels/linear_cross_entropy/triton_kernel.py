@@ -43,7 +43,10 @@ def _row(
     logits += row * row_step
     target = tl.load(targets + row)
     counted = target != ignore_index
-    wanted = tl.load(logits + tl.where(counted, target, 0)).to(tl.float32)  # before a reduction, hence before any store
+    there = (target >= 0) & (target < columns)  # a target beyond the vocabulary makes the loss NaN
+    # before a reduction, hence before any store
+    wanted = tl.load(logits + tl.where(counted, target, 0), mask=there | (target == ignore_index), other=float("nan"))
+    wanted = wanted.to(tl.float32)
     if CAPPED:
         wanted = tanh(wanted / softcap) * softcap
     highest = tl.full([COLUMNS], float("-inf"), tl.float32)
@@ -101,7 +104,7 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The (N,) float32 losses, and the gradients of sum(scales * losses) for `hidden` and, if `trained`, `weight`."""
     losses = hidden.new_empty(len(hidden), dtype=torch.float32)
-    d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight[: None if trained else 0])
+    d_hidden, d_weight = torch.empty_like(hidden), _sum_of_products(hidden, weight, trained)
     head = weight.to(hidden.dtype)
     buffer = hidden.new_empty(rows, len(weight))
     for begin in range(0, len(hidden), rows):
@@ -111,13 +114,21 @@ def _gradients(
         torch.mm(logits, head, out=d_hidden[chunk])
         if trained:
             _add_product(d_weight, logits.T, hidden[chunk])
-    return losses, d_hidden, d_weight
+    return losses, d_hidden, d_weight.to(weight.dtype)
+
+
+def _sum_of_products(hidden: Tensor, weight: Tensor, trained: bool) -> Tensor:
+    """Zeros to sum the gradient of `weight` in: in its own dtype, or in float32 where products are in another one."""
+    dtype = weight.dtype if weight.dtype == hidden.dtype else torch.float32
+    return torch.zeros_like(weight[: None if trained else 0], dtype=dtype)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """`total` += left @ right, the sum in the dtype of `total`: that of the factors, or float32 on a GPU."""
+    """`total` += left @ right, the sum in the dtype of `total`: that of the factors, or float32."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
+    elif not total.is_cuda:
+        total.addmm_(left.float(), right.float())
     else:
         torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
 
@@ -196,9 +207,13 @@ def summed_loss(
     hidden: Tensor, weight: Tensor, targets: Tensor,
     softcap: float | None, z_loss: float, ignore_index: int, rows: int, mean: bool,
 ) -> Tensor:  # fmt: skip
-    """The sum or mean of the losses, float32; with gradients wanted, they are made along with it."""
+    """The sum or mean of the losses, float32; with gradients wanted, they are made along with it.
+
+    Not in float16, where a gradient has to wait for the loss scale or vanishes: there backward makes the logits again.
+    """
     hidden, targets, cap = hidden.contiguous(), targets.contiguous(), softcap or 0.0
-    if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+    wanted = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    if wanted and hidden.dtype != torch.float16:
         loss, *_ = _summed(hidden, weight, targets, cap, z_loss, ignore_index, rows, mean, weight.requires_grad)
         return loss
     losses = _losses(hidden, weight, targets, cap, z_loss, ignore_index, rows).sum()

@@ -84,5 +84,9 @@ def _check(x: Tensor, b: Tensor, angle: Tensor, weights: Mamba3Weights) -> None:
         raise ValueError(f"b has {groups} groups for {heads} heads: the groups must divide the heads.")
     if 2 * angle.shape[-1] > columns:
         raise ValueError(f"angle turns {angle.shape[-1]} pairs of {columns} state columns: at most half as many fit.")
-    if rank > 1 and (weights.mix_x is None or weights.mix_z is None or weights.mix_out is None):
-        raise ValueError(f"b has rank {rank}, so weights need mix_x, mix_z and mix_out (H, {rank}, P).")
+    missing = [name for name in ("mix_x", "mix_z", "mix_out") if getattr(weights, name) is None]
+    if missing and (rank > 1 or len(missing) < 3):
+        others = ", or none of them" if rank == 1 else ""
+        raise ValueError(f"weights lack {', '.join(missing)}: give all three mixes (H, {rank}, P){others}.")
+    if not x.numel():
+        raise ValueError(f"x has shape {tuple(x.shape)}: give at least one sequence and one token.")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rlvr_kernels.autocast import in_given_precision
 from rlvr_kernels.backend import widened
 
 
@@ -51,6 +52,7 @@ class Mamba3State(NamedTuple):
     """(B, H, P), the last token's input."""
 
 
+@in_given_precision
 def scan(
     x: Tensor,
     z: Tensor | None,
@@ -82,6 +84,7 @@ def scan(
     return (y if z is None else gate(y, z, weights)).to(x.dtype), left
 
 
+@in_given_precision
 def step(
     x: Tensor,
     z: Tensor | None,

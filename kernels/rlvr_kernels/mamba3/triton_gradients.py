@@ -108,7 +108,7 @@ def chunk_value_gradients(
         tl.store(grad_mix_x_ptr + chunk * RANK * P + (tl.arange(0, RANK)[:, None] * P + p[None, :]), grad_mix)
         grad_values *= mix_of(mix_x_ptr + head * RANK * P, P, P, ROWS, RANK)
     token = start + tl.arange(0, TOKENS)
-    place = batch * length * heads * P + head * P + (token[:, None] * (heads * P) + p[None, :])
+    place = (batch * length + token[:, None]) * (heads * P) + head * P + p[None, :]
     grad_x = over_ranks(grad_values, ROWS, RANK, P).to(grad_x_ptr.dtype.element_ty)
     tl.store(grad_x_ptr + place, grad_x, (token < length)[:, None])
 
@@ -124,10 +124,10 @@ def _half_gradients(
     Gives the gradients of log(seen) and of kept (ROWS,), the sum of state times its gradient, and the torque on pairs.
     """
     DOT: tl.constexpr = queries.dtype
-    row = start * RANK + tl.arange(0, ROWS)
+    row = tl.arange(0, ROWS)
     column = tl.arange(0, HALF)
-    place = row[:, None] * stride + column[None, :]
-    inside = (row < length * RANK)[:, None]
+    place = tl.cast(start, tl.int64) * RANK * stride + (row[:, None] * stride + column[None, :])
+    inside = (start * RANK + row < length * RANK)[:, None]
     bias = tl.arange(0, RANK)[:, None] * (2 * HALF) + column[None, :]
     state = tl.arange(0, P)[:, None] * (2 * HALF) + column[None, :]
 
@@ -165,7 +165,7 @@ def _store_turns(
     token = start + tl.arange(0, ROWS // RANK)
     pair = first + tl.arange(0, COUNT)
     there = (token < length)[:, None] & (pair < pairs)[None, :]
-    place = token[:, None] * (heads * pairs) + pair[None, :]
+    place = token[:, None].to(tl.int64) * (heads * pairs) + pair[None, :]
     tl.store(grad_turn_ptr + place, over_ranks(turn, ROWS, RANK, COUNT).to(grad_turn_ptr.dtype.element_ty), there)
     tl.store(grad_turned_ptr + pair, tl.sum(torque, 0), pair < pairs)
 

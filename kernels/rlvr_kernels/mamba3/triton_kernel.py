@@ -17,6 +17,7 @@ import triton
 from torch import Tensor
 from torch.nn import functional
 
+from rlvr_kernels.autocast import in_given_precision
 from rlvr_kernels.backend import interpreting
 from rlvr_kernels.mamba3.reference import Mamba3State, Mamba3Weights, _entering, _per_head, _rotated
 from rlvr_kernels.mamba3.triton_gradients import angle_gradients, chunk_key_gradients, chunk_value_gradients
@@ -25,6 +26,7 @@ from rlvr_kernels.mamba3.triton_states import walk_state_gradients, walk_states
 from rlvr_kernels.triton_math import operand_type
 
 
+@in_given_precision
 def scan(
     x: Tensor,
     z: Tensor | None,

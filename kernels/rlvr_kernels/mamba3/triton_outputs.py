@@ -82,8 +82,7 @@ def chunk_outputs(
     p = tl.arange(0, P)
     if z_ptr is None:
         line = start * RANK + row
-        out_ptr += batch * length * RANK * heads * P + head * P
-        place = out_ptr + (line[:, None] * (heads * P) + p[None, :])
+        place = out_ptr + (batch * length * RANK + line[:, None]) * (heads * P) + head * P + p[None, :]
         tl.store(place, y.to(out_ptr.dtype.element_ty), (line < length * RANK)[:, None])
     else:
         gate = rows_of(z_ptr + batch * z_batch + head * P, start, length, z_token, P, ROWS, RANK)
@@ -110,6 +109,5 @@ def chunk_outputs(
                 grad *= mix_of(mix_z_ptr + mix, P, P, ROWS, RANK)
             y = grad
         token = start + tl.arange(0, TOKENS)
-        out_ptr += batch * length * heads * P + head * P
-        place = out_ptr + (token[:, None] * (heads * P) + p[None, :])
+        place = out_ptr + (batch * length + token[:, None]) * (heads * P) + head * P + p[None, :]
         tl.store(place, over_ranks(y, ROWS, RANK, P).to(out_ptr.dtype.element_ty), (token < length)[:, None])

@@ -2,7 +2,8 @@
 
 A chunk has `ROWS = chunk · RANK` rows; row i is rank `i % RANK` of token `i // RANK`, so that SISO and MIMO are the
 same attention-like products. State columns are taken in two halves, and the second one is turned only if the rotation
-reaches it (WIDE). Rows beyond the end of a sequence have zero weight.
+reaches it (WIDE). Rows beyond the end of a sequence have zero weight. Where a chunk begins is counted in 64 bits, for a
+long row of many heads and columns has more than 2^31 values.
 """
 
 from __future__ import annotations
@@ -139,9 +140,10 @@ def half_of(
 @triton.jit
 def rows_of(ptr, start, length, stride: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, RANK: tl.constexpr):
     """(ROWS, WIDTH) float32: each token's WIDTH values, the same for all its ranks; zero beyond the row's end."""
-    token = start + tl.arange(0, ROWS) // RANK
-    where = token[:, None] * stride + tl.arange(0, WIDTH)[None, :]
-    return tl.load(ptr + where, mask=(token < length)[:, None], other=0.0).to(tl.float32)
+    row = tl.arange(0, ROWS) // RANK
+    ptr += tl.cast(start, tl.int64) * stride
+    where = row[:, None] * stride + tl.arange(0, WIDTH)[None, :]
+    return tl.load(ptr + where, mask=(start + row < length)[:, None], other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -149,9 +151,10 @@ def ranked_rows_of(
     ptr, start, length, stride: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, RANK: tl.constexpr
 ):
     """(ROWS, WIDTH) float32 from values that differ by rank: rows `stride` apart, RANK of them a token."""
-    row = start * RANK + tl.arange(0, ROWS)
+    row = tl.arange(0, ROWS)
+    ptr += tl.cast(start, tl.int64) * RANK * stride
     where = row[:, None] * stride + tl.arange(0, WIDTH)[None, :]
-    return tl.load(ptr + where, mask=(row < length * RANK)[:, None], other=0.0).to(tl.float32)
+    return tl.load(ptr + where, mask=(start * RANK + row < length * RANK)[:, None], other=0.0).to(tl.float32)
 
 
 @triton.jit

@@ -37,6 +37,8 @@ def moe(
     Raises ValueError on an unknown lane and on shapes that do not fit.
     """
     _check(x, gate_up, down, experts, weights, lane)
+    if not len(x):
+        return x.clone()
     x = autocast(x)
     operands = (x, gate_up.to(x.dtype), down.to(x.dtype), weights)
     if choose(backend, x, gate_up, down) == "triton":

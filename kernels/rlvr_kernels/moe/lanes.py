@@ -49,7 +49,12 @@ def grouped(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
     for width in matrices.shape[1:]:
         if width * rows.element_size() % 16:
             raise ValueError(f"a width of {width} {rows.dtype} values is not a multiple of 16 bytes; use lane 'padded'")
-    return F.grouped_mm(rows, matrices.transpose(1, 2), offs=ends)
+    multiply = F.grouped_mm if rows.dtype == torch.bfloat16 else _grouped_mm_uncompiled
+    return multiply(rows, matrices.transpose(1, 2), offs=ends)
+
+
+_grouped_mm_uncompiled = torch.compiler.disable(F.grouped_mm)
+"""Dynamo's shape rule for it knows bfloat16 alone, which the operation itself does not ask for (torch 2.13)."""
 
 
 def padded(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ def _norm_rope(
     first = _part(x_ptr, row, rows, 0, half, width, HALF)
     second = _part(x_ptr, row, rows, half, half, width, HALF)
     rest = _part(x_ptr, row, rows, 2 * half, width - 2 * half, width, REST)
-    squares = tl.sum(first * first, 1) + tl.sum(second * second, 1) + tl.sum(rest * rest, 1)
+    stretch = cos * cos + sin * sin  # 1, but for the rounding of tables and a factor on them
+    squares = tl.sum(stretch * (first * first + second * second), 1) + tl.sum(rest * rest, 1)
     scale = tl.rsqrt(squares / width + eps)[:, None]
     if grad_ptr is None:
         turned = (first * cos - second * sin) * scale * gain
@@ -65,8 +66,8 @@ def _norm_rope(
         grad_second = grad_second * cos - grad_first * sin
         along = tl.sum(turned * first, 1) + tl.sum(grad_second * second, 1) + tl.sum(grad_rest * rest, 1)
         along = (along / width)[:, None] * scale * scale
-        first = (turned - first * along) * scale * gain
-        second = (grad_second - second * along) * scale * gain
+        first = (turned - stretch * first * along) * scale * gain
+        second = (grad_second - stretch * second * along) * scale * gain
         rest = (grad_rest - rest * along) * scale * gain
     _store(out_ptr, first, row, rows, 0, half, width, HALF)
     _store(out_ptr, second, row, rows, half, half, width, HALF)

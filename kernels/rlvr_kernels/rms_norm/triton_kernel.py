@@ -62,7 +62,7 @@ def _backward(
 )
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Arguments as for `rlvr_kernels.rms_norm`."""
-    x = x.contiguous()
+    x, weight = x.contiguous(), None if weight is None else weight.contiguous()
     out = torch.empty_like(x)
     rows, tile = x.numel() // x.shape[-1], _tile(x.shape[-1])
     _forward[(triton.cdiv(rows, tile["ROWS"]),)](x, weight, out, rows, x.shape[-1], eps, **tile)
@@ -75,7 +75,7 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     schema="(Tensor grad, Tensor x, Tensor? weight, float eps) -> (Tensor, Tensor)",
 )
 def _gradients(grad: Tensor, x: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
-    x, grad = x.contiguous(), grad.contiguous()
+    x, grad, weight = x.contiguous(), grad.contiguous(), None if weight is None else weight.contiguous()
     grad_x = torch.empty_like(x)
     rows, tile = x.numel() // x.shape[-1], _tile(x.shape[-1])
     programs = min(resident_programs(x), triton.cdiv(rows, tile["ROWS"]))
@@ -91,7 +91,7 @@ def _(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 @_gradients.register_fake
 def _(grad: Tensor, x: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
-    grad_weight = x.new_empty(x.shape[-1], dtype=torch.float32) if weight is None else torch.empty_like(weight)
+    grad_weight = x.new_empty(x.shape[-1], dtype=torch.float32 if weight is None else weight.dtype)
     return torch.empty_like(x, memory_format=torch.contiguous_format), grad_weight
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlvr_kernels.autocast import in_given_precision
 from rlvr_kernels.backend import widened
 
 
@@ -23,7 +24,8 @@ def read_streams(streams: Tensor, pre: Tensor) -> Tensor:
     return (widened(streams) * pre[..., None]).sum(-2).to(streams.dtype)
 
 
+@in_given_precision
 def write_streams(streams: Tensor, branch: Tensor, post: Tensor, mixing: Tensor) -> Tensor:
     """post_j · branch + Σ_i mixing_ij · streams_i."""
-    carried = mixing.mT @ widened(streams)
+    carried = widened(mixing).mT @ widened(streams)
     return (carried + post[..., None] * widened(branch)[..., None, :]).to(streams.dtype)
