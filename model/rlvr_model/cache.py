@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers.cache_utils import Cache, DynamicIndexedLayer, DynamicLayer, LinearAttentionLayer
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicIndexedLayer,
+    DynamicLayer,
+    LinearAttentionLayer,
+    StaticLayer,
+)
 
 from rlvr_model.configuration import CACHED_STATES, HybridConfig
 
@@ -56,7 +63,17 @@ class IndexedHybridLayer(LinearAttentionLayer, DynamicIndexedLayer):  # type: ig
 
 
 def prepare_cache(cache: Cache, config: HybridConfig) -> None:
-    """Give the sparse layers with Engram their own kind of cache layer, once, while it is empty."""
+    """Give the sparse layers with Engram their own kind of cache layer, once, while it is empty.
+
+    A cache that was made without a config gets the layers of this one. Raises ValueError for a static cache.
+    """
+    if any(isinstance(layer, StaticLayer) for layer in cache.layers):
+        raise ValueError(
+            "a static cache and this model clash: its layers read what was cached by its length; leave "
+            "cache_implementation out, or give DynamicCache(config=model.config)"
+        )
+    if not cache.layers:
+        cache.layers = DynamicCache(config=config).layers
     if config.dsa_variant != "token":
         return
     for index in set(config.sparse_layers) & set(config.engram_at):

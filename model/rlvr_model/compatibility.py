@@ -37,6 +37,11 @@ def _letters(config: HybridConfig, layers: list[int]) -> set[str]:
     return {names[index] if 0 <= index < len(names) else "?" for index in layers}
 
 
+def _end_tokens(config: HybridConfig) -> list[int]:
+    ids = config.eos_token_id
+    return [ids] if isinstance(ids, int) else ids or []
+
+
 def _inner(config: HybridConfig) -> int:
     return config.mamba_expand * config.hidden_size
 
@@ -165,6 +170,12 @@ REFUSED = (
         "pad_token_id",
         "vocab_size",
         lambda c: c.pad_token_id is not None and not 0 <= c.pad_token_id < c.vocab_size,
+        "a special token is to be inside the vocabulary; enlarge the vocabulary",
+    ),
+    Clash(
+        "eos_token_id",
+        "vocab_size",
+        lambda c: any(not 0 <= token < c.vocab_size for token in _end_tokens(c)),
         "a special token is to be inside the vocabulary; enlarge the vocabulary",
     ),
 )

@@ -8,7 +8,7 @@ wrapper around a branch pass it on unread. Tensors of this call have T columns; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -80,6 +80,21 @@ class LayerContext:
         if self.document_ids is not None:
             seen = seen & (self.document_ids[:, :, None] == self.document_ids[:, None, :])
         return seen
+
+    def to(self, device: torch.device | int | str, non_blocking: bool = False) -> LayerContext:
+        """This call for a layer on another device, by which accelerate hands it on; losses and loads stay shared."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor) and name in self.__dataclass_fields__
+        }
+        if all(value is getattr(self, name) for name, value in moved.items()):
+            return self
+        masks = {
+            name: value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
+            for name, value in self.masks.items()
+        }
+        return replace(self, masks=masks, **moved)
 
     def add_loss(self, name: str, value: torch.Tensor) -> None:
         """Let a scalar, already weighted, enter the training loss."""

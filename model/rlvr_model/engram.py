@@ -5,7 +5,7 @@ read is let through by a gate that compares it with the hidden state, and a shor
 adds nothing at the start: the values' projection and the convolution are zero.
 
 An n-gram and the convolution end where a document begins, and padding is no token: before its first token a document
-holds `no_token`, an id beyond the vocabulary.
+holds `NO_TOKEN`. Addresses do not depend on the size of the vocabulary, which may grow.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
 from rlvr_model.layers import RMSNorm
 
+NO_TOKEN = 2**31 - 1
+"""An id beyond every vocabulary."""
 IDS, CONVOLUTION = 0, 1
 """The places of the two histories in the layer's cache."""
 
@@ -39,7 +41,6 @@ class Engram(nn.Module):
     def __init__(self, config: HybridConfig, layer_idx: int) -> None:
         super().__init__()
         self.layer_idx = layer_idx
-        self.no_token = config.vocab_size
         self.context_length = max(config.ngram_orders) - 1
         self.dilation = max(config.ngram_orders)
         width = len(config.ngram_orders) * config.engram_width
@@ -82,7 +83,7 @@ class Engram(nn.Module):
             past = cache.get_conv_state(self.layer_idx, IDS)
             fresh = ids
             if past is None:  # transformers would fill up a short history with zeros, which are a token
-                past = ids.new_full((batch, self.context_length), self.no_token)
+                past = ids.new_full((batch, self.context_length), NO_TOKEN)
                 fresh = torch.cat([past, ids], dim=1)
             ids = torch.cat([past, ids], dim=1)
             cache.update_conv_state(fresh, self.layer_idx, state_idx=IDS, conv_kernel_size=self.context_length)
@@ -95,8 +96,9 @@ class Engram(nn.Module):
     def _token_ids(self, context: LayerContext) -> Tensor:
         if context.input_ids is None:
             raise ValueError("inputs_embeds: Engram looks n-grams of token ids up, so give input_ids instead")
-        ids = context.input_ids if self.fold is None else self.fold(context.input_ids)
-        return ids if context.attention_mask is None else ids.masked_fill(~context.attention_mask, self.no_token)
+        ids = context.input_ids.long()
+        ids = ids if self.fold is None else self.fold(ids)
+        return ids if context.attention_mask is None else ids.masked_fill(~context.attention_mask, NO_TOKEN)
 
     def _convolved(self, values: Tensor, context: LayerContext) -> Tensor:
         """(B, T, d): a causal convolution per channel, dilated by the longest n-gram, over values (B, T, d)."""
@@ -149,7 +151,7 @@ class NgramTables(nn.Module):
             self.multipliers,
             self.sizes,
             orders=self.orders,
-            pad_id=self.config.vocab_size,
+            pad_id=NO_TOKEN,
             document_ids=document_ids,
             domains=domains,
         )
@@ -159,6 +161,8 @@ class HostNgramTables(NgramTables):
     """The same in host memory: moving or casting the model leaves the tables alone, and rows travel to the tokens."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HostNgramTables:
+        if self.weight.is_meta:  # nowhere yet
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def forward(self, ids: Tensor, document_ids: Tensor | None, domains: Tensor | None) -> Tensor:
@@ -188,6 +192,11 @@ class TokenFold(nn.Module):
         if not self.known:
             raise ValueError("engram_lowercase is set but no tokens were folded: call rlvr_model.engram.fold_tokens")
         return self.folded[ids]
+
+    def resize(self, vocab_size: int) -> None:
+        """Keep the folds of the tokens that stay; new ones stand for themselves."""
+        kept = self.folded[:vocab_size]
+        self.folded = torch.cat([kept, torch.arange(len(kept), vocab_size, device=kept.device)])
 
 
 def fold_tokens(model: nn.Module, texts: Sequence[str]) -> None:
@@ -230,7 +239,7 @@ def table_sizes(config: HybridConfig, layer_idx: int) -> Tensor:
 def hash_multipliers(config: HybridConfig, layer_idx: int) -> Tensor:
     """(longest order,) int64: odd, and small enough that a token id times one stays below 2^63."""
     draw = random.Random(config.engram_seed + 10007 * layer_idx)
-    half = 2**62 // (config.vocab_size + 1)
+    half = 2**62 // (NO_TOKEN + 1)
     return torch.tensor([2 * draw.randrange(half) + 1 for _ in range(max(config.ngram_orders))], device="cpu")
 
 

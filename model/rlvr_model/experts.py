@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import initialization
 
+from rlvr_kernels.autocast import in_given_precision
+from rlvr_kernels.backend import widened
 from rlvr_kernels.moe import moe
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
@@ -39,13 +41,18 @@ class Router(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For tokens (N, d): the chosen experts (N, k) long, their weights (N, k) and the logits (N, E)."""
-        wide = torch.promote_types(tokens.dtype, torch.float32)
-        logits = nn.functional.linear(tokens.to(wide), self.weight.to(wide))
+        logits = _routed(tokens, self.weight)
         scores = logits.sigmoid()
         experts = (scores + self.e_score_correction_bias).topk(self.config.num_experts_per_tok, dim=-1).indices
         chosen = scores.gather(-1, experts)
         weights = chosen / chosen.sum(-1, keepdim=True) * self.config.routed_scaling_factor
         return experts, weights, logits
+
+
+@in_given_precision
+def _routed(tokens: Tensor, weight: Tensor) -> Tensor:
+    """(N, E) in at least float32: a choice that a rounding can turn is the choice of another expert."""
+    return widened(tokens) @ widened(weight).T
 
 
 class StackedExperts(nn.Module):
@@ -121,7 +128,7 @@ class MixtureOfExperts(nn.Module):
         if context.attention_mask is not None:
             real = context.attention_mask.flatten()
             experts, logits = experts[real], logits[real]
-        if self.config.z_loss_weight:
+        if self.config.z_loss_weight and len(logits):
             z_loss = logits.logsumexp(-1).square().mean()
             context.add_loss("router_z", self.config.z_loss_weight * z_loss)
         load = torch.bincount(experts.flatten(), minlength=self.config.num_experts)
@@ -132,6 +139,7 @@ class MixtureOfExperts(nn.Module):
 def unstack_experts(model: nn.Module) -> None:
     """Make linear layers of stacked experts, in place: the same function, on which LoRA and NF4 find every expert.
 
+    What was frozen stays frozen.
     Pretraining wants them stacked. What `save_pretrained` writes afterwards loads as `experts_layout: linear`.
     """
     for mixture in [module for module in model.modules() if isinstance(module, MixtureOfExperts)]:
@@ -147,6 +155,7 @@ def _linear(stacked: StackedExperts) -> LinearExperts:
         gate, up = gate_up.chunk(2)
         for layer, weight in ((expert.gate_proj, gate), (expert.up_proj, up), (expert.down_proj, down)):
             layer.weight.copy_(weight)
+            layer.weight.requires_grad_(stacked.gate_up_proj.requires_grad)
     return experts
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization
 
+from rlvr_kernels.autocast import in_given_precision
 from rlvr_kernels.backend import widened
 from rlvr_kernels.rms_norm import rms_norm
 from rlvr_kernels.sinkhorn import read_streams, sinkhorn, write_streams
@@ -113,6 +114,7 @@ class StreamCollapse(nn.Module):
         return read_streams(streams, weights.sigmoid())
 
 
+@in_given_precision
 def _projected(streams: Tensor, phi: Tensor, eps: float) -> Tensor:
     """(B, T, k) in at least float32: a token's streams (B, T, n, d), normalised as one vector, by `phi` (k, n d)."""
     token = rms_norm(widened(streams.flatten(-2)), eps=eps)

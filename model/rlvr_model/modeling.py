@@ -28,6 +28,7 @@ from rlvr_model.cache import prepare_cache
 from rlvr_model.compatibility import check, check_implementation
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
+from rlvr_model.engram import TokenFold
 from rlvr_model.hyper_connections import StreamCollapse, open_streams
 from rlvr_model.layers import RMSNorm, RotaryEmbedding
 from rlvr_model.masks import (
@@ -79,8 +80,31 @@ class HybridPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
 
     def set_attn_implementation(self, *arguments: Any, **named: Any) -> None:
         """As in transformers. Raises ValueError where the implementation cannot compute what the config asks for."""
+        before = self.config._attn_implementation
         super().set_attn_implementation(*arguments, **named)
-        check_implementation(self.config)
+        try:
+            check_implementation(self.config)
+        except ValueError:
+            super().set_attn_implementation(before)
+            raise
+
+    def resize_token_embeddings(self, *arguments: Any, **named: Any) -> nn.Embedding:
+        """As in transformers; a table of folded tokens grows or shrinks along."""
+        embeddings: nn.Embedding = super().resize_token_embeddings(*arguments, **named)
+        for fold in [module for module in self.modules() if isinstance(module, TokenFold)]:
+            fold.resize(embeddings.num_embeddings)
+        return embeddings
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, *arguments: Any, **named: Any
+    ) -> None:
+        """As in transformers. Raises ValueError for the reentrant kind, which loses what layers add to the loss."""
+        if (activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError(
+                "use_reentrant=True and this model clash: the losses of routers and indexers would get no gradient; "
+                "set use_reentrant to False"
+            )
+        super().activation_checkpointing_enable(activation_checkpointing_kwargs, *arguments, **named)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -133,9 +157,9 @@ class HybridModel(HybridPreTrainedModel):
     ) -> HybridModelOutput:
         """Hidden states of tokens (B, T).
 
-        `attention_mask` (B, past + T) is 1 at real tokens. Packed rows are told by `document_ids` (B, T) or by
-        `position_ids` (B, T) that restart, without a cache. `domain_ids` (B,) choose Engram tables. Raises ValueError
-        for inputs that do not go together.
+        `attention_mask` (B, past + T) is 1 at real tokens, padding at the ends of a row and not inside of it. Packed
+        rows are told by `document_ids` (B, T) or by `position_ids` (B, T) that restart, without a cache. `domain_ids`
+        (B,) choose Engram tables. Raises ValueError for inputs that do not go together.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("input_ids and inputs_embeds: give one of them and not both")
@@ -223,6 +247,7 @@ class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
+        domain_ids: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         skip_logits: bool = False,
         **kwargs: Any,
@@ -240,6 +265,7 @@ class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore
             cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            domain_ids=domain_ids,
             **kwargs,
         )
         hidden_states, count = outputs.last_hidden_state, kwargs.get("num_items_in_batch")
@@ -278,7 +304,11 @@ class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore
         share counts.
         """
         share = 1.0 if count is None else (labels[:, 1:] != IGNORED).sum() / count
-        losses = {name: share * torch.stack(values).sum() for name, values in context.losses.items()}
+        here = hidden_states.device  # of a model on several devices each layer's loss is where the layer is
+        losses = {
+            name: share * torch.stack([value.to(here) for value in values]).sum()
+            for name, values in context.losses.items()
+        }
         if self.mtp is not None:
             if input_ids is None:
                 raise ValueError("mtp_enabled and inputs_embeds: the head reads the tokens that follow; give input_ids")
@@ -303,11 +333,12 @@ class HybridForCausalLM(HybridPreTrainedModel, GenerationMixin):  # type: ignore
 
         A mean over the labels that are not -100, or the sum over `count`.
         """
-        loss = linear_cross_entropy(
-            hidden_states[:, :-1],
-            self.lm_head.weight,
-            labels[:, 1:].to(hidden_states.device),
-            softcap=self.config.final_logit_softcapping,
-            reduction="mean" if count is None else "sum",
-        )
+        states, targets = hidden_states[:, :-1], labels[:, 1:].to(hidden_states.device)
+        reduction = "mean" if count is None else "sum"
+        if type(self.lm_head) is nn.Linear and not hasattr(self.lm_head, "_hf_hook"):
+            cap = self.config.final_logit_softcapping
+            loss = linear_cross_entropy(states, self.lm_head.weight, targets, softcap=cap, reduction=reduction)
+        else:  # an adapter on it, or weights that come when it is called
+            logits = self.logits(states).flatten(0, 1)
+            loss = nn.functional.cross_entropy(logits, targets.flatten(), reduction=reduction)
         return loss if count is None else loss / count

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import initialization
 from transformers.cache_utils import Cache
 
+from rlvr_kernels.autocast import in_given_precision
 from rlvr_kernels.backend import widened
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
@@ -82,6 +83,7 @@ class RecurrentTail(nn.Module):
             cache.layers[self.layer_idx].has_previous_state[0] = True
 
 
+@in_given_precision
 def recur(
     queries: Tensor,
     keys: Tensor,

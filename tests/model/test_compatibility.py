@@ -30,6 +30,7 @@ CLASHES = {
     ("dsa_indexer_rope_dim", "dsa_indexer_dim"): {**SPARSE, "dsa_indexer_rope_dim": 64},
     ("dsa_indexer_rope_dim", "head_dim"): {**SPARSE, "dsa_indexer_rope_dim": 24},
     ("pad_token_id", "vocab_size"): {"vocab_size": 64, "pad_token_id": 64},
+    ("eos_token_id", "vocab_size"): {"vocab_size": 64, "eos_token_id": [1, 64]},
 }
 ODD = {
     ("dsa_enabled", "block_pattern"): {"dsa_enabled": True, "block_pattern": "AAM", "window_pattern": "L"},

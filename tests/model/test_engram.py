@@ -9,7 +9,7 @@ from transformers import DynamicCache
 
 from rlvr_model.configuration import HybridConfig
 from rlvr_model.context import LayerContext
-from rlvr_model.engram import Engram, fold_tokens, folded_ids, table_sizes
+from rlvr_model.engram import NO_TOKEN, Engram, fold_tokens, folded_ids, table_sizes
 
 VOCABULARY, WIDTH, BATCH, LENGTH, LAYER = 20, 8, 2, 17, 2
 
@@ -58,7 +58,7 @@ def naive(module, ids, hidden_states, domain=0):
         for order, row_of_sizes in zip(tables.orders, sizes, strict=True):
             mixed = 0
             for back in range(order):
-                mixed ^= (int(ids[t - back]) if t >= back else VOCABULARY) * multipliers[back]
+                mixed ^= (int(ids[t - back]) if t >= back else NO_TOKEN) * multipliers[back]
             for size in row_of_sizes:
                 rows.append(tables.weight[start + mixed % size])
                 start += size

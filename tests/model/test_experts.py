@@ -77,6 +77,23 @@ def test_every_layout_is_the_loop_over_tokens_and_experts(layout, lane):
     torch.testing.assert_close(module(x, context()), naive(module, x), rtol=0, atol=1e-12)
 
 
+def test_padding_alone_has_a_loss_of_zero():
+    model = HybridForCausalLM(config()).train()
+    ids = torch.zeros(1, 4, dtype=torch.long)
+    losses = model(ids, labels=ids, attention_mask=torch.zeros_like(ids)).losses
+    assert losses is None or not torch.stack([*losses.values()]).isnan().any()
+
+
+@torch.no_grad()
+def test_autocast_does_not_turn_a_choice():
+    router = mixture().float().gate
+    tokens = torch.randn(50, WIDTH)
+    expected = router(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        for found, wanted in zip(router(tokens), expected, strict=True):
+            assert torch.equal(found, wanted)
+
+
 def test_one_expert_for_all_is_a_feed_forward():
     module = mixture(num_experts=1, num_experts_per_tok=1, num_shared_experts=0)
     x = inputs()

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from accelerate.utils import send_to_device
 from peft import get_peft_model
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache
 from trl.trainer.utils import add_fused_lm_head
 
 from rlvr_cpp.config import AdapterSettings
 from rlvr_cpp.policy import MAMBA_TARGETS, MLP_TARGETS, lora_config
 from rlvr_model import HybridConfig, HybridForCausalLM, HybridModel, unstack_experts
+from rlvr_model.engram import fold_tokens
 from rlvr_model.presets import load_preset
 
 BATCH, LENGTH, PAD = 2, 20, 2
@@ -133,10 +135,88 @@ def test_experts_as_linear_layers_take_an_adapter_each():
     assert sum("experts.3.up_proj.lora_A" in name for name in trained) == 5
 
 
+def test_a_larger_vocabulary_leaves_the_function_alone(ids, tmp_path):
+    model = build(engram_lowercase=True)
+    fold_tokens(model, [f"Tok{n}" if n % 2 else f"tok{n + 1}" for n in range(512)])
+    before = model(ids, use_cache=False).logits
+    model.resize_token_embeddings(520)
+    for use_cache in (False, True):
+        torch.testing.assert_close(model(ids, use_cache=use_cache).logits[..., :512], before, rtol=0, atol=1e-6)
+    assert model(torch.full((1, 4), 519)).logits.shape == (1, 4, 520)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=0, atol=1e-6)
+
+
+def test_generation_knows_the_domain_of_each_row(ids):
+    model = build(engram_domains=3)
+    arguments = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "output_logits": True}
+    same = ids[:1].expand(2, -1)
+    told = model.generate(same, domain_ids=torch.tensor([0, 2]), return_dict_in_generate=True, **arguments)
+    full = model(told.sequences, domain_ids=torch.tensor([0, 2])).logits[:, LENGTH - 1 : -1]
+    torch.testing.assert_close(torch.stack(told.logits, dim=1), full, rtol=0, atol=1e-4)
+    assert not torch.equal(told.logits[0][0], told.logits[0][1])
+
+
+def test_a_static_cache_is_refused_and_a_cache_without_a_config_gets_one(model, ids):
+    with pytest.raises(ValueError, match="a static cache and this model clash"):
+        model.generate(ids, max_new_tokens=2, cache_implementation="static")
+    cache = DynamicCache()
+    parts = [model(part, cache=cache).logits for part in ids.split(7, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids).logits, rtol=0, atol=1e-4)
+
+
+def test_the_call_follows_a_layer_to_its_device(model, ids):
+    mask = (torch.arange(LENGTH) >= 3).expand_as(ids).long()
+    context = model.model.context(model.model.embed_tokens(ids), mask, None, None, None)
+    moved = send_to_device(context, "meta")
+    assert {moved.cos.device.type, moved.key_mask.device.type, moved.masks["sliding"].device.type} == {"meta"}
+    assert moved.attention_mask.device.type == "meta"
+    assert moved.losses is context.losses
+    assert send_to_device(context, "cpu") is context
+
+
+def test_an_adapter_on_the_head_is_in_every_loss(ids):
+    model = build("dense_d16_tiny", tie_word_embeddings=False)
+    adapter, trained = adapted(model, "lm_head")
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            if name in trained:
+                parameter.normal_()
+    plain, streamed = adapter(ids, labels=ids).loss, adapter(ids, labels=ids, skip_logits=True).loss
+    torch.testing.assert_close(streamed, plain)
+    torch.testing.assert_close(
+        adapter(ids, labels=ids, skip_logits=True, num_items_in_batch=7).loss,
+        adapter(ids, labels=ids, num_items_in_batch=7).loss,
+    )
+
+
+def test_reentrant_checkpoints_are_refused():
+    with pytest.raises(ValueError, match="use_reentrant=True and this model clash"):
+        build("specialist_tiny").gradient_checkpointing_enable({"use_reentrant": True})
+
+
+def test_a_refused_attention_implementation_is_not_set():
+    model = build()
+    before = model.config._attn_implementation
+    with pytest.raises(ValueError, match="dsa_enabled and attn_implementation='flex_attention' clash"):
+        model.set_attn_implementation("flex_attention")
+    assert model.config._attn_implementation == before
+
+
+def test_a_model_made_of_nothing_gets_its_memory_with_the_rest():
+    with torch.device("meta"):
+        model = HybridForCausalLM(load_preset("everything_tiny", engram_offload=True))
+    model.to_empty(device="cpu")
+    assert not [name for name, parameter in model.named_parameters() if parameter.is_meta]
+
+
 def test_stacked_experts_become_linear_layers_of_the_same_function(ids, tmp_path):
     model = build("specialist_tiny")
     before = model(ids).logits.detach()
+    model.model.requires_grad_(False)
     unstack_experts(model)
+    assert not any(parameter.requires_grad for parameter in model.model.parameters())
     torch.testing.assert_close(model(ids).logits, before, rtol=0, atol=1e-5)
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
