@@ -24,7 +24,7 @@ from rlvr_cpp.best_of_n import best_of_n_generate
 from rlvr_cpp.best_of_n_search import BestOfN
 from rlvr_cpp.completion import read_completion
 from rlvr_cpp.config import PolicySettings
-from rlvr_cpp.policy import DEMO, Policy, load_policy
+from rlvr_cpp.policy import Policy, load_policy
 from rlvr_cpp.progress import console
 from rlvr_cpp.ranking import best_first, code_length
 from rlvr_cpp.reward import compute_reward
@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     held_out = [task for task in load_tasks(BUILTIN) if task.split == "held_out"]
     tasks = [held_out[i * len(held_out) // options.tasks] for i in range(options.tasks)]
-    policy = load_policy(DEMO, PolicySettings("float32", None, "cpu", None, "auto", 1))
+    policy = load_policy("tiny-cpp", PolicySettings("float32", None, "cpu", None, "auto", 1))
     overruns: list[float] = []
 
     def searching(**ways: Any) -> Search:

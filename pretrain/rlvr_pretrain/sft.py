@@ -3,8 +3,8 @@
     rlvr-sft --data corpus.jsonl --out rlvr_cpp/models/tiny-cpp
 
 Trains a byte-level BPE tokenizer and a model on the rows, prompt tokens included, and writes a normal Hugging Face
-folder: a Llama-shaped model, or with `--architecture NAME` a hybrid one of a preset. AdamW with a linear warm-up and a
-cosine decay to zero.
+folder: a Llama-shaped model, or with `--architecture NAME` a hybrid one of a preset, whose routers, indexers and
+drafting heads learn along. AdamW with a linear warm-up and a cosine decay to zero.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from rlvr_model import HybridForCausalLM
+from rlvr_model import HybridForCausalLM, update_router_biases
 from rlvr_model.presets import load_preset, preset_names
 from rlvr_pretrain.tokenizer import train_tokenizer
 
@@ -53,7 +53,7 @@ class Recipe:
 
 
 def train_model(rows: list[dict[str, str]], recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, float]:
-    """Train on the rows; returns the model, its tokenizer and the mean loss (nats a token) of the last 50 steps."""
+    """Train on the rows; returns the model, its tokenizer and the mean loss of the last 50 steps (`training_loss`)."""
     torch.manual_seed(recipe.seed)
     tokenizer = train_tokenizer((row["prompt"] + row["completion"] for row in rows), recipe.vocab_size)
     model = build_model(recipe, tokenizer)
@@ -64,10 +64,11 @@ def train_model(rows: list[dict[str, str]], recipe: Recipe) -> tuple[PreTrainedM
     losses = []
     started = time.monotonic()
     for step, batch in enumerate(_batches(rows, tokenizer, recipe), start=1):
-        loss = language_model_loss(model, batch)
+        loss = training_loss(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizer.step()
+        update_router_biases(model)
         schedule.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -105,6 +106,16 @@ def learning_rate_factor(step: int, recipe: Recipe) -> float:
         return (step + 1) / recipe.warmup_steps
     progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, progress))
+
+
+def training_loss(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """Of a hybrid its own loss, what layers and further heads add included; else `language_model_loss`."""
+    if not isinstance(model, HybridForCausalLM):
+        return language_model_loss(model, ids)
+    assert model.config.pad_token_id is not None
+    padding = torch.eq(ids, model.config.pad_token_id)
+    loss: torch.Tensor = model(ids, attention_mask=~padding, labels=ids.masked_fill(padding, IGNORED)).loss
+    return loss
 
 
 def language_model_loss(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
@@ -175,7 +186,7 @@ def main() -> None:
     model, tokenizer, loss = train_model(rows, Recipe(**arguments))
     save_model(model, tokenizer, out)
     count = sum(p.numel() for p in model.parameters())
-    print(f"{count:,} parameters, final loss {loss:.4f} nats a token, written to {out}")
+    print(f"{count:,} parameters, final loss {loss:.4f}, written to {out}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 from rlvr_pretrain.sft import (  # noqa: E402
     LLAMA,
     Recipe,
+    build_model,
     encode_row,
     language_model_loss,
     learning_rate_factor,
@@ -41,6 +42,20 @@ def test_it_fits_what_it_is_shown(trained):
     _, _, loss = trained
     untrained = torch.log(torch.tensor(300.0)).item()
     assert loss < untrained / 2
+
+
+def test_routers_indexers_and_drafting_heads_of_a_hybrid_learn_along():
+    recipe = replace(SMALL, architecture="everything_tiny", steps=3, warmup_steps=1, context=128)
+    model, _, _ = train_model(ROWS, recipe)
+    torch.manual_seed(recipe.seed)
+    start = build_model(recipe, TOKENIZER)
+    moved = {
+        name
+        for (name, value), before in zip(model.state_dict().items(), start.state_dict().values(), strict=True)
+        if not torch.equal(value, before)
+    }
+    for part in ("e_score_correction_bias", ".gate.weight", ".indexer.q_proj.weight", "mtp.depths.0.merge_proj.weight"):
+        assert any(name.endswith(part) for name in moved), part
 
 
 def test_the_same_seed_gives_the_same_weights(trained, recipe):
