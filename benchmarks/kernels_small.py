@@ -24,7 +24,8 @@ LOW = torch.bfloat16
 
 def compare(title: str, leaves: list[Tensor], methods: list[tuple[str, Callable[[], Operation]]]) -> None:
     """One table: each method makes an operation on the leaves, which all get gradients."""
-    outputs = methods[0][1]()(*leaves)
+    with torch.no_grad():  # a graph kept from here would tie the leaves to this stream, which a capture may not touch
+        outputs = methods[0][1]()(*leaves)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     grads = [torch.randn_like(output) for output in outputs]
     moved = sum(value.numel() * value.element_size() for value in leaves)
