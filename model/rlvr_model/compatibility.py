@@ -182,6 +182,12 @@ REFUSED = (
 
 SUSPICIOUS = (
     Clash(
+        "num_experts_per_tok",
+        "num_experts",
+        lambda c: _any_experts(c) and c.num_experts_per_tok == 1 < c.num_experts,
+        "the weights of the chosen add up to 1, so a router that chooses one learns nothing; take at least 2",
+    ),
+    Clash(
         "dsa_enabled",
         "block_pattern",
         lambda c: c.dsa_enabled and "M" in c.letters and not _any_experts(c),
