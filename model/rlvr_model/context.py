@@ -90,10 +90,7 @@ class LayerContext:
         }
         if all(value is getattr(self, name) for name, value in moved.items()):
             return self
-        masks = {
-            name: value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
-            for name, value in self.masks.items()
-        }
+        masks = {name: value.to(device) if hasattr(value, "to") else value for name, value in self.masks.items()}
         return replace(self, masks=masks, **moved)
 
     def add_loss(self, name: str, value: torch.Tensor) -> None:

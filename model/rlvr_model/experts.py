@@ -139,8 +139,8 @@ class MixtureOfExperts(nn.Module):
 def unstack_experts(model: nn.Module) -> None:
     """Make linear layers of stacked experts, in place: the same function, on which LoRA and NF4 find every expert.
 
-    What was frozen stays frozen.
-    Pretraining wants them stacked. What `save_pretrained` writes afterwards loads as `experts_layout: linear`.
+    Pretraining wants them stacked. What was frozen stays frozen; what `save_pretrained` writes afterwards loads with
+    `experts_layout: linear`.
     """
     for mixture in [module for module in model.modules() if isinstance(module, MixtureOfExperts)]:
         if isinstance(mixture.experts, StackedExperts):
