@@ -241,7 +241,10 @@ def check(config: HybridConfig) -> None:
 
 
 def check_implementation(config: HybridConfig) -> None:
-    """Refuse an attention implementation that would leave out a part of the model. Raises ValueError."""
+    """Refuse an attention implementation that would leave out a part of the model. Raises ValueError.
+
+    Warn where quantization would leave the experts as they are.
+    """
     implementation = config._attn_implementation
     if config.attn_logit_softcapping is not None and implementation == "sdpa":
         raise ValueError(
@@ -252,6 +255,12 @@ def check_implementation(config: HybridConfig) -> None:
         raise ValueError(
             f"dsa_enabled and attn_implementation={implementation!r} clash: a selection of single tokens needs a mask "
             "per query; set attn_implementation to sdpa or eager"
+        )
+    if getattr(config, "quantization_config", None) and config.experts_layout == "stacked" and _any_experts(config):
+        warnings.warn(
+            "quantization_config and experts_layout='stacked' clash: only linear layers are packed, the experts stay "
+            "as they are; call rlvr_model.unstack_experts on the full model and save it first",
+            stacklevel=2,
         )
 
 

@@ -118,6 +118,32 @@ def test_in_float32_the_same_holds_to_its_precision():
     torch.testing.assert_close(left, full, rtol=0, atol=1e-4)
 
 
+class EveryOther(torch.nn.Module):
+    """A wrapper as depth ablations put around branches: odd positions skip what it wraps."""
+
+    def __init__(self, branch):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, hidden_states, context):
+        taken = (context.position_ids % 2 == 0)[..., None]
+        return torch.where(taken, self.branch(hidden_states, context), 0.0)
+
+
+@torch.no_grad()
+def test_what_skips_tokens_wraps_any_branch():
+    model = build("everything_tiny", torch.float64)
+    ids = tokens()
+    before = model(ids).logits
+    for block in model.model.layers:
+        block.branches = torch.nn.ModuleList(map(EveryOther, block.branches))
+    full = model(ids, use_cache=False).logits
+    assert (full - before).abs().max() > 1e-3
+    cache = DynamicCache(config=model.config)
+    parts = [model(part, cache=cache).logits for part in ids.split([5, 1, 1, 17], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=0, atol=1e-10)
+
+
 def test_the_loss_at_the_start_is_that_of_guessing():
     for name in ("dense_d16_tiny", "everything_tiny", "specialist_tiny"):
         model = HybridForCausalLM(load_preset(name)).eval()
