@@ -80,7 +80,11 @@ class StackedExperts(nn.Module):
 
 
 class LinearExperts(nn.ModuleList):
-    """The same experts as modules of linear layers, one computed after another: what NF4 and LoRA can take."""
+    """The same experts as modules of linear layers, one computed after another: what NF4 and LoRA can take.
+
+    The host waits for the device once, to learn how many tokens each expert has. One without a token is passed over
+    where nothing is differentiated; elsewhere its adapter gets a gradient of zeros, as several processes expect.
+    """
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__(
@@ -89,12 +93,19 @@ class LinearExperts(nn.ModuleList):
 
     def forward(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """(N, d): the weighted sum over the chosen experts (N, k)."""
-        output = torch.zeros_like(tokens)
-        for index, expert in enumerate(self):
-            token, slot = (experts == index).nonzero(as_tuple=True)
-            share = expert(tokens[token]) * weights[token, slot, None].to(tokens.dtype)
-            output = output.index_add(0, token, share.to(output.dtype))
-        return output
+        slots = experts.flatten()
+        order = slots.argsort(stable=True)
+        rows = tokens[order // experts.shape[1]]
+        counts = torch.bincount(slots, minlength=len(self)).tolist()
+        computed = [
+            expert(part)
+            for expert, part in zip(self, torch.split(rows, counts), strict=True)
+            if len(part) or torch.is_grad_enabled()
+        ]
+        shares = torch.cat([rows[:0], *computed]).to(tokens.dtype) * weights.flatten()[order, None].to(tokens.dtype)
+        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        summed: Tensor = shares[back].view(*experts.shape, -1).sum(dim=1)
+        return summed
 
 
 class MixtureOfExperts(nn.Module):

@@ -94,6 +94,15 @@ def test_autocast_does_not_turn_a_choice():
             assert torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize("layout", ["linear", "stacked"])
+def test_an_expert_without_a_token_gets_a_gradient_of_zeros(layout):
+    module = mixture(experts_layout=layout)
+    module(inputs()[:1, :1], context(torch.ones(1, 1, dtype=torch.bool))).sum().backward()
+    gradients = [parameter.grad for parameter in module.experts.parameters()]
+    idle = [not gradient.any() for stack in gradients for gradient in (stack if stack.dim() == 3 else [stack])]
+    assert sum(idle) / len(idle) == pytest.approx((EXPERTS - 2) / EXPERTS)
+
+
 def test_one_expert_for_all_is_a_feed_forward():
     module = mixture(num_experts=1, num_experts_per_tok=1, num_shared_experts=0)
     x = inputs()
