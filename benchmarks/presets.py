@@ -1,6 +1,6 @@
 """What the tiny presets of the hybrid model take on a CPU: `python -m benchmarks.presets`.
 
-Seconds to build a model, for a training step (4 rows of 128 tokens: loss, gradients, AdamW) and to decode 32 tokens of
+Seconds to build a model, for a training step (4 rows of 128 tokens: loss, gradients, AdamW) and to decode 16 tokens of
 4 prompts greedily, each the first time in this process and with the threads that torch takes by itself.
 """
 
@@ -15,7 +15,7 @@ import torch
 from rlvr_model import HybridForCausalLM
 from rlvr_model.presets import load_preset, preset_names
 
-ROWS, LENGTH, NEW_TOKENS = 4, 128, 32
+ROWS, LENGTH, NEW_TOKENS = 4, 128, 16
 Result = TypeVar("Result")
 
 

@@ -27,7 +27,7 @@ def in_given_precision(function: Callable[Concatenate[Tensor, P], R]) -> Callabl
     @wraps(function)
     def exact(first: Tensor, /, *others: P.args, **named: P.kwargs) -> R:
         device = first.device.type
-        if not torch.amp.is_autocast_available(device):
+        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
             return function(first, *others, **named)
         with torch.autocast(device, enabled=False):
             return function(first, *others, **named)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rlvr_kernels.backend import widened
 
@@ -11,5 +11,5 @@ from rlvr_kernels.backend import widened
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """`x (..., d)` over the root of its mean square, times `weight (d,)` if there is one, in the dtype of `x`."""
     wide = widened(x)
-    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-    return (normed if weight is None else normed * weight).to(x.dtype)
+    gain = None if weight is None else weight.to(wide.dtype)
+    return functional.rms_norm(wide, wide.shape[-1:], gain, eps).to(x.dtype)
