@@ -1,0 +1,37 @@
+"""The compiler takes every kernel: what the interpreter runs, it may still refuse."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("compile_for_gpu.py")
+SHARED_MEMORY = 232_448
+"""Bytes that a program may have on an H100 or H200."""
+HELD = {
+    "mamba3": {"mamba3"},
+    "mamba3_mimo": {"mamba3"},
+    "attention": {"block_sparse_attention", "indexer"},
+    "others": {"linear_cross_entropy", "sinkhorn", "engram", "rms_norm", "qk_norm_rope", "moe"},
+}
+"""The packages whose kernels each part compiles, forwards and backwards."""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU compiles what it runs")
+@pytest.mark.parametrize("part", HELD)
+def test_kernels_compile_for_an_h100_without_one(part, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), part],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {module.split(".")[1] for module, _, _ in made} == HELD[part]
+    assert max(shared for _, _, shared in made) <= SHARED_MEMORY
