@@ -33,9 +33,8 @@ EXPORTED = re.compile(
 WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 OF_A_PROGRAM = ENTRY | {"__data_start", "data_start", "_IO_stdin_used", "__dso_handle"}
 """What a program defines itself."""
-PAYS_AFTER = (
-    3  # candidates whose functions have the same types: their program and stand-in take as long as three links save
-)
+PAYS_AFTER = 3
+"""Candidates whose functions have the same types: their program and stand-in take as long as three links save."""
 MAX_LENGTH = 1 << 16  # of a candidate: the linker's part of a larger one is small
 
 

@@ -182,6 +182,12 @@ REFUSED = (
 
 SUSPICIOUS = (
     Clash(
+        "quantization_config",
+        "experts_layout='stacked'",
+        lambda c: bool(getattr(c, "quantization_config", None)) and c.experts_layout == "stacked" and _any_experts(c),
+        "only linear layers are packed and these experts stay as they are; save the full model after unstack_experts",
+    ),
+    Clash(
         "num_experts_per_tok",
         "num_experts",
         lambda c: _any_experts(c) and c.num_experts_per_tok == 1 < c.num_experts,
@@ -241,10 +247,7 @@ def check(config: HybridConfig) -> None:
 
 
 def check_implementation(config: HybridConfig) -> None:
-    """Refuse an attention implementation that would leave out a part of the model. Raises ValueError.
-
-    Warn where quantization would leave the experts as they are.
-    """
+    """Refuse an attention implementation that would leave out a part of the model. Raises ValueError."""
     implementation = config._attn_implementation
     if config.attn_logit_softcapping is not None and implementation == "sdpa":
         raise ValueError(
@@ -255,12 +258,6 @@ def check_implementation(config: HybridConfig) -> None:
         raise ValueError(
             f"dsa_enabled and attn_implementation={implementation!r} clash: a selection of single tokens needs a mask "
             "per query; set attn_implementation to sdpa or eager"
-        )
-    if getattr(config, "quantization_config", None) and config.experts_layout == "stacked" and _any_experts(config):
-        warnings.warn(
-            "quantization_config and experts_layout='stacked' clash: only linear layers are packed, the experts stay "
-            "as they are; call rlvr_model.unstack_experts on the full model and save it first",
-            stacklevel=2,
         )
 
 

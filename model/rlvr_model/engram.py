@@ -96,8 +96,7 @@ class Engram(nn.Module):
     def _token_ids(self, context: LayerContext) -> Tensor:
         if context.input_ids is None:
             raise ValueError("inputs_embeds: Engram looks n-grams of token ids up, so give input_ids instead")
-        ids = context.input_ids.long()
-        ids = ids if self.fold is None else self.fold(ids)
+        ids = context.input_ids if self.fold is None else self.fold(context.input_ids)
         return ids if context.attention_mask is None else ids.masked_fill(~context.attention_mask, NO_TOKEN)
 
     def _convolved(self, values: Tensor, context: LayerContext) -> Tensor:

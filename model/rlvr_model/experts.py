@@ -103,8 +103,7 @@ class LinearExperts(nn.ModuleList):
             if len(part) or torch.is_grad_enabled()
         ]
         shares = torch.cat([rows[:0], *computed]).to(tokens.dtype) * weights.flatten()[order, None].to(tokens.dtype)
-        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        summed: Tensor = shares[back].view(*experts.shape, -1).sum(dim=1)
+        summed: Tensor = shares[order.argsort()].view(*experts.shape, -1).sum(dim=1)
         return summed
 
 

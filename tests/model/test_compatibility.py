@@ -33,6 +33,10 @@ CLASHES = {
     ("eos_token_id", "vocab_size"): {"vocab_size": 64, "eos_token_id": [1, 64]},
 }
 ODD = {
+    ("quantization_config", "experts_layout='stacked'"): {
+        "moe_layer_frequency": 1,
+        "quantization_config": {"load_in_4bit": True},
+    },
     ("num_experts_per_tok", "num_experts"): {"moe_layer_frequency": 1, "num_experts": 4, "num_experts_per_tok": 1},
     ("dsa_enabled", "block_pattern"): {"dsa_enabled": True, "block_pattern": "AAM", "window_pattern": "L"},
     ("attn_logit_softcapping", "qk_norm"): {"attn_logit_softcapping": 50.0},
