@@ -95,6 +95,7 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
         loaded = AutoModelForCausalLM.from_pretrained(source, **_load_arguments(settings, device))
         if settings.quantization is None:
             loaded = loaded.to(device)
+        _never_repack(loaded)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         shelf = ", ".join(sorted(path.name for path in SHELF.iterdir() if path.is_dir()))
         reason = str(error).strip().partition("\n")[0]
@@ -144,6 +145,17 @@ def _load_arguments(settings: PolicySettings, device: torch.device) -> dict[str,
             bnb_4bit_compute_dtype=dtype,
         )
     return arguments
+
+
+def _never_repack(model: PreTrainedModel) -> None:
+    """Leave 4-bit weights in the one layout that gradients are right for.
+
+    On a CPU with AVX512-BF16 bitsandbytes 0.50 repacks a layer at its first forward pass in eval mode. It crashes for
+    input widths that are no multiple of 64, and a layer that was repacked gives wrong gradients from then on.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _threads(device: torch.device) -> int:

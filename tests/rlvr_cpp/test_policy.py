@@ -157,3 +157,32 @@ def test_a_four_bit_base_loads_on_the_cpu():
     kinds = [type(module).__name__ for module in loaded.model.modules()]
     assert kinds.count("Linear4bit") == 14
     assert len(write(loaded)) == len(TASKS)
+
+
+def adapter_gradients(model, ids) -> dict[str, torch.Tensor]:
+    model.train()
+    model.zero_grad()
+    model(ids, labels=ids).loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("name", ["tiny-cpp", "tiny-hybrid"])
+def test_an_evaluation_does_not_change_the_gradients_over_a_four_bit_base(name):
+    # a processor with AVX512-BF16 shows it: elsewhere bitsandbytes repacks nothing
+    pytest.importorskip("bitsandbytes")
+    from peft import get_peft_model
+
+    loaded = load_policy(name, PolicySettings("bfloat16", "nf4", "cpu", None, "auto", 1))
+    loaded.model = get_peft_model(loaded.model, lora_config(lora("mlp", "attention", "mamba"), loaded.model))
+    torch.manual_seed(0)
+    for parameter in loaded.model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    ids = torch.tensor([loaded.prompt_ids(TASKS[0])])
+    before = adapter_gradients(loaded.model, ids)
+    loaded.model.eval()
+    write(loaded)
+    after = adapter_gradients(loaded.model, ids)
+    assert all(before[name].any() for name in before if ".experts." not in name)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
