@@ -20,17 +20,17 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rlvr_cpp.best_of_n import best_of_n_generate
-from rlvr_cpp.best_of_n_search import BestOfN
-from rlvr_cpp.completion import read_completion
-from rlvr_cpp.config import PolicySettings
-from rlvr_cpp.policy import Policy, load_policy
-from rlvr_cpp.progress import console
-from rlvr_cpp.ranking import best_first, code_length
-from rlvr_cpp.reward import compute_reward
-from rlvr_cpp.sampling import completion_seed, sample
-from rlvr_cpp.tasks import BUILTIN, Task, load_tasks
-from rlvr_cpp.verifier import Verifier
+from rlvr_cpp.policy.policy import Policy, load_policy
+from rlvr_cpp.policy.sampling import completion_seed, sample
+from rlvr_cpp.policy.settings import PolicySettings
+from rlvr_cpp.reward.tiers import compute_reward
+from rlvr_cpp.runs.console import console
+from rlvr_cpp.search.generate import best_of_n_generate
+from rlvr_cpp.search.ranking import best_first, code_length
+from rlvr_cpp.search.search import BestOfN
+from rlvr_cpp.tasks.completion import read_completion
+from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
+from rlvr_cpp.verifier.verifier import Verifier
 
 LENGTH = 96
 BUDGET = 0.5

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from rlvr_cpp.tasks import BUILTIN, load_tasks, save_tasks
+from rlvr_cpp.tasks.task import BUILTIN, load_tasks, save_tasks
 
 STATEFUL = (
     "stepcoder=cccs_fgo",

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlvr_cpp.tasks import BUILTIN, load_tasks
+from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 
 WARM_UP = 2
 """Steps that are not timed."""
@@ -62,7 +62,7 @@ def train_baseline(steps: int, seed: int, out: Path) -> None:
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from rlvr_cpp.policy import find_model
+    from rlvr_cpp.policy.policy import find_model
 
     job = read_job(seed)
     torch.set_num_threads(job.policy.threads or 1)
@@ -123,7 +123,8 @@ def read_job(seed: int) -> Any:
     """The job that the command runs, from the same YAML."""
     from hydra import compose, initialize_config_dir
 
-    from rlvr_cpp.config import CONF, load
+    from rlvr_cpp.runs.config import CONF
+    from rlvr_cpp.training.checks import load
 
     with initialize_config_dir(CONF, version_base=None):
         return load(compose("gspo", [*COMMON, f"seed={seed}"]))

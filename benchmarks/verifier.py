@@ -24,7 +24,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 from rlvr_cpp import Program, Verifier, VerifyResult
-from rlvr_cpp.verifier import available_cores
+from rlvr_cpp.verifier.verifier import available_cores
 
 HEADERS = {
     "cstdio": ("cstdio",),

@@ -1,101 +1,31 @@
 """Best of N: sample several candidates, judge them with the compiler and the public tests, keep the best.
 
-`best_of_n_generate` does it for one prompt of any Hugging Face model. The command does it for every task of a split and
-reports what that is worth: selecting and scoring on the same tests would make best-of-N equal to pass@N by definition,
-so the candidates are selected on public tests and the choice is judged by hidden ones.
+`rlvr_cpp.best_of_n_generate` does it for one prompt of any Hugging Face model. `python -m rlvr_cpp.best_of_n` does it
+for every task of a split and reports what that is worth: selecting and scoring on the same tests would make best-of-N
+equal to pass@N by definition, so the candidates are selected on public tests and the choice is judged by hidden ones.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rlvr_cpp.best_of_n_config import BestOfNJob, load, search_problems
-from rlvr_cpp.errors import UserError
-from rlvr_cpp.tasks import Task
-from rlvr_cpp.verifier import Verifier
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from rlvr_cpp.best_of_n_search import BestOfN, Score
-
-INSTALL = "pip install 'rlvr-cpp[train]'"
-
-
-def best_of_n_generate(
-    model: PreTrainedModel,
-    prompt_ids: Sequence[int] | torch.Tensor,
-    tokenizer: PreTrainedTokenizerBase,
-    n: int,
-    task: Task | str,
-    verifier: Verifier | None = None,
-    *,
-    seed: int = 0,
-    temperature: float = 1.0,
-    max_new_tokens: int = 512,
-    batch_size: int | None = None,
-    chat: bool = False,
-    score: Score | None = None,
-    length: str = "code",
-    stop_at_full_pass: bool = False,
-    budget_s: float | None = None,
-) -> tuple[str | None, BestOfN]:
-    """Sample `n` completions of the prompt's tokens (T,), judge them with the public tests, return the best program.
-
-    `task` is a `Task`, or the text of tests for a program that begins with the prompt. With `chat` the prompt is a
-    conversation and the program is the answer's code block. `score` turns programs and results into rewards (`None`:
-    the tiers of `compute_reward`). Candidates rank by reward, then length, both descending, then index; `length` is
-    `code` (without comments and white space) or `raw`. Candidate i depends on `seed` and i alone, so that the best of 4
-    chooses among the first 4 of 8. `batch_size` candidates are sampled together, `None` is all.
-
-    `stop_at_full_pass` ends the search as soon as one passes all its tests. `budget_s` ends it after so many seconds,
-    at the next token, with the best so far: the program is None where no candidate was finished. Nothing is left
-    running. Without a `verifier` one is opened for this call; one that is kept remembers headers and tests.
-
-    Raises UserError for an argument that makes no sense.
-    """
-    import torch
-
-    from rlvr_cpp.best_of_n_search import Search, rewards_by_tests
-    from rlvr_cpp.policy import Policy
-
-    if problems := list(search_problems(n, temperature, max_new_tokens, batch_size, length, budget_s)):
-        raise UserError("; ".join(problems))
-    policy = Policy(model, tokenizer, chat)
-    ids = [int(i) for i in torch.as_tensor(prompt_ids).flatten()]
-    if not ids:
-        raise UserError("prompt_ids is empty: give the tokens of a prompt")
-    if isinstance(task, str):
-        task = Task("prompt", "" if chat else policy.decode(ids), task, "")
-    search = Search(n, seed, temperature, max_new_tokens, batch_size, length, stop_at_full_pass, budget_s)
-    with Verifier() if verifier is None else nullcontext(verifier) as judge:
-        found = search.run(policy, ids, task, judge, score or rewards_by_tests)
-    return found.best_code, found
+from rlvr_cpp.runs.command import hydra_main
+from rlvr_cpp.search.config import BestOfNJob, load
 
 
 def main() -> None:
-    """The command."""
-    try:
-        from rlvr_cpp.command import run_command
-    except ModuleNotFoundError as error:
-        print(f"error: {error.name} is missing: best of N needs the extra 'train': {INSTALL}", file=sys.stderr)
-        sys.exit(2)
-    run_command(run, "best_of_n", load)
+    """Search on every task."""
+    hydra_main(run, "best_of_n", load)
 
 
 def run(job: BestOfNJob, folder: Path) -> float:
     """Search on every task, report; returns the share of choices that pass the hidden tests."""
-    from rlvr_cpp.progress import console
+    from rlvr_cpp.runs.console import console
 
     console.print("loading torch and the model ...")
-    from rlvr_cpp.best_of_n_dataset import write_dataset  # seconds that --help need not wait
-    from rlvr_cpp.best_of_n_report import report
-    from rlvr_cpp.best_of_n_run import prepare, search_all
+    from rlvr_cpp.search.dataset import write_dataset
+    from rlvr_cpp.search.report import report
+    from rlvr_cpp.search.run import prepare, search_all
 
     with prepare(job, folder) as parts:
         outcomes = search_all(parts)

@@ -7,27 +7,20 @@ evidence that two measurements are compared by. `model=canonical` and `model=neg
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from rlvr_cpp.evaluation_config import EvaluationJob, load
-
-INSTALL = "pip install 'rlvr-cpp[train]'"
+from rlvr_cpp.evaluation.config import EvaluationJob, load
+from rlvr_cpp.runs.command import hydra_main
 
 
 def main() -> None:
-    """The command."""
-    try:
-        from rlvr_cpp.command import run_command
-    except ModuleNotFoundError as error:
-        print(f"error: {error.name} is missing: evaluating needs the extra 'train': {INSTALL}", file=sys.stderr)
-        sys.exit(2)
-    run_command(run, "evaluate", load)
+    """Measure a model."""
+    hydra_main(run, "evaluate", load)
 
 
 def run(job: EvaluationJob, folder: Path) -> float:
     """Load, ask and judge, report; returns pass@1, greedy where that was measured."""
-    from rlvr_cpp.evaluation_run import measure, prepare, report  # seconds that --help need not wait
+    from rlvr_cpp.evaluation.run import measure, prepare, report
 
     with prepare(job, folder) as parts:
         evaluation = measure(parts)

@@ -12,56 +12,23 @@ found as `demo@champion` (active) or `demo@candidate` (newest draft). Nothing he
 
 from __future__ import annotations
 
-import os
+import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from rlvr_cpp.adapter_metadata import read_metadata
-from rlvr_cpp.errors import UserError
-from rlvr_cpp.registry_versions import DEPRECATED, checked_adapter, named, read_versions, split_name
-
-SCHEME = "registry:"
-REFUSED = 2
-
-
-def default_registry() -> Path:
-    """`$XDG_DATA_HOME/rlvr-cpp/registry`, by default below `~/.local/share`."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "rlvr-cpp" / "registry"
-
-
-def find_adapter(source: str, registry: Path | None = None) -> Path:
-    """The folder of an adapter artifact: `source` itself, `registry:<project>` (active) or `registry:<project>@v3`.
-
-    Only folders are read, so it works where the registry's index is damaged or nothing can be written. Raises
-    UserError where there is none, a file in it was changed, or the version is deprecated.
-    """
-    if not source.startswith(SCHEME):
-        read_metadata(Path(source))
-        return Path(source)
-    root = registry or default_registry()
-    project, which = split_name(source.removeprefix(SCHEME))
-    version = named(read_versions(root, project), project, which or "champion")
-    if version.status == DEPRECATED:
-        raise UserError(f"{version.name} is deprecated ({version.history[-1].reason}): use another version")
-    return checked_adapter(root, version)
+from rlvr_cpp.runs.command import plain_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit status is 2 for a mistake or a refusal, told in one sentence."""
-    try:
-        from rlvr_cpp.registry_commands import parser
-    except ModuleNotFoundError as error:
-        print(f"error: {error.name} is missing: pip install 'rlvr-cpp[train]'", file=sys.stderr)
-        return REFUSED
-    call = parser(__doc__ or "", default_registry()).parse_args(argv)
-    try:
-        call.command(call)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
-    return 0
+    return plain_main(_parser, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from rlvr_cpp.adapters.registry.commands import parser
+    from rlvr_cpp.adapters.registry.lookup import default_registry
+
+    return parser(__doc__ or "", default_registry())
 
 
 if __name__ == "__main__":

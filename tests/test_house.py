@@ -64,7 +64,12 @@ def test_the_wheel_finds_its_configs(installed, tmp_path):
 
 def test_the_wheel_carries_the_demo(installed):
     held = {path.relative_to(installed / "rlvr_cpp").as_posix() for path in (installed / "rlvr_cpp").rglob("*.*")}
-    assert {"data/families.jsonl", "models/tiny-hybrid/model.safetensors", "report.html.j2", "py.typed"} <= held
+    assert {
+        "data/families.jsonl",
+        "models/tiny-hybrid/model.safetensors",
+        "training/report.html.j2",
+        "py.typed",
+    } <= held
 
 
 def test_a_users_own_folders_do_not_get_in_the_way(installed, tmp_path):

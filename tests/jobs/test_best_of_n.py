@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("trl")
-
 from rlvr_cpp import UserError
-from rlvr_cpp.best_of_n_config import load
+from rlvr_cpp.search.config import load
 
 FEW = ("n=3", "limit=3", "split=train", "dataset=true", "max_new_tokens=96", "temperature=1.5")
 
@@ -85,7 +83,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path):
     done = best_of_n(tmp_path, "n=0", "split=nowhere")
     assert done.returncode == 2
     assert done.stderr == (
-        "error: n is 0: it must be at least 1; split is 'nowhere': it must be one of held_out, train, all\n"
+        "error: split is 'nowhere': it must be one of held_out, train, all; n is 0: it must be at least 1\n"
     )
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "best_of_n").iterdir())
 

@@ -9,20 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("hydra")
-
 from hydra import compose, initialize_config_dir
 
 from benchmarks.evaluation import KINDS, humaneval_x_rows
-from rlvr_cpp import UserError, evaluate, stream
-from rlvr_cpp.config import CONF
-from rlvr_cpp.evaluation_config import load
-from rlvr_cpp.evaluation_record import EvaluationRecord, task_scores
-from rlvr_cpp.judge import sandbox_failure
-from rlvr_cpp.tasks import BUILTIN, load_tasks
-from tests.rlvr_cpp.test_completers import Server
+from rlvr_cpp import UserError, evaluate
+from rlvr_cpp.evaluation.config import load
+from rlvr_cpp.runs.config import CONF
+from rlvr_cpp.runs.evidence import EvaluationRecord, task_scores
+from rlvr_cpp.tasks.task import BUILTIN, load_tasks
+from rlvr_cpp.verifier import stream
+from rlvr_cpp.verifier.judge import sandbox_failure
+from tests.rlvr_cpp.policy.test_completers import Server
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 FEW = ("benchmark.limit=3", "max_new_tokens=24", "batch_size=4")
@@ -86,7 +83,7 @@ def test_everything_is_in_the_run_folder(tmp_path):
 KILLED = """
 import os, signal
 from rlvr_cpp.evaluate import main
-from rlvr_cpp.evaluation_log import SampleLog
+from rlvr_cpp.evaluation.attempts import SampleLog
 
 write = SampleLog.write
 
@@ -182,7 +179,7 @@ def adapter(tmp_path_factory):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from rlvr_cpp.policy import find_model
+    from rlvr_cpp.policy.policy import find_model
 
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(find_model("demo"))
@@ -225,7 +222,7 @@ ADAPTERS = {
 def test_an_adapter_that_does_not_fit_is_one_sentence(adapter, tmp_path, case):
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from rlvr_cpp.policy import find_model
+    from rlvr_cpp.policy.policy import find_model
 
     other = tmp_path / "other"
     config = AutoConfig.from_pretrained(find_model("demo"))

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("trl")
-
 SMOKE = ("+recipe=smoke", "policy.threads=1", "verifier.workers=1")
 
 
@@ -135,8 +133,8 @@ def test_the_adapter_loads_again(finished):
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
-    from rlvr_cpp.config import PolicySettings
-    from rlvr_cpp.policy import load_policy
+    from rlvr_cpp.policy.policy import load_policy
+    from rlvr_cpp.policy.settings import PolicySettings
 
     base = load_policy("demo", PolicySettings("float32", None, "cpu", None, "auto", 1)).model
     held = get_peft_model_state_dict(PeftModel.from_pretrained(base, finished[1] / "adapter"))

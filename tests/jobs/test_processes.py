@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("trl")
-
 GROUP = 4
 COMMON = (
     "trainer.batch_size=16", f"algorithm.group_size={GROUP}", "algorithm.max_gen_len=64", "algorithm.kl_coeff=0.1",
@@ -62,7 +60,7 @@ def train(name, here):
 
 def resume(here):
     """Go on with a copy of a run as it was before its last step."""
-    from rlvr_cpp import processes
+    from rlvr_cpp.runs import processes
 
     copy = here / "resumed"
     if processes.rank() == 0:
@@ -76,8 +74,9 @@ def resume(here):
 
 def stop_by_the_second(here):
     """A run in which a guard of the second process alone finds something; only the first has a task to evaluate."""
-    from rlvr_cpp import processes, trainer
-    from rlvr_cpp.guards import Finding
+    from rlvr_cpp.runs import processes
+    from rlvr_cpp.training import trainer
+    from rlvr_cpp.training.guards import Finding
 
     honest = trainer.canary_finding
     if processes.rank() == 1:

@@ -7,16 +7,13 @@ import subprocess
 import sys
 
 import pytest
-
-pytest.importorskip("trl")
-
 from safetensors.torch import load_file
 
-from rlvr_cpp import adapter_artifact
-from rlvr_cpp.checkpoints import weights_hash
+from rlvr_cpp.artifact import main as make_artifact
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.evaluation_record import EvaluationRecord, task_scores
+from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.registry import main
+from rlvr_cpp.runs.evidence import EvaluationRecord, task_scores
 
 FEW = ("policy.threads=1", "verifier.workers=2")
 MEASURE = (*FEW, "benchmark.limit=12", "samples=0", "k=[1]", "max_new_tokens=64")
@@ -47,16 +44,16 @@ def artifact(folder, run):
     """The adapter of a training run of one step."""
     run("-m", "rlvr_cpp.gspo", "+recipe=smoke", "hydra.run.dir=runs/gspo", "trainer.steps=1", "evaluation.limit=2", "evaluation.samples=0", *FEW)  # fmt: skip
     made = folder / "adapters" / "first"
-    assert adapter_artifact.main([str(folder / "runs" / "gspo"), str(made)]) == 0  # torch is loaded here already
+    assert make_artifact([str(folder / "runs" / "gspo"), str(made)]) == 0  # torch is loaded here already
     return made
 
 
 LOAD = """
 import sys, transformers
 from peft import get_peft_model_state_dict
-from rlvr_cpp.adapter_artifact import load_adapter_artifact
-from rlvr_cpp.checkpoints import weights_hash
-from rlvr_cpp.policy import find_model, know_hybrids
+from rlvr_cpp.adapters.artifact import load_adapter_artifact
+from rlvr_cpp.training.checkpoints import weights_hash
+from rlvr_cpp.policy.policy import find_model, know_hybrids
 from rlvr_cpp.registry import find_adapter
 
 know_hybrids()
@@ -110,7 +107,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_what_cannot_be_told_for_certain_is_refused(folder, artifact, tmp_path, field):
-    from rlvr_cpp.adapter_from_run import save_run_artifact
+    from rlvr_cpp.training.artifact import save_run_artifact
 
     value, words = CHANGED[field]
     record = json.loads((folder / "runs" / "gspo" / "run.json").read_text())
@@ -128,5 +125,5 @@ def test_a_run_is_no_artifact_by_itself(folder, artifact, capsys):
     assert main(["register", str(place), "--project", "demo", "--registry", str(folder / "other")]) == 2
     assert capsys.readouterr().err == (
         f"error: {place} holds no adapter artifact, rlvr_adapter.json is missing: make it anew with "
-        "`python -m rlvr_cpp.adapter_artifact`\n"
+        "`python -m rlvr_cpp.artifact`\n"
     )

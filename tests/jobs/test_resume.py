@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("trl")
-
 from benchmarks.kills import STATEFUL, differences, few_tasks
 from tests.jobs.zygote import ENVIRONMENT
 
@@ -76,16 +74,16 @@ def test_a_run_killed_between_two_checkpoints_ends_as_if_it_had_not_been(zygote,
 
 
 MOMENTS = {  # one run is killed at each in turn, at the n-th call of a function that its process makes
-    "in the evaluation before": ("training_run", "evaluate", 0),
-    "while the first batch is judged": ("rollout", "RolloutJudge.finish", 0),
-    "in the first checkpoint": ("trainer", "write_state", 0),
-    "after the first checkpoint": ("trainer", "remove_old", 0),
-    "while a resumed run reads its state": ("trainer", "GRPOTrainer._load_state", 0),
-    "in the evaluation of a step": ("training_run", "evaluate", 0),
-    "after a step was told": ("trainer", "open_draft", 0),
-    "while an old checkpoint goes": ("checkpoints", "_remove", 2),
-    "before the adapter is saved": ("training_run", "active_parts", 0),
-    "in the evaluation after": ("training_run", "evaluate", 0),
+    "in the evaluation before": ("training.run", "evaluate", 0),
+    "while the first batch is judged": ("training.rollout", "RolloutJudge.finish", 0),
+    "in the first checkpoint": ("training.trainer", "write_state", 0),
+    "after the first checkpoint": ("training.trainer", "remove_old", 0),
+    "while a resumed run reads its state": ("training.trainer", "GRPOTrainer._load_state", 0),
+    "in the evaluation of a step": ("training.run", "evaluate", 0),
+    "after a step was told": ("training.trainer", "open_draft", 0),
+    "while an old checkpoint goes": ("training.checkpoints", "_remove", 2),
+    "before the adapter is saved": ("training.run", "active_parts", 0),
+    "in the evaluation after": ("training.run", "evaluate", 0),
 }
 
 
@@ -118,7 +116,7 @@ def test_whatever_is_trained_is_restored(zygote, uninterrupted, settings, tmp_pa
     few += ("trainer.save_every=1", "algorithm.refill_rounds=0")
     status, text = zygote.run(*few, f"hydra.run.dir={tmp_path}/whole")
     assert status == 0, text
-    run = begin(zygote, tmp_path, few, fault="die_at('rollout', 'RolloutJudge.finish', 1)")
+    run = begin(zygote, tmp_path, few, fault="die_at('training.rollout', 'RolloutJudge.finish', 1)")
     assert "resume  after step 1," in resume(zygote, run)
     assert differences(tmp_path / "whole", run) == []
 

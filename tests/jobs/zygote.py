@@ -10,7 +10,7 @@ from pathlib import Path
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 ZYGOTE = '''
 import functools, itertools, json, os, runpy, signal, sys
-import rlvr_cpp.training_run
+import rlvr_cpp.training.run
 
 def die_at(module, name, call):
     """Let the process die at the n-th call of a function, from 0, before it does anything."""

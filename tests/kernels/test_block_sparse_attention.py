@@ -3,10 +3,9 @@
 import math
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from rlvr_kernels.block_sparse_attention import block_sparse_attention, select_blocks  # noqa: E402
+from rlvr_kernels.block_sparse_attention import block_sparse_attention, select_blocks
 
 F64 = torch.float64
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

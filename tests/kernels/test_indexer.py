@@ -3,11 +3,10 @@
 import math
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from rlvr_kernels import indexer  # noqa: E402
-from rlvr_kernels.indexer import indexer_scores, indexer_topk  # noqa: E402
+from rlvr_kernels import indexer
+from rlvr_kernels.indexer import indexer_scores, indexer_topk
 
 F64 = torch.float64
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

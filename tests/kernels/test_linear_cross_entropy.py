@@ -1,11 +1,10 @@
 """The head's loss: against cross-entropy of logits that exist, and the kernels against the reference."""
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from rlvr_kernels import linear_cross_entropy as package  # noqa: E402
-from rlvr_kernels.linear_cross_entropy import chunk_rows, linear_cross_entropy  # noqa: E402
+from rlvr_kernels import linear_cross_entropy as package
+from rlvr_kernels.linear_cross_entropy import chunk_rows, linear_cross_entropy
 
 F64 = torch.float64
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,12 +1,11 @@
 """Experts: each lane and each kernel against a loop over experts."""
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from rlvr_kernels.moe import layout, moe  # noqa: E402
-from rlvr_kernels.moe.lanes import LANES  # noqa: E402
-from rlvr_kernels.moe.reference import expert_loop, swiglu  # noqa: E402
+from rlvr_kernels.moe import layout, moe
+from rlvr_kernels.moe.lanes import LANES
+from rlvr_kernels.moe.reference import expert_loop, swiglu
 
 F64 = torch.float64
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

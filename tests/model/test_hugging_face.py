@@ -7,8 +7,8 @@ from peft import get_peft_model
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache
 from trl.trainer.utils import add_fused_lm_head
 
-from rlvr_cpp.config import AdapterSettings
-from rlvr_cpp.policy import MAMBA_TARGETS, MLP_TARGETS, lora_config
+from rlvr_cpp.policy.policy import MAMBA_TARGETS, MLP_TARGETS, lora_config
+from rlvr_cpp.policy.settings import AdapterSettings
 from rlvr_model import HybridConfig, HybridForCausalLM, HybridModel, unstack_experts
 from rlvr_model.engram import fold_tokens
 from rlvr_model.presets import load_preset

@@ -3,14 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-torch = pytest.importorskip("torch")
-
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
-
-from rlvr_pretrain.sft import (  # noqa: E402
+from rlvr_pretrain.sft import (
     LLAMA,
     Recipe,
     build_model,
@@ -21,7 +19,7 @@ from rlvr_pretrain.sft import (  # noqa: E402
     save_model,
     train_model,
 )
-from rlvr_pretrain.tokenizer import train_tokenizer  # noqa: E402
+from rlvr_pretrain.tokenizer import train_tokenizer
 
 ROWS = [{"prompt": f"int f{n}() {{\n", "completion": f"    return {n};\n}}\n"} for n in range(8)]
 SMALL = Recipe(steps=60, batch_rows=8, warmup_steps=5, vocab_size=300, hidden_size=32, intermediate_size=64)

@@ -1,0 +1,1 @@
+"""Adapters by project and version, promoted on evidence."""

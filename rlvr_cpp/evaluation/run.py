@@ -1,0 +1,163 @@
+"""The parts of an evaluation and its three acts: prepare, measure, report.
+
+Everything that can be wrong with the input is found in `prepare`, before the run folder gets its first file. A run that
+goes on finds the samples that it had, and that problems, judge and weights are still the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.evaluation.attempts import Evaluation, SampleLog
+from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
+from rlvr_cpp.evaluation.measure import evaluate
+from rlvr_cpp.evaluation.report import print_summary, summarize, write_pages
+from rlvr_cpp.evaluation.subject import Subject, open_subject
+from rlvr_cpp.policy.completers import GREEDY, SAMPLED
+from rlvr_cpp.runs.console import console
+from rlvr_cpp.runs.evidence import INVALID, PASS, Decoding, EvaluationRecord, task_scores
+from rlvr_cpp.runs.files import contract_hash
+from rlvr_cpp.runs.record import FILE, RunRecord, git_commit, package_versions, read_record
+from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
+from rlvr_cpp.verifier.contract import verifier_contract
+from rlvr_cpp.verifier.verifier import Verifier, open_verifier
+from rlvr_sandbox import describe
+
+SAMPLES, RECORD = "samples.jsonl", "evaluation.json"
+
+
+@dataclass
+class Parts:
+    """What an evaluation works with."""
+
+    job: EvaluationJob
+    folder: Path
+    record: RunRecord
+    benchmark: Benchmark
+    subject: Subject
+    verifier: Verifier
+
+
+@contextmanager
+def prepare(job: EvaluationJob, folder: Path) -> Iterator[Parts]:
+    """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
+    benchmark = load_benchmark(job.benchmark)
+    if job.model in REPLAYED:
+        benchmark = with_references(benchmark)
+    with open_verifier(job.verifier, job.sandbox.require) as verifier:
+        verifier.check(task.std for task in benchmark.tasks)
+        subject = open_subject(job)
+        fixed = _fixed(benchmark, subject, verifier)
+        _refuse_changes(folder, fixed)
+        with RunRecord(folder, job, verifier.version) as record:
+            record.add(**fixed)
+            console.print(
+                f"model   {subject.model}{f' with {subject.adapter}' if subject.adapter else ''}\n"
+                f"tasks   {len(benchmark.tasks)} of {benchmark.name}, {benchmark.split} tests\n"
+                f"judge   {verifier.version}, {describe(verifier.workshop.controls)}\n"
+                f"run     {folder}",
+                markup=False,
+                soft_wrap=True,
+            )
+            yield Parts(job, folder, record, benchmark, subject, verifier)
+
+
+def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[str, Any]:
+    """What has to stay the same when an evaluation goes on."""
+    return {
+        "benchmark_hash": benchmark.content_hash,
+        "contract_hash": contract_hash(verifier_contract(verifier)),
+        "model_hash": subject.model_hash,
+        "adapter_hash": subject.adapter_hash,
+    }
+
+
+def _refuse_changes(folder: Path, fixed: dict[str, Any]) -> None:
+    """Raise UserError where the run in the folder, if there is one, was begun with something else."""
+    if not (folder / FILE).exists():
+        return
+    known = read_record(folder)["results"]
+    changed = [name for name, value in fixed.items() if known.get(name, value) != value]
+    if changed:
+        raise UserError(
+            f"{' and '.join(changed)} of the evaluation in {folder} is another than now: the problems, the judge or "
+            "the weights have changed since; begin a new one"
+        )
+
+
+def measure(parts: Parts) -> Evaluation:
+    """Ask and judge what the run folder does not know yet."""
+    job, benchmark = parts.job, parts.benchmark
+    with SampleLog(parts.folder / SAMPLES) as log:
+        if log.known:
+            console.print(f"resume  {len(log.known)} completions are judged already")
+        return evaluate(
+            parts.subject.completer,
+            benchmark.tasks,
+            parts.verifier,
+            label=benchmark.name,
+            batch_size=job.batch_size,
+            samples=job.sampled,
+            greedy=job.greedy,
+            hidden=benchmark.hidden,
+            known=log.known,
+            on_judged=log.write,
+        )
+
+
+def report(parts: Parts, evaluation: Evaluation) -> float:
+    """Write the evidence and the pages, print the tables, and return pass@1, greedy where that was measured."""
+    ks = sorted(set(parts.job.k)) if parts.job.sampled else []
+    summary = summarize(evaluation, parts.benchmark.tasks, ks)
+    record = make_record(parts, evaluation, ks)
+    record.save(parts.folder / RECORD)
+    parts.record.add(
+        record_id=record.record_id,
+        status=record.status,
+        reason=record.reason,
+        measures=[asdict(row) for row in summary.measures],
+        unscorable=summary.unscorable,
+    )
+    page = write_pages(parts.folder, summary, record, parts.record.fields["command"])
+    print_summary(summary, record)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return summary.measures[0].estimate.mean
+
+
+def make_record(parts: Parts, evaluation: Evaluation, ks: list[int]) -> EvaluationRecord:
+    """The evidence. It is `INVALID` where a task does not count in every number."""
+    job, benchmark, subject = parts.job, parts.benchmark, parts.subject
+    greedy, samples = evaluation.outcomes(GREEDY), evaluation.outcomes(SAMPLED)
+    asked = [(greedy, 1)] * job.greedy + [(samples, k) for k in ks[-1:]]
+    whole = set.intersection(*(set(task_scores(outcomes, k)) for outcomes, k in asked))
+    missing = len(benchmark.tasks) - len(whole)
+    contract = verifier_contract(parts.verifier)
+    return EvaluationRecord(
+        benchmark=benchmark.name,
+        benchmark_hash=benchmark.content_hash,
+        split=benchmark.split,
+        contract=contract,
+        contract_hash=contract_hash(contract),
+        model=subject.model,
+        model_hash=subject.model_hash,
+        adapter=subject.adapter,
+        adapter_hash=subject.adapter_hash,
+        decoding=Decoding(job.temperature, job.max_new_tokens, job.sampled, job.greedy, job.seed),
+        prompt_format=subject.prompt_format,
+        packages=package_versions(),
+        git_commit=git_commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        status=INVALID if missing else PASS,
+        reason=f"{missing} of {len(benchmark.tasks)} tasks could not be judged often enough; resume={parts.folder} "
+        "judges what is missing"
+        if missing
+        else None,
+        greedy=greedy,
+        samples=samples,
+    )

@@ -1,0 +1,105 @@
+"""Who answers: a model on this machine, or reference solutions that are replayed; `endpoint.py` has a third.
+
+All that an evaluation asks of them is one method, which tells of each answer as soon as it is there. An answer is a
+completion of the task's prompt or, in a chat, an answer with its code in a fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from rlvr_cpp.tasks.task import Task
+
+if TYPE_CHECKING:
+    from rlvr_cpp.policy.policy import Policy
+
+GREEDY, SAMPLED = "greedy", "sampled"
+Answered = Callable[[int, str], None]
+"""Called with a question's place in the batch and its answer."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One completion that is asked for."""
+
+    task: Task
+    kind: str
+    """`greedy` or `sampled`."""
+    sample: int
+    """Which of the task's completions of this kind, from 0."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What its answer is filed under."""
+        return self.kind, self.task.task_id, self.sample
+
+
+class Completer(Protocol):
+    """Answers questions."""
+
+    @property
+    def chat(self) -> bool:
+        """Answers carry their code in a fence."""
+
+    def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
+        """Answer every question; `on_answer` hears of each in this thread, in any order."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Answers each task always the same."""
+
+    answer: Callable[[Task], str]
+    chat: bool = False
+
+    def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
+        """Answer every question."""
+        for place, question in enumerate(questions):
+            on_answer(place, self.answer(question.task))
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A Hugging Face model. Each sample has a random stream of its own, made of seed, task and number."""
+
+    policy: Policy
+    seed: int
+    temperature: float
+    max_new_tokens: int
+
+    @property
+    def chat(self) -> bool:
+        """As the policy is asked."""
+        return self.policy.chat
+
+    def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
+        """Answer every question, all of one kind together."""
+        for kind in (GREEDY, SAMPLED):
+            places = [place for place, question in enumerate(questions) if question.kind == kind]
+            if places:
+                self._complete_kind(kind, [questions[place] for place in places], places, on_answer)
+
+    def _complete_kind(
+        self, kind: str, questions: Sequence[Question], places: Sequence[int], on_answer: Answered
+    ) -> None:
+        import torch
+
+        from rlvr_cpp.policy.sampling import completion_seed, sample
+
+        policy = self.policy
+        was_training = policy.model.training
+        policy.model.eval()
+        with torch.no_grad():
+            sample(
+                policy.model,
+                [policy.prompt_ids(question.task) for question in questions],
+                max_new_tokens=self.max_new_tokens,
+                eos_ids=policy.eos_ids,
+                pad_id=policy.tokenizer.pad_token_id,
+                temperature=self.temperature if kind == SAMPLED else 0.0,
+                seeds=[completion_seed("evaluation", self.seed, q.task.task_id, q.sample) for q in questions],
+                on_finished=lambda index, ids: on_answer(places[index], policy.decode(ids)),
+            )
+        policy.model.train(was_training)

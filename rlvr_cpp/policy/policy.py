@@ -1,0 +1,220 @@
+"""The policy: a causal LM and its tokenizer, from the shelf, the hub or a folder; its adapter; and text out of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
+from rlvr_cpp.runs import processes
+from rlvr_cpp.runs.console import console
+from rlvr_cpp.tasks.task import Task
+
+SHELF = Path(__file__).parents[1] / "models"
+DEMO = "tiny-hybrid"
+MLP_TARGETS = ("gate_proj", "up_proj", "down_proj")
+ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+MAMBA_TARGETS = ("in_proj", "out_proj")
+OUTSIDE_THE_POLICY = re.compile(r"(?:.*\.)?(indexer|mtp)\..*")
+"""Layers of a hybrid that the policy's loss does not reach: what selects keys, and what drafts tokens ahead."""
+TARGET_SETS = {"mlp": MLP_TARGETS, "attention": ATTENTION_TARGETS, "mamba": MAMBA_TARGETS}
+"""Linear layers by their names in Llama- and Qwen-style models and in hybrids with Mamba layers."""
+CHAT_REQUEST = (
+    "Complete this C++ so that it does what its comment says. Answer with the complete definition of "
+    "`{entry_point}` in one ```cpp code block and nothing else.\n\n```cpp\n{prompt}\n```"
+)
+
+
+@dataclass
+class Policy:
+    """A model, its tokenizer and how it is asked."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    chat: bool
+    """Prompts go through the chat template and answers carry their code in a fence."""
+
+    def prompt(self, task: Task) -> str | list[dict[str, str]]:
+        """What the model is asked: the task's own text, or one user message."""
+        if not self.chat:
+            return task.prompt
+        request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
+        return [{"role": "user", "content": request}]
+
+    def answer_prefix(self, task: Task, solution_prefix: str) -> str:
+        """How an answer begins whose solution begins with `solution_prefix`; empty where that is empty."""
+        if not solution_prefix or not self.chat:
+            return solution_prefix
+        return f"```cpp\n{task.prompt}{solution_prefix}"
+
+    def prompt_ids(self, task: Task, answer_prefix: str = "") -> list[int]:
+        """The tokens that the model continues. Prompt and answer are tokenized apart, as in fine-tuning."""
+        prompt = self.prompt(task)
+        if isinstance(prompt, str):
+            ids = self.tokenizer(prompt)["input_ids"]
+        else:
+            ids = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+        if answer_prefix:
+            ids = [*ids, *self.tokenizer(answer_prefix, add_special_tokens=False)["input_ids"]]
+        return list(ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Every token that ends a completion."""
+        declared = self.model.generation_config.eos_token_id
+        ids = {self.tokenizer.eos_token_id, *([declared] if isinstance(declared, int) else declared or [])}
+        return sorted(ids - {None})
+
+
+def load_policy(model: str, settings: PolicySettings) -> Policy:
+    """Load a shipped model by name, a Hugging Face id, or a local folder.
+
+    Raises UserError where there is no such model or a chat is asked of a tokenizer without a template.
+    """
+    know_hybrids()
+    source = find_model(model)
+    device = pick_device(settings.device)
+    torch.set_num_threads(settings.threads or _threads(device))
+    if not Path(source).exists():
+        console.print(f"{model} is no local folder; asking the Hugging Face hub for it ...")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        loaded = AutoModelForCausalLM.from_pretrained(source, **_load_arguments(settings, device))
+        if settings.quantization is None:
+            loaded = loaded.to(device)
+        _never_repack(loaded)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        shelf = ", ".join(sorted(path.name for path in SHELF.iterdir() if path.is_dir()))
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"model {model!r} cannot be loaded ({reason}): set model= to a shipped model ({shelf}), a local folder, or "
+            "a Hugging Face id that this machine can reach"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    has_template = tokenizer.chat_template is not None
+    if settings.prompt_format == "chat" and not has_template:
+        raise UserError(f"policy.prompt_format is chat but model {model!r} has no chat template: use completion")
+    chat = has_template if settings.prompt_format == "auto" else settings.prompt_format == "chat"
+    # a model's own penalties and cut-offs would make what is sampled another distribution than what is trained
+    loaded.generation_config = GenerationConfig(
+        eos_token_id=loaded.generation_config.eos_token_id or tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Policy(loaded, tokenizer, chat)
+
+
+def know_hybrids() -> None:
+    """Let transformers' Auto classes load the hybrid."""
+    import rlvr_model  # noqa: F401
+
+
+def find_model(model: str) -> str:
+    """Where a model is: the folder of a shipped one, else `model` itself."""
+    shipped = SHELF / (DEMO if model == "demo" else model)
+    return str(shipped) if (shipped / "config.json").is_file() else model
+
+
+def _load_arguments(settings: PolicySettings, device: torch.device) -> dict[str, Any]:
+    dtype = getattr(torch, settings.dtype)
+    arguments: dict[str, Any] = {
+        "dtype": dtype,
+        "attn_implementation": settings.attn_implementation,
+    }
+    if settings.quantization == "nf4":
+        from transformers import BitsAndBytesConfig
+
+        arguments["device_map"] = {"": device}
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return arguments
+
+
+def _never_repack(model: PreTrainedModel) -> None:
+    """Leave 4-bit weights in the one layout that gradients are right for.
+
+    On a CPU with AVX512-BF16 bitsandbytes 0.50 repacks a layer at its first forward pass in eval mode. It crashes for
+    input widths that are no multiple of 64, and a layer that was repacked gives wrong gradients from then on.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _threads(device: torch.device) -> int:
+    """On the CPU one core is the verifier's: two that fight for it cost more than one gives. Processes share them."""
+    cores = len(os.sched_getaffinity(0)) // processes.on_this_machine()
+    return max(1, cores if device.type != "cpu" else cores - 1)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU where torch sees one, else the CPU. Raises UserError where there is no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"policy.device is {name!r}, which is not here ({reason}): use auto or cpu") from error
+    return device
+
+
+def expand_targets(targets: Sequence[str]) -> str | list[str]:
+    """Layer names with target sets spelled out; the word `all-linear` as it is, which peft knows."""
+    if list(targets) == ["all-linear"]:
+        return "all-linear"
+    return [layer for name in targets for layer in TARGET_SETS.get(name, (name,))]
+
+
+def lora_config(settings: AdapterSettings, model: PreTrainedModel) -> Any | None:
+    """The peft configuration of a fresh adapter; None where every weight or an existing adapter is trained.
+
+    There is no dropout: with it the ratio of an unchanged policy is not 1.
+    """
+    if not settings.enabled or settings.start is not None:
+        return None
+    from peft import LoraConfig
+
+    has_others = any(OUTSIDE_THE_POLICY.fullmatch(name) for name, _ in model.named_modules())
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=0.0,
+        target_modules=expand_targets(settings.targets),
+        exclude_modules=OUTSIDE_THE_POLICY.pattern if has_others else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def attach_adapter(policy: Policy, settings: AdapterSettings) -> None:
+    """Put the adapter that training starts from on the policy, trainable. Raises UserError where it does not fit."""
+    if not settings.enabled or settings.start is None:
+        return
+    from peft import PeftModel
+
+    try:
+        policy.model = PeftModel.from_pretrained(policy.model, settings.start, is_trainable=True)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"adapter.start is {settings.start!r}, which cannot be put on the model ({reason}): give the folder of a "
+            "LoRA adapter that was trained on this model, or null for a fresh one"
+        ) from error

@@ -1,0 +1,36 @@
+"""How a model is loaded and adapted, as a config says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class PolicySettings:
+    """How the model is loaded and asked."""
+
+    dtype: str = field(metadata={"choices": ("float32", "bfloat16")})
+    """Weights and compute: `float32` or `bfloat16`."""
+    quantization: str | None = field(metadata={"choices": (None, "nf4")})
+    """None, or `nf4`: the base in 4 bits through bitsandbytes, its adapter's weights in float32."""
+    device: str
+    """`auto` is a GPU where there is one; else `cpu`, `cuda`, `cuda:1`, ..."""
+    attn_implementation: str | None
+    """Passed to transformers: `sdpa`, `eager`, `flash_attention_2`; None lets it choose."""
+    prompt_format: str = field(metadata={"choices": ("auto", "completion", "chat")})
+    """`completion` continues the prompt, `chat` asks through the chat template, `auto` looks whether there is one."""
+    threads: int | None = field(metadata={"least": 1})
+    """CPU threads of torch; None leaves the verifier a core where the model runs on the CPU."""
+
+
+@dataclass
+class AdapterSettings:
+    """A LoRA adapter through peft; `enabled: false` trains every weight."""
+
+    enabled: bool
+    rank: int = field(metadata={"least": 1})
+    alpha: int = field(metadata={"least": 1})
+    targets: list[str]
+    """Names of linear layers or of target sets (`mlp`, `attention`, `mamba`), or the one word `all-linear`."""
+    start: str | None
+    """Folder of an adapter to go on training; a frozen copy of it is then the reference. None starts a fresh one."""

@@ -1,0 +1,1 @@
+"""What a verdict is worth, in our trainers and in others'."""

@@ -1,0 +1,93 @@
+"""The verifier inside other frameworks: one small module for each, loaded by name, that imports nothing of it.
+
+What the tests of an answer are stands in a row: the columns of a data set, verl's `ground_truth` and `extra_info`, the
+data of a verifiers task. Every framework's row is read here, in the same words:
+
+test             a C++ harness that prints `PASSED n/m`, or a `main` of assertions
+tests_declared   how many tests it has, where that is known
+cases            instead of `test`: inputs with their outputs (`rlvr_cpp.verifier.cases.read_cases`), or their JSON text
+checker          how outputs are compared: `exact`, `tokens` or `float`
+declaration      C++ that the answer continues or, in a fenced block, replaces; empty where it is a whole program
+entry_point      the function or type that a declaration opens
+std              the language standard
+
+A field that is None is a field that is missing. A row that names neither `test` nor `cases` is a mistake, for it would
+score every program alike; an empty `test` asks for a program that compiles and runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.tasks.completion import read_completion
+from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.verifier import Verifier
+
+FIELDS = ("test", "tests_declared", "cases", "checker", "declaration", "entry_point", "std")
+TEXTS = ("test", "declaration", "entry_point", "std")
+
+
+@cache
+def shared_verifier() -> Verifier:
+    """The verifier of those who bring none: g++ and the defaults, one for the process."""
+    return Verifier()
+
+
+def read_program(answer: str, row: Mapping[str, Any], *, continues: bool = False) -> Program:
+    """The program in a model's answer, and the tests that `row` names.
+
+    A leading think block goes first. Then the answer is its longest fenced block, or all of it where there is none;
+    with `continues` it is the continuation of the declaration and cut where it closes that. Raises UserError for a row
+    that makes no sense, never because of `answer`.
+    """
+    given = {name: _plain(row[name]) for name in FIELDS if row.get(name) is not None}
+    _check(given)
+    declared = given.get("tests_declared")
+    task = Task(
+        task_id="",
+        prompt=given.get("declaration", ""),
+        test=given.get("test", ""),
+        entry_point=given.get("entry_point", ""),
+        tests_declared=None if declared is None else int(declared),
+        std=given.get("std", Program.std),
+    )
+    if task.prompt and not task.entry_point and not continues:
+        raise UserError("the row has a declaration and no entry_point: name the function or type that it opens")
+    program = task.program(read_completion(task, answer, chat=not continues).code)
+    if "cases" not in given:
+        return program
+    return dataclasses.replace(program, cases=read_cases(given["cases"]), checker=given.get("checker", Program.checker))
+
+
+def message_text(answer: Any) -> str:
+    """The text of an answer: itself, or what stands in the last message of a conversation."""
+    if isinstance(answer, str):
+        return answer
+    message = answer[-1] if isinstance(answer, Sequence) and answer else answer
+    content = message.get("content") if isinstance(message, Mapping) else getattr(message, "content", None)
+    if isinstance(content, str) or not content:
+        return content or ""
+    return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    if "test" not in given and "cases" not in given:
+        raise UserError("the row has neither test nor cases: name the field of the tests so")
+    if given.get("test") and "cases" in given:
+        raise UserError("the row has both test and cases: leave one of them out")
+    for name in TEXTS:
+        if not isinstance(given.get(name, ""), str):
+            raise UserError(f"{name} is a {type(given[name]).__name__}: it must be text")
+
+
+def _plain(value: Any) -> Any:
+    """Lists in place of the arrays that a parquet file is read as."""
+    if isinstance(value, Mapping):
+        return {name: _plain(column) for name, column in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,1 @@
+"""What a run is, what it leaves, and what may be concluded from it."""

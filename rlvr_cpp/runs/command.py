@@ -1,0 +1,159 @@
+"""How a command begins and how it ends: a mistake is one sentence, an interruption no traceback.
+
+`hydra_main` is the body of commands that have a config and a run folder, `plain_main` of those with options alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rlvr_cpp.errors import RunStopped, UserError
+from rlvr_cpp.runs import interruption
+from rlvr_cpp.runs.config import CONF
+from rlvr_cpp.runs.record import FILE, read_record
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+INSTALL = "pip install 'rlvr-cpp[train]'"
+Settings = TypeVar("Settings")
+Job = Callable[[Settings, Path], float]
+Load = Callable[[Any], Settings]
+
+
+def plain_main(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequence[str] | None = None) -> int:
+    """Call the function `run` that the parsed command line brings along, with the parsed line; gives the exit status.
+
+    2 tells of a mistake in the input or of an extra that is not installed.
+    """
+    try:
+        call = make_parser().parse_args(argv)
+        call.run(call)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is missing: {INSTALL}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def hydra_main(job: Job[Settings], config_name: str, load: Load[Settings]) -> None:
+    """Compose the config that the command line asks for and run `job` on it, as `load` reads it, and its run folder.
+
+    Exit status 2 tells of a mistake in the input, 3 of a guard that ended the run, 130 of an interruption.
+    """
+    try:
+        import hydra
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is missing: this command needs the extra 'train': {INSTALL}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    began = False
+
+    @hydra.main(version_base=None, config_path=CONF, config_name=config_name)
+    def compose_and_run(raw: DictConfig) -> float:
+        nonlocal began
+        began = True
+        own = Path(HydraConfig.get().runtime.output_dir)
+        folder = own if raw.resume is None else Path(raw.resume)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return _one_of_many(job, load, raw, folder)
+        asked = HydraConfig.get().overrides.task
+        with _plain_endings(folder, own):
+            return _run(job, load, raw, folder, own, asked)
+
+    interruption.listen()  # a polite kill ends like Ctrl-C
+    if not _is_first():
+        sys.argv.append("hydra.output_subdir=null")
+    try:
+        compose_and_run()
+    except SystemExit as end:
+        if end.code == 1 and not began:  # Hydra has said which override it could not apply
+            sys.exit(BAD_INPUT)
+        raise
+
+
+def _one_of_many(job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path) -> float:
+    """A job of a sweep: what refuses or stops it is told and is no reason to drop the others; it scores NaN."""
+    try:
+        return _run(job, load, raw, folder, folder, [])
+    except (UserError, RunStopped) as end:
+        print(f"{'error' if isinstance(end, UserError) else 'stopped'}: {end}", file=sys.stderr)
+        return math.nan
+
+
+def _run(
+    job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path, own: Path, asked: Sequence[str]
+) -> float:
+    """Run what is asked for in `folder`, which is Hydra's `own` one unless a run goes on."""
+    if raw.resume is not None:
+        _forget(own)
+        settings = load(_resumed_config(folder, asked))
+    elif (folder / FILE).exists():
+        raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
+    else:
+        settings = load(raw)
+    value = job(settings, folder)
+    _forget(own)
+    return value
+
+
+def _resumed_config(folder: Path, asked: Sequence[str]) -> Any:
+    """The config that the run in `folder` has. Raises UserError where there is no run or more is asked for."""
+    others = [word for word in asked if not word.startswith("resume=")]
+    if others:
+        raise UserError(
+            f"resume={folder} goes on with the config that the run has, but {' '.join(others)} was given as well: "
+            "leave it out, or begin a new run"
+        )
+    return read_record(folder)["config"]
+
+
+@contextmanager
+def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
+    """Turn a UserError into exit status 2, a guard's finding into 3 and Ctrl-C into 130.
+
+    A mistake is found before the run begins; what Hydra then wrote into its `own` folder is removed, and nothing else:
+    a `folder` that was given to go on with is left as it is.
+    """
+    try:
+        yield
+    except UserError as error:
+        _forget(own)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except RunStopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        sys.exit(STOPPED)
+    except KeyboardInterrupt:
+        if (folder / FILE).exists():
+            print(f"interrupted; what there is stands in {folder}; go on with resume={folder}", file=sys.stderr)
+        else:
+            _forget(own)
+            print("interrupted before the run began", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _forget(folder: Path) -> None:
+    """Remove Hydra's own files of a run that never began, and the folder if that leaves it empty."""
+    if not (folder / FILE).exists():
+        if _is_first():
+            shutil.rmtree(folder / ".hydra", ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _is_first() -> bool:
+    """Of several processes that share a folder only the first one has Hydra's files written, and removes them."""
+    return os.environ.get("RANK", "0") == "0"

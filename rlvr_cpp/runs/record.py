@@ -1,0 +1,146 @@
+"""What makes a number believable later: one `run.json` in each run folder, true at every moment.
+
+It is written before the first step with the status `running` and again, whole, whenever something is known: the
+evaluations, the end. A run that was interrupted, failed or was stopped by a guard says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rlvr_cpp.errors import RunStopped, UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FILE = "run.json"
+PACKAGES = (
+    "rlvr-cpp",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "hydra-core",
+    "numpy",
+)
+
+
+class RunRecord:
+    """The record of one run; as a context manager it notes how the run ended.
+
+    A folder that holds one already is a run that goes on: what is known of it stays. With `write` false nothing
+    reaches the disk, for the processes of a run that are not its first.
+    """
+
+    def __init__(self, folder: Path, job: DataclassInstance, compiler: str, *, write: bool = True) -> None:
+        self.folder, self.write = folder, write
+        if (folder / FILE).exists():
+            self.fields = read_record(folder)
+            self.fields.update(status="running", ended=None, error=None)
+            self.fields.setdefault("resumed", []).append(_now())
+        else:
+            self.fields = _fresh(job, compiler)
+        self._write()
+
+    def __enter__(self) -> RunRecord:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "finished" if kind is None else "failed"
+        for ending, name in ((KeyboardInterrupt, "interrupted"), (RunStopped, "stopped")):
+            if kind is not None and issubclass(kind, ending):
+                status = name
+        self.fields.update(status=status, ended=_now(), error=None if error is None else str(error) or repr(error))
+        self._write()
+
+    def add(self, **results: Any) -> None:
+        """Note results under their names."""
+        self.fields["results"].update(results)
+        self._write()
+
+    def _write(self) -> None:
+        if not self.write:
+            return
+        partial = self.folder / f"{FILE}.partial"
+        partial.write_text(json.dumps(self.fields, indent=2) + "\n")
+        partial.replace(self.folder / FILE)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the run in a folder. Raises UserError where there is none that can be read."""
+    try:
+        fields: dict[str, Any] = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no run that can be read ({error}): give the folder with its {FILE}") from error
+    return fields
+
+
+def _fresh(job: DataclassInstance, compiler: str) -> dict[str, Any]:
+    config = asdict(job)
+    return {
+        "status": "running",
+        "started": _now(),
+        "ended": None,
+        "error": None,
+        "command": sys.orig_argv,
+        "git_commit": git_commit(),
+        "compiler": compiler,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hardware": hardware(),
+        "packages": package_versions(),
+        "seed": config["seed"],
+        "config": config,
+        "results": {},
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Cores this process may use, and the GPUs that torch sees, where this process has any use for it."""
+    torch = sys.modules.get("torch")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []
+    return {"cores": len(os.sched_getaffinity(0)), "gpus": gpus}
+
+
+def package_versions() -> dict[str, str]:
+    """The installed version of each package that can change a result."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this code stands in, with `+` where it has changes; None outside of one."""
+    git = shutil.which("git")
+    place = Path(__file__).parents[2]
+    if git is None or not (place / ".git").exists():
+        return None
+
+    def ask(*arguments: str) -> str:
+        return subprocess.run([git, "-C", place, *arguments], capture_output=True, text=True).stdout.strip()
+
+    return (ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain") else "")) or None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

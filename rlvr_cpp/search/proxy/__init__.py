@@ -1,0 +1,1 @@
+"""A guess where there is no compiler."""

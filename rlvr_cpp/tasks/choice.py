@@ -1,0 +1,45 @@
+"""Which tasks are trained on and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.tasks.settings import TaskSettings
+from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
+
+
+def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[list[Task], list[Task]]:
+    """`(training, held out)`: as the source marks them, else a random split by the seed.
+
+    Raises UserError where one of the two is empty.
+    """
+    source = settings.source or BUILTIN
+    tasks = load_tasks(source, config=settings.config, split=settings.split)
+    training = [task for task in tasks if task.split == "train"]
+    held_out = [task for task in tasks if task.split == "held_out"]
+    if not training or not held_out:
+        Random(seed).shuffle(tasks)
+        cut = round(len(tasks) * settings.held_out_fraction)
+        held_out, training = tasks[:cut], tasks[cut:]
+    if not training or not held_out:
+        raise UserError(
+            f"{source} gives {len(training)} training and {len(held_out)} held-out tasks with tasks.held_out_fraction "
+            f"{settings.held_out_fraction}: both need at least one"
+        )
+    return training, _spread(held_out, limit)
+
+
+def _spread(tasks: list[Task], limit: int | None) -> list[Task]:
+    """At most `limit` tasks, evenly spaced so that every part of the list is heard."""
+    if limit is None or limit >= len(tasks):
+        return tasks
+    return [tasks[i * len(tasks) // limit] for i in range(limit)]
+
+
+def evenly_spaced(tasks: Sequence[Task], limit: int | None) -> list[Task]:
+    """At most `limit` tasks, so that every part of the list is heard."""
+    if limit is None or limit >= len(tasks):
+        return list(tasks)
+    return [tasks[i * len(tasks) // limit] for i in range(limit)]

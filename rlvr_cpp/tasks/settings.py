@@ -1,0 +1,39 @@
+"""Where tasks come from, as a config says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class TaskSettings:
+    """Where tasks come from."""
+
+    source: str | None
+    """None is the shipped set; else a `.jsonl` path or the name of a data set."""
+    config: str | None
+    """The data set's configuration."""
+    split: str | None
+    """The data set's split."""
+    held_out_fraction: float = field(metadata={"above": 0, "below": 1})
+    """Set aside for evaluation where the source marks no task `held_out`."""
+
+
+@dataclass
+class BenchmarkSettings:
+    """Which problems, and which of their tests."""
+
+    name: str = field(metadata={"choices": ("humaneval_cpp", "mbpp_cpp", "tasks")})
+    """`humaneval_cpp`, `mbpp_cpp` or `tasks`: which shapes of rows are taken."""
+    source: str | None
+    """A `.jsonl`, `.json` or `.parquet` file, or a data set on the hub; None is the shipped set of `tasks`."""
+    config: str | None
+    """The data set's configuration."""
+    split: str | None
+    """The data set's split; None is `test`."""
+    part: str = field(metadata={"choices": ("held_out", "train", "all")})
+    """Of `tasks`: those marked `held_out`, those marked `train`, or `all`."""
+    tests: str = field(metadata={"choices": ("hidden", "public")})
+    """`hidden` judges by hidden tests where a problem has any, `public` by those that a reward may have seen."""
+    limit: int | None = field(metadata={"least": 1})
+    """At most so many problems, evenly spaced."""

@@ -1,0 +1,169 @@
+"""What one key of a training job demands of another, found before anything heavy is loaded.
+
+Each problem is one sentence with the key, its value and the fix; `check` returns them all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+from rlvr_cpp.runs.config import read_job
+from rlvr_cpp.training.config import GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
+
+_STEPS = "a rollout step is counted by it; use trainer.steps, trainer.batch_size, algorithm.num_minibatches"
+_ALGORITHM = "the group algorithm describes the loss; use algorithm.*"
+_SAVING = "checkpoints are taken between rollouts; use trainer.save_every"
+RESERVED = {
+    **dict.fromkeys(
+        (
+            "num_iterations",
+            "steps_per_generation",
+            "generation_batch_size",
+            "gradient_accumulation_steps",
+            "per_device_train_batch_size",
+            "max_steps",
+            "logging_steps",
+            "num_generations",
+        ),
+        _STEPS,
+    ),
+    **dict.fromkeys(
+        ("loss_type", "importance_sampling_level", "beta", "epsilon", "epsilon_high", "use_bias_correction_kl"),
+        _ALGORITHM,
+    ),
+    **dict.fromkeys(("save_strategy", "save_steps", "save_total_limit", "save_only_model"), _SAVING),
+    **dict.fromkeys(("use_vllm", "vllm_mode", "use_transformers_continuous_batching"), "use generation.engine"),
+    **dict.fromkeys(
+        ("entropy_coef", "use_adaptive_entropy"), "its mean would count rows that only fill up a pass; leave it out"
+    ),
+    **dict.fromkeys(("reward_weights", "scale_rewards"), "there is one reward; use reward.* and algorithm.*"),
+    "mask_truncated_completions": "use algorithm.truncated",
+    "disable_dropout": "with dropout the ratio of an unchanged policy is not 1",
+    "output_dir": "it is the run folder; use hydra.run.dir",
+    "seed": "use seed",
+}
+"""Arguments of trl that the job decides itself, and why."""
+
+
+def check(job: TrainingJob) -> list[str]:
+    """Every problem between keys, each a sentence with the key, its value and the fix; empty where there is none."""
+    return [
+        *_batch_problems(job),
+        *_reserved_problems(job.trainer),
+        *_algorithm_problems(job.algorithm),
+        *_stepcoder_problems(job.stepcoder, job.algorithm),
+        *_model_problems(job),
+    ]
+
+
+def _batch_problems(job: TrainingJob) -> Iterator[str]:
+    batch, group, updates = job.trainer.batch_size, job.algorithm.group_size, job.algorithm.num_minibatches
+    if min(batch, group, updates) < 1:  # out of bounds, which is told already
+        return
+    if batch % group:
+        fix = f"use a multiple of {group}, such as {max(1, batch // group) * group}"
+        yield f"trainer.batch_size is {batch} and algorithm.group_size is {group}, which does not divide it: {fix}"
+        return
+    if (batch // group) % updates:
+        yield (
+            f"algorithm.num_minibatches is {updates} and a step has {batch // group} groups (trainer.batch_size / "
+            f"algorithm.group_size), which it does not divide: use a trainer.batch_size of {group * updates} or a "
+            "multiple"
+        )
+
+
+def _reserved_problems(trainer: TrainerSettings) -> Iterator[str]:
+    for name, reason in RESERVED.items():
+        if name in trainer.trl:
+            yield f"trainer.trl.{name} cannot be set: {reason}"
+
+
+def _algorithm_problems(algorithm: GRPOConfig) -> Iterator[str]:
+    if algorithm.loss_type == "luspo" and algorithm.ratio == "token":
+        yield (
+            "algorithm.loss_type is 'luspo' with algorithm.ratio 'token': LUSPO weighs a sequence's one ratio by its "
+            "length; use ratio sequence, or loss_type dr_grpo for token ratios"
+        )
+    if algorithm.ratio == "sequence" and algorithm.loss_type in ("dapo", "bnpo", "cispo", "dr_grpo"):
+        yield (
+            f"algorithm.loss_type is {algorithm.loss_type!r} with algorithm.ratio 'sequence': a sum over tokens of a "
+            "sequence's ratio weighs it by its length, which is LUSPO with another constant; use loss_type luspo, or "
+            "grpo for GSPO"
+        )
+    if algorithm.loss_type == "vespo" and algorithm.ratio == "sequence":
+        yield "algorithm.loss_type is 'vespo' with algorithm.ratio 'sequence': it makes its own; use ratio token"
+    if algorithm.luspo_norm != "none" and algorithm.loss_type != "luspo":
+        yield (
+            f"algorithm.luspo_norm is {algorithm.luspo_norm!r} with algorithm.loss_type {algorithm.loss_type!r}: only "
+            "LUSPO's loss grows with length; use none"
+        )
+    if algorithm.refill_rounds and algorithm.zero_variance == "keep":
+        yield (
+            f"algorithm.refill_rounds is {algorithm.refill_rounds} with algorithm.zero_variance 'keep': nothing is "
+            "discarded that could be refilled; use discard or 0"
+        )
+    if algorithm.overlong_buffer is not None and algorithm.truncated == "mask":
+        yield (
+            f"algorithm.overlong_buffer is {algorithm.overlong_buffer} with algorithm.truncated 'mask': a punishment "
+            "for length cannot reach what is masked; use one of them"
+        )
+    if algorithm.overlong_buffer is not None and algorithm.overlong_buffer >= algorithm.max_gen_len:
+        yield (
+            f"algorithm.overlong_buffer is {algorithm.overlong_buffer}: it must be less than algorithm.max_gen_len, "
+            f"which is {algorithm.max_gen_len}; a fifth of it is usual"
+        )
+
+
+def _stepcoder_problems(stepcoder: StepCoderConfig, algorithm: GRPOConfig) -> Iterator[str]:
+    if stepcoder.cccs_min_prefix_frac > stepcoder.cccs_init_frac:
+        yield (
+            f"stepcoder.cccs_min_prefix_frac is {stepcoder.cccs_min_prefix_frac}, above cccs_init_frac "
+            f"{stepcoder.cccs_init_frac}: it is where the prefix ends, usually 0"
+        )
+    if stepcoder.fgo in ("coverage", "both") and algorithm.loss_type in ("cispo", "sapo", "vespo"):
+        yield (
+            f"stepcoder.fgo is {stepcoder.fgo!r} with algorithm.loss_type {algorithm.loss_type!r}: its mask is proved "
+            "for clipped ratios only; use compile_error, or a loss_type of grpo, luspo, dapo or dr_grpo"
+        )
+
+
+def _model_problems(job: TrainingJob) -> Iterator[str]:
+    if job.policy.quantization is not None and not job.adapter.enabled:
+        yield (
+            f"policy.quantization is {job.policy.quantization!r} with adapter.enabled false: quantized weights cannot "
+            "be trained; use an adapter or quantization null"
+        )
+    if job.policy.quantization == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        yield "policy.quantization is 'nf4' but bitsandbytes is not installed: pip install bitsandbytes, or use null"
+    if job.adapter.start is not None and not job.adapter.enabled:
+        yield f"adapter.start is {job.adapter.start!r} with adapter.enabled false: enable it or use null"
+    if job.generation.engine.startswith("vllm") and importlib.util.find_spec("vllm") is None:
+        yield (
+            f"generation.engine is {job.generation.engine!r} but vllm is not installed: pip install 'rlvr-cpp[vllm]', "
+            "or use transformers"
+        )
+    if job.generation.engine == "vllm_server" and job.generation.vllm_server_url is None:
+        yield "generation.engine is 'vllm_server' without generation.vllm_server_url: give the server's base URL"
+
+
+def remarks(job: TrainingJob) -> list[str]:
+    """What is allowed and probably not meant; each a sentence for the terminal."""
+    found = []
+    if job.algorithm.num_minibatches == 1 and job.algorithm.ratio == "sequence":
+        found.append(
+            "algorithm.num_minibatches is 1: with one update a rollout nothing is ever clipped and GSPO is GRPO; use 2 "
+            "or more"
+        )
+    if job.stepcoder.cccs and job.stepcoder.cccs_min_prefix_frac > 0:
+        found.append(
+            f"stepcoder.cccs_min_prefix_frac is {job.stepcoder.cccs_min_prefix_frac}: the policy never learns to "
+            "begin, which every evaluation asks of it; use 0"
+        )
+    return found
+
+
+def load(raw: Any) -> TrainingJob:
+    """What Hydra composed, checked. Raises UserError naming every key that is wrong."""
+    return read_job(raw, TrainingJob, check)

@@ -1,0 +1,202 @@
+"""Judge what the policy writes while it is still writing, and keep how each score came about.
+
+trl's contract for a reward function returns floats only, while group rules, masks, curriculum and logs need the whole
+result. So the judge keeps the batch's rollouts and the trainer reads them right after scoring: nothing is verified
+twice, and nothing travels through dataset columns but the task's id.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from rlvr_cpp.reward.shaping import CompilerRewardShaper
+from rlvr_cpp.reward.tiers import binary_reward, compute_reward
+from rlvr_cpp.tasks.completion import Candidate, read_completion
+from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.result import CHEATS, VerifyResult
+from rlvr_cpp.verifier.stream import VerificationStream
+from rlvr_cpp.verifier.verifier import Verifier
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one row of a batch asks of the policy."""
+
+    task: Task
+    prefix: str
+    """The beginning of the answer that is given (CCCS); empty without."""
+    group: str
+    """Names the row's group in this batch."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One completion of a training batch."""
+
+    task_id: str
+    prefix: str
+    completion: str
+    """What the policy wrote behind prompt and prefix."""
+    ids: tuple[int, ...]
+    """Its tokens, the end-of-sequence token included."""
+    truncated: bool
+    """It reached the length limit without an end."""
+    primary: float | None
+    """The reward of the tests alone, which group rules look at; None where the infrastructure failed."""
+    reward: float | None
+    """What the policy is paid: `primary`, or the shaped reward."""
+    candidate: Candidate
+    program: Program
+    result: VerifyResult
+    has_reference: bool
+    """The task has a solution that a prefix could be taken of."""
+
+    def log_line(self, step: int) -> str:
+        """One line of JSON for the completions log."""
+        result = self.result
+        return json.dumps(
+            {
+                "step": step,
+                "task_id": self.task_id,
+                "reward": self.reward,
+                "status": result.status,
+                "error_class": result.error_class,
+                "tests_passed": result.tests_passed,
+                "tests_total": result.tests_total,
+                "tokens": len(self.ids),
+                "truncated": self.truncated,
+                "cache_hit": result.cache_hit,
+                "prefix": self.prefix,
+                "completion": self.completion,
+            }
+        )
+
+
+class RolloutJudge:
+    """Takes the completions of one batch as they end and gives the batch's rollouts."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        decode: Callable[[Sequence[int]], str],
+        eos_ids: Collection[int],
+        chat: bool,
+        reward: str = "tiers",
+        shaper: CompilerRewardShaper | None = None,
+    ) -> None:
+        """`reward` is `tiers`, `binary`, or `shaped`, which needs a shaper."""
+        self.verifier, self.decode, self.eos_ids, self.chat = verifier, decode, eos_ids, chat
+        self.reward, self.shaper = reward, shaper
+        self.busy_seconds = 0.0
+        """In which something of the last batch was being judged."""
+        self.waited_seconds = 0.0
+        """In which the trainer could do nothing but wait for it."""
+        self._requests: Sequence[Request] = ()
+        self._order: list[int] = []
+        self._drafts: dict[int, _Draft] = {}
+        self._open = ExitStack()
+        self._stream: VerificationStream | None = None
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """These tasks' answers are judged next: while nothing is, build what they have in common."""
+        self.verifier.prepare([task.program(task.prompt) for task in tasks])
+
+    def begin(self, requests: Sequence[Request]) -> None:
+        """A new batch; what is left of an interrupted one is dropped."""
+        self._open.close()
+        self._requests, self._order, self._drafts = requests, [], {}
+        self._stream = self._open.enter_context(self.verifier.stream())
+
+    def submit(self, index: int, ids: Sequence[int]) -> None:
+        """A row of the batch has ended: its judging begins."""
+        assert self._stream is not None
+        request = self._requests[index]
+        text = self.decode(ids)
+        candidate = read_completion(request.task, request.prefix + text, self.chat)
+        draft = _Draft(tuple(ids), text, candidate, request.task.program(candidate.code))
+        self._drafts[index] = draft
+        self._order.append(index)
+        self._stream.submit(draft.program)
+
+    def finish(self) -> list[Rollout]:
+        """Every row's rollout, in order, once all are judged."""
+        assert self._stream is not None
+        started = time.monotonic()
+        results = dict(zip(self._order, self._stream.results(), strict=True))
+        self.busy_seconds = self._stream.seconds
+        self._open.close()
+        rows = range(len(self._requests))
+        rewards = self._rewards([self._drafts[i].program for i in rows], [results[i] for i in rows])
+        self.waited_seconds = time.monotonic() - started
+        return [self._rollout(i, results[i], rewards[i]) for i in rows]
+
+    def _rewards(self, programs: Sequence[Program], results: Sequence[VerifyResult]) -> list[float | None]:
+        if self.shaper is None:
+            return [self._primary(result) for result in results]
+        groups = [request.group for request in self._requests]
+        references = {r.group: reference for r in self._requests if (reference := _reference(r.task)) is not None}
+        return [reward.value for reward in self.shaper.score_many(programs, results, groups, references)]
+
+    def _primary(self, result: VerifyResult) -> float | None:
+        return binary_reward(result) if self.reward == "binary" else compute_reward(result)
+
+    def _rollout(self, index: int, result: VerifyResult, reward: float | None) -> Rollout:
+        request, draft = self._requests[index], self._drafts[index]
+        return Rollout(
+            task_id=request.task.task_id,
+            prefix=request.prefix,
+            completion=draft.text,
+            ids=draft.ids,
+            truncated=draft.ids[-1] not in self.eos_ids,
+            primary=self._primary(result),
+            reward=reward,
+            candidate=draft.candidate,
+            program=draft.program,
+            result=result,
+            has_reference=bool(request.task.reference),
+        )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A completion on its way to its verdict."""
+
+    ids: tuple[int, ...]
+    text: str
+    candidate: Candidate
+    program: Program
+
+
+def _reference(task: Task) -> Program | None:
+    return None if task.reference is None else task.program(task.prompt + task.reference)
+
+
+def batch_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Rates over one batch: `compile_rate`, `pass_rate`, `forged`, `truncated`, `unscorable`, `cache_hits`.
+
+    And `tokens`, the mean length of a completion, and `prefixed`, the share that had a prefix.
+    """
+    scored = [r for r in rollouts if r.reward is not None]
+    count, scorable = len(rollouts), max(1, len(scored))
+    return {
+        "compile_rate": sum(r.result.compile_ok for r in scored) / scorable,
+        "pass_rate": sum(r.result.passed for r in scored) / scorable,
+        "forged": sum(r.result.status in CHEATS for r in scored) / scorable,
+        "truncated": sum(r.truncated for r in rollouts) / count,
+        "unscorable": 1 - len(scored) / count,
+        "cache_hits": sum(r.result.cache_hit for r in rollouts) / count,
+        "tokens": sum(len(r.ids) for r in rollouts) / count,
+        "prefixed": sum(bool(r.prefix) for r in rollouts) / count,
+    }
+
+
+def mean_reward(rollouts: Sequence[Rollout]) -> float:
+    """Over scorable completions; NaN without any."""
+    scored = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    return sum(scored) / len(scored) if scored else math.nan

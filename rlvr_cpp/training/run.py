@@ -1,0 +1,316 @@
+"""The parts of a training run and its four acts: prepare, evaluate, train, report.
+
+Everything that can be wrong with the input is found in `prepare`, before the run folder gets its first file. A run
+that goes on finds what it had: its record, the evaluation before, the steps up to its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import transformers
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.evaluation.attempts import Evaluation, in_order
+from rlvr_cpp.evaluation.measure import evaluate
+from rlvr_cpp.policy.completers import LocalModel
+from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
+from rlvr_cpp.reward.shaping import CompilerRewardShaper, open_shaper
+from rlvr_cpp.runs import interruption, processes
+from rlvr_cpp.runs.console import console
+from rlvr_cpp.runs.record import FILE, RunRecord, read_record
+from rlvr_cpp.tasks.choice import choose_tasks
+from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.training.active import active_parts, overlap
+from rlvr_cpp.training.checkpoints import find_checkpoints
+from rlvr_cpp.training.checks import remarks
+from rlvr_cpp.training.config import TrainingJob
+from rlvr_cpp.training.report import (
+    by_family,
+    compare,
+    pick_examples,
+    plot_curve,
+    print_comparison,
+    print_examples,
+    write_report,
+)
+from rlvr_cpp.training.steps import HEADER, StepLog, StepMetrics, read_steps, step_line
+from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
+from rlvr_cpp.verifier.coverage import find_gcov
+from rlvr_cpp.verifier.verifier import Verifier, open_verifier
+from rlvr_sandbox import describe
+
+SHOWN_EXAMPLES = 3
+HEADER_EVERY = 20
+
+
+@dataclass
+class Parts:
+    """What a run works with."""
+
+    job: TrainingJob
+    folder: Path
+    record: RunRecord
+    train_tasks: list[Task]
+    held_out: list[Task]
+    policy: Policy
+    verifier: Verifier
+    trainer: GRPOTrainer
+    checkpoint: Path | None
+    """Where a resumed run goes on; None at its beginning."""
+
+    def evaluate(self, label: str) -> Evaluation:
+        """Measure the policy on the held-out tasks, which the processes share."""
+        job = self.job
+        own = evaluate(
+            LocalModel(self.policy, job.seed, job.algorithm.temperature, job.algorithm.max_gen_len),
+            self.held_out[processes.rank() :: processes.count()],
+            self.verifier,
+            label=label,
+            batch_size=job.evaluation.batch_size,
+            samples=job.evaluation.samples,
+        )
+        everyone = [attempt for share in processes.of_everyone(own) for attempt in share.attempts]
+        return in_order(everyone, self.held_out)
+
+    def evaluate_once(self, label: str) -> Evaluation:
+        """The same, kept in the run folder with every attempt; a run that goes on reads what it has."""
+        path = self.folder / f"evaluation_{label}.jsonl"
+        known = processes.of_the_first(Evaluation.load(path) if path.exists() else None)
+        if known is not None:
+            console.print(f"{label}: measured already, see {path}", soft_wrap=True)
+            return known
+        evaluation = self.evaluate(label)
+        if self.record.write:
+            evaluation.save(path)
+        return evaluation
+
+
+@dataclass
+class Curve:
+    """How a run went."""
+
+    steps: list[StepMetrics]
+    greedy: list[tuple[int, float]]
+    """Held-out greedy pass@1 by step, where it was measured."""
+    sampled: list[tuple[int, dict[str, float]]]
+    """Held-out pass@k by step and k; k is 1 and the number of samples."""
+
+    def note(self, step: int, evaluation: Evaluation) -> None:
+        """Add what was measured after a step."""
+        self.greedy.append((step, evaluation.greedy_pass_at_1().mean))
+        if sampled := evaluation.pass_at_k():
+            self.sampled.append((step, {str(k): rate for k, rate in sampled.items()}))
+
+    def facts(self) -> dict[str, Any]:
+        """The same for the run's record."""
+        return {"greedy_by_step": self.greedy, "pass_at_k_by_step": self.sampled}
+
+
+@contextmanager
+def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
+    """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by trl
+    train_tasks, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
+    with ExitStack() as stack:
+        verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
+        verifier.check(task.std for task in (*train_tasks, *held_out))
+        check_coverage_tool(job, verifier)
+        shaper = open_shaper(job.reward, verifier, job.seed)
+        if shaper is not None:
+            stack.enter_context(shaper)
+        policy = load_policy(job.model, job.policy)
+        parameters = policy.model.num_parameters()
+        attach_adapter(policy, job.adapter)
+        trainer = build_trainer(job, policy, train_tasks, verifier, shaper, folder)
+        reference = checked_reference(trainer, folder)
+        record = stack.enter_context(RunRecord(folder, job, verifier.version, write=processes.rank() == 0))
+        record.add(reference_sha256=reference)
+        checkpoints = find_checkpoints(folder)
+        console.print(
+            f"model   {job.model}, {parameters:,} parameters\n"
+            f"tasks   {len(train_tasks)} for training, {len(held_out)} held out\n"
+            f"judge   {verifier.version}, {describe(verifier.workshop.controls)}\n"
+            f"run     {folder}",
+            soft_wrap=True,
+        )
+        for remark in remarks(job):
+            console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
+        last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
+        yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
+
+
+def check_coverage_tool(job: TrainingJob, verifier: Verifier) -> None:
+    """Raise UserError where FGO is to know which lines ran and nothing here can tell."""
+    if job.stepcoder.fgo in ("coverage", "both") and find_gcov(verifier.workshop) is None:
+        raise UserError(
+            f"stepcoder.fgo is {job.stepcoder.fgo!r}, but beside {verifier.toolchain.compiler} there is no gcov (g++) "
+            "or llvm-cov (clang++): install it, or use compile_error"
+        )
+
+
+def build_trainer(
+    job: TrainingJob,
+    policy: Policy,
+    tasks: list[Task],
+    verifier: Verifier,
+    shaper: CompilerRewardShaper | None,
+    folder: Path,
+) -> GRPOTrainer:
+    """The trainer, with its adapter in the policy. Raises UserError for an argument that trl or peft refuses."""
+    kind = GSPOTrainer if job.algorithm.ratio == "sequence" else GRPOTrainer
+    try:
+        return kind(
+            policy,
+            tasks,
+            verifier,
+            job.algorithm,
+            job.trainer,
+            out=folder,
+            guards=job.guards,
+            adapter=job.adapter,
+            generation=job.generation,
+            stepcoder=job.stepcoder,
+            reward=job.reward.kind,
+            shaper=shaper,
+            seed=job.seed,
+            processes=processes.count(),
+        )
+    except UserError:
+        raise
+    except (ValueError, TypeError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"the trainer cannot be built with these trainer, adapter and algorithm settings: {reason}"
+        ) from error
+
+
+def checked_reference(trainer: GRPOTrainer, folder: Path) -> str | None:
+    """The hash of what KL is measured against. Raises UserError where the run that goes on measured against another."""
+    found = trainer.reference_hash()
+    results = read_record(folder)["results"] if (folder / FILE).exists() else {}
+    known = results.get("reference_sha256", found)
+    if known != found:
+        raise UserError(
+            f"the reference's weights have the hash {found}, those of the run in {folder} had {known}: resume with "
+            "the same model and adapter.start, or begin a new run"
+        )
+    return found
+
+
+def train(parts: Parts) -> Curve:
+    """Run the trainer, from its last checkpoint on, with a bar, one line a step, and metrics on disk."""
+    job, trainer = parts.job, parts.trainer
+    trained = parts.folder / ("adapter" if job.adapter.enabled else "model")
+    done, source = _known_state(parts, trained)
+    if source is not None:
+        left = "" if done < job.trainer.steps else ", with nothing left to train"
+        console.print(f"resume  after step {done}, from {source}{left}", soft_wrap=True)
+    elif "resumed" in parts.record.fields:
+        console.print("resume  from the first step, for there is no checkpoint")
+    curve = _known_curve(parts, done)
+    if source is not None and done >= job.trainer.steps:
+        trainer.load_weights(source)
+    else:
+        _train_steps(parts, curve, done)
+    console.print(f"a step took {overlap(curve.steps):.2f} x max(generate + update, verify) in the median")
+    parts.record.add(active=active_parts(job, trainer, curve.steps))
+    # by every process: the first one writes, but shards of a weight have to meet
+    trainer.save_model(str(trained))
+    return curve
+
+
+def _known_state(parts: Parts, trained: Path) -> tuple[int, Path | None]:
+    """The steps that need not be made again and the weights they led to."""
+    if parts.checkpoint is not None:
+        return int(parts.checkpoint.name.rpartition("-")[2]) // parts.job.algorithm.num_minibatches, parts.checkpoint
+    if processes.of_the_first((parts.folder / "evaluation_after.jsonl").exists()):  # of the weights that were saved
+        return parts.job.trainer.steps, trained
+    return 0, None
+
+
+def _known_curve(parts: Parts, done: int) -> Curve:
+    between = range(1, min(done + 1, parts.job.trainer.steps))  # a report adds what was measured before and after
+    greedy, sampled = (
+        [(step, value) for step, value in parts.record.fields["results"].get(name, []) if step in between]
+        for name in ("greedy_by_step", "pass_at_k_by_step")
+    )
+    return Curve(read_steps(parts.folder, done), greedy, sampled)
+
+
+def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
+    job, trainer = parts.job, parts.trainer
+    columns = (TextColumn("{task.description:<23}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4) as progress,
+        StepLog(parts.folder, done, write=parts.record.write) as log,
+    ):
+        bar = progress.add_task("train", total=job.trainer.steps, completed=done)
+
+        def on_phase(phase: str) -> None:
+            interruption.check()
+            progress.update(bar, description=f"train: {phase}")
+
+        def on_step(step: int, metrics: StepMetrics) -> None:
+            row = {"step": step, **metrics}
+            curve.steps.append(row)
+            log.write(row)
+            if (step - done - 1) % HEADER_EVERY == 0:
+                console.print(HEADER, style="bold", soft_wrap=True)
+            console.print(step_line(step, job.trainer.steps, metrics, groups_of(job)), soft_wrap=True)
+            progress.update(bar, completed=step)
+            if job.evaluation.every and step % job.evaluation.every == 0 and step < job.trainer.steps:
+                progress.stop()  # the evaluation draws bars of its own
+                curve.note(step, parts.evaluate(f"step {step}"))
+                parts.record.add(**curve.facts())
+                progress.start()
+
+        trainer.on_step, trainer.on_phase = on_step, on_phase
+        trainer.train(resume_from_checkpoint=str(parts.checkpoint) if parts.checkpoint else None)
+
+
+def groups_of(job: TrainingJob) -> int:
+    """Groups in one step."""
+    return job.trainer.batch_size // job.algorithm.group_size
+
+
+def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) -> float:
+    """Print the comparison, write the curve and the page, and return greedy pass@1 after training."""
+    rows = compare(before, after)
+    if not parts.record.write:
+        return rows[0].after.mean
+    families = by_family(parts.held_out, before, after)
+    examples = pick_examples(parts.held_out, before, after, SHOWN_EXAMPLES)
+    whole = Curve(curve.steps, [], [])
+    whole.note(0, before)
+    whole.greedy += curve.greedy
+    whole.sampled += curve.sampled
+    whole.note(parts.job.trainer.steps, after)
+    plot_curve(whole.steps, whole.greedy, whole.sampled, parts.folder / "curve.png")
+    parts.record.add(
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        comparison=[{**asdict(row), "rise": row.rise} for row in rows],
+        unscorable={"before": before.unscorable, "after": after.unscorable},
+        **whole.facts(),
+    )
+    page = write_report(parts.folder, parts.record.fields, rows, families, examples)
+    print_examples(examples)
+    print_comparison(rows, families)
+    console.print(f"report: {page}", soft_wrap=True)
+    return rows[0].after.mean

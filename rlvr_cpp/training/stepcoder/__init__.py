@@ -1,0 +1,1 @@
+"""StepCoder: a curriculum of prefixes, and masks of tokens."""

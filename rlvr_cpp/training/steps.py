@@ -1,0 +1,118 @@
+"""The steps of a run on disk: `metrics.jsonl`, one JSON object a step, and the same numbers as TensorBoard events.
+
+A run that was killed may have told of steps that its last checkpoint does not hold. When it goes on they are made
+again, so what was told of them is taken back first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+METRICS = "metrics.jsonl"
+COMPLETIONS = "completions.jsonl"
+
+
+class StepLog:
+    """Appends steps to what the first `done` steps left; with `write` false it does nothing."""
+
+    def __init__(self, folder: Path, done: int, *, write: bool = True) -> None:
+        self._write = write
+        if write:
+            for name in (METRICS, COMPLETIONS):
+                keep_steps(folder / name, done)
+            self._file = (folder / METRICS).open("a", buffering=1)
+            self._board = SummaryWriter(folder / "tensorboard", purge_step=done + 1)
+
+    def __enter__(self) -> StepLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._write:
+            self._file.close()
+            self._board.close()
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Note one step by its metrics; `step` is its number."""
+        if not self._write:
+            return
+        self._file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "step":
+                self._board.add_scalar(name, value, row["step"])
+        self._board.flush()  # it would keep them for two minutes, and a run that is killed would lose them
+
+
+def keep_steps(path: Path, last: int) -> None:
+    """Drop the lines of a JSONL file whose `step` is above `last`, and a line that was not written to its end."""
+    if not path.exists():
+        return
+    rows = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text("".join(line for line in rows if json.loads(line)["step"] <= last))
+    partial.replace(path)
+
+
+def read_steps(folder: Path, last: int) -> list[dict[str, Any]]:
+    """The rows of the first `last` steps."""
+    path = folder / METRICS
+    if last == 0 or not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [row for row in rows if row["step"] <= last]
+
+
+HEADER = "   step reward  comp  pass groups     kl  clip  grad   gen wait  upd step| ver s"
+
+
+def step_line(step: int, steps: int, metrics: Mapping[str, float | None], groups: int) -> str:
+    """A step as a row under `HEADER`.
+
+    Times are in seconds: generation, waiting for verdicts and the update add up to the step; how long something was
+    being judged meanwhile stands apart.
+    """
+    m = {name: math.nan if value is None else value for name, value in metrics.items()}
+    done, kept = f"{step}/{steps}", f"{m['kept_groups']:.0f}/{groups}"
+    return (
+        f"{done:>7}{m['reward']:>7.3f}{m['compile_rate']:>6.2f}{m['pass_rate']:>6.2f}{kept:>7}"
+        f"{m.get('kl', 0.0):>7.4f}{m['clip_fraction']:>6.2f}{m['grad_norm']:>6.2f}"
+        f"{m['generate']:>6.1f}{m['wait']:>5.1f}{m['update']:>5.1f}{m['seconds']:>5.1f}|{m['verify']:>6.1f}"
+    )
+
+
+StepMetrics = dict[str, Any]
+"""Numbers by name; None where a step has none."""
+
+
+class Clock:
+    """Where the seconds of a rollout step go: its phases, and `update` for all that is none of them."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """A step begins."""
+        self._started = time.monotonic()
+        self._phases = {"generate": 0.0, "wait": 0.0}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the block's time as a phase's."""
+        started = time.monotonic()
+        yield
+        self._phases[name] += time.monotonic() - started
+
+    def seconds(self) -> StepMetrics:
+        """Of the step so far; `generate`, `wait` and `update` add up to `seconds`."""
+        whole = time.monotonic() - self._started
+        return {**self._phases, "update": whole - sum(self._phases.values()), "seconds": whole}

@@ -1,0 +1,1 @@
+"""Judge C++ with a real compiler."""

@@ -1,0 +1,345 @@
+"""Judge one program from the command line: `rlvr-verify file.cpp --tests tests.cpp`.
+
+The files are one program, told apart by name; no file, or `-`, is standard input. Without tests a program has to end
+with status 0, and one without a `main` to compile.
+
+exit status   0 it passes, 1 it does not, 2 it could not be judged: a mistake in the call, or the machine's failure
+
+A file is taken as it is. `--think` treats the input as a model's answer and takes a leading think block off first.
+Bytes that are no UTF-8 are replaced, as they are in whatever a model writes. `--json` prints the fields of a
+`VerifyResult`, with `--tidy` also `tidy`: clang-tidy's findings in a program that compiles, null where there are none
+to be had. Findings change no exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.verifier.cases import CHECKERS, read_cases
+from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
+from rlvr_cpp.verifier.program import FILE_NAME, SOURCES, Program, refusal
+from rlvr_cpp.verifier.result import VerifyResult
+from rlvr_cpp.verifier.think import strip_think_blocks
+from rlvr_cpp.verifier.toolchain.tidy import Finding, check_tidy, find_tidy, tidy_findings
+from rlvr_cpp.verifier.toolchain.toolchain import make_toolchain
+from rlvr_cpp.verifier.toolchain.workshop import Workshop
+from rlvr_cpp.verifier.verifier import Verifier
+from rlvr_sandbox import SandboxError, require_controls
+from rlvr_sandbox.controls import LEVELS, WHAT_IT_STOPS
+
+PASSED, FAILED, NOT_JUDGED, INTERRUPTED = 0, 1, 2, 130
+STDIN = "-"
+"""What the compiler calls a program that is one text."""
+SHOWN = 5  # errors, warnings, lines of a program's stderr
+MAX_BYTES = 16 << 20
+COMPILE_SECONDS = 30.0
+TAB = 8  # g++ counts columns with these tab stops, and they are what is shown
+RED, GREEN, YELLOW, BOLD = 31, 32, 33, 1
+
+WORDS = {
+    "wrong": "it fails tests",
+    "compile_error": "it does not compile",
+    "link_error": "it does not link",
+    "memory_limit": "it used up its memory",
+    "output_limit": "it printed too much",
+    "forged": "its verdict contradicts the exit status, the number of tests or itself, and does not count",
+    "ambiguous": "it printed more than one verdict, and none counts",
+    "policy": "its object code could tamper with the verdict, so it was not run",
+    "sandbox_error": "the machine failed, not the program",
+}
+TIMES = {"cpu": "its CPU time", "wall": "its time on the clock"}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a call in one sentence, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError."""
+        raise UserError(f"{message} (see rlvr-verify --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Judge what the command line names, print the verdict and return the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
+        program = _program(arguments)
+        tidy = _find_tidy() if arguments.tidy else None
+        result = _judge(program, arguments)
+        findings = _findings(program, result, tidy, arguments) if tidy else None
+        printed = _json(result, tidy, findings) if arguments.json else _report(result, program, tidy, findings)
+        print(printed, flush=True)
+    except (UserError, SandboxError) as error:
+        print("error: " + _printable(str(error).strip().partition("\n")[0]), file=sys.stderr)
+        return NOT_JUDGED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # nobody reads on; the exit must not try to flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOT_JUDGED
+    return NOT_JUDGED if result.status == "sandbox_error" else PASSED if result.status == "ok" else FAILED
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="rlvr-verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("files", nargs="*", metavar="file", help="sources and headers of one program; `-` is standard input")
+    add("--tests", metavar="FILE", help="C++ that prints `PASSED n/m`, or a main of assertions")
+    add("--hidden-tests", metavar="FILE", help="more tests of the same kind")
+    add("--cases", metavar="FILE", help="JSON: inputs and expected outputs, instead of --tests")
+    add("--checker", choices=CHECKERS, help="how outputs are compared (tokens)")
+    add("--json", action="store_true", help="print the whole result as one line of JSON")
+    add("--std", default=Program.std, help="language standard (%(default)s)")
+    add("--compiler", default="g++", help="name or path (%(default)s)")
+    add("--flag", action="append", default=[], metavar="FLAG", help="one more flag for the compiler, such as -O2")
+    add("--sanitize", metavar="NAMES", help="such as address,undefined")
+    add("--tidy", action="store_true", help="also ask clang-tidy, if it compiles")
+    add("--timeout", type=float, default=10.0, metavar="S", help="CPU seconds of a run (%(default)s)")
+    add("--require", choices=tuple(LEVELS), default="any", help="isolation that the host must give (%(default)s)")
+    add("--think", action="store_true", help="take a leading think block off first")
+    return parser
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--flag -O2` as `--flag=-O2`: argparse takes a value that begins with a dash for an option."""
+    words = iter(argv)
+    return [f"{word}={value}" if word == "--flag" and (value := next(words, "")) else word for word in words]
+
+
+def _program(arguments: argparse.Namespace) -> Program:
+    if arguments.cases and arguments.tests:
+        raise UserError("there are both --tests and --cases: leave one of them out")
+    if arguments.checker and not arguments.cases:
+        raise UserError(f"--checker is {arguments.checker} but there are no cases to compare: add --cases")
+    code = _read_code(arguments.files or [STDIN])
+    if arguments.think:
+        code = (
+            strip_think_blocks(code) if isinstance(code, str) else {k: strip_think_blocks(v) for k, v in code.items()}
+        )
+    return Program(
+        code,
+        _read(arguments.tests) if arguments.tests else None,
+        std=arguments.std,
+        hidden_test=_read(arguments.hidden_tests) if arguments.hidden_tests else None,
+        cases=read_cases(_read(arguments.cases), arguments.cases) if arguments.cases else (),
+        checker=arguments.checker or Program.checker,
+    )
+
+
+def _read_code(paths: Sequence[str]) -> str | dict[str, str]:
+    """One text, or texts by name: as they lie below the folder that all of them share, so that includes find them."""
+    if paths == [STDIN]:
+        return _read(STDIN)
+    if STDIN in paths:
+        raise UserError("standard input is one of several files: name files only, or give nothing but `-`")
+    resolved = {path: Path(os.path.abspath(path)) for path in paths}
+    shared = os.path.commonpath([path.parent for path in resolved.values()])
+    texts = {path.relative_to(shared).as_posix(): _read(name) for name, path in resolved.items()}
+    if len(texts) > 1:
+        if (reason := refusal(Program(texts))) is not None:
+            raise UserError(reason)
+        return texts
+    ((name, text),) = texts.items()
+    is_name = FILE_NAME.fullmatch(name) and PurePosixPath(name).suffix in SOURCES and not name.startswith("rlvr_")
+    return texts if is_name else text
+
+
+def _read(path: str) -> str:
+    try:
+        if path == STDIN:
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with open(path, "rb") as file:
+                content = file.read(MAX_BYTES + 1)
+    except IsADirectoryError as error:
+        raise UserError(f"{path!r} is a directory: name the files in it") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path!r} cannot be read ({reason}): give a file that can") from error
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path!r} is longer than {MAX_BYTES >> 20} MiB: give less")
+    return content.decode(errors="replace")
+
+
+def _judge(program: Program, arguments: argparse.Namespace) -> VerifyResult:
+    """The result. Raises UserError where it is the flags that do not compile, and not the program."""
+    with Verifier(
+        compiler=arguments.compiler,
+        timeout=arguments.timeout,
+        compile_timeout=COMPILE_SECONDS,
+        extra_flags=_flags(arguments),
+        workers=1,
+        require=arguments.require,
+    ) as verifier:
+        result = verifier.verify(program)
+        if result.status in ("compile_error", "link_error"):
+            verifier.check([program.std])
+        return result
+
+
+def _flags(arguments: argparse.Namespace) -> list[str]:
+    sanitize = [] if arguments.sanitize is None else [f"-fsanitize={arguments.sanitize}"]
+    return [*arguments.flag, *sanitize]
+
+
+def _find_tidy() -> str:
+    tidy = find_tidy()
+    if tidy is None:
+        raise UserError("--tidy needs clang-tidy, which was not found on PATH: install it (apt-get install clang-tidy)")
+    return tidy
+
+
+def _findings(
+    program: Program, result: VerifyResult, tidy: str, arguments: argparse.Namespace
+) -> tuple[Finding, ...] | None:
+    """What clang-tidy says; None where it cannot. Raises UserError where the fault is its own."""
+    if not result.compile_ok:
+        return None
+    toolchain = make_toolchain(arguments.compiler, _flags(arguments), arguments.timeout, COMPILE_SECONDS)
+    workshop = Workshop(toolchain, require_controls(arguments.require))
+    findings = tidy_findings(program, workshop, tidy)
+    if findings is None:
+        check_tidy(tidy, workshop)
+    return findings
+
+
+def _json(result: VerifyResult, tidy: str | None, findings: Sequence[Finding] | None) -> str:
+    if tidy is None:
+        return result.to_json()
+    found = None if findings is None else [dataclasses.asdict(finding) for finding in findings]
+    return json.dumps({**json.loads(result.to_json()), "tidy": found})
+
+
+def _report(
+    result: VerifyResult, program: Program, tidy: str | None = None, findings: Sequence[Finding] | None = None
+) -> str:
+    """What happened, for people."""
+    errors = [found for found in result.diagnostics if found.severity.endswith("error")]
+    warnings = [found for found in result.diagnostics if found.severity == "warning" and found.file in program.files]
+    lines = [_verdict(result)]
+    if result.status != "ok":
+        lines += [line for found in errors[:SHOWN] for line in _shown(found, program.files, result.toolchain)]
+        lines += _more(len(errors), "errors")
+        if not errors and result.status not in ("wrong", "sandbox_error"):
+            lines += [_printable(line) for line in result.stderr.splitlines() if line.strip(" =")][:SHOWN]
+    lines += [_headline(found) for found in warnings[:SHOWN]] + _more(len(warnings), "warnings")
+    if result.suppressions:
+        lines.append(
+            f"{result.suppressions} attempts to silence warnings were undone, {result.warnings} warnings counted"
+        )
+    if tidy is not None and result.compile_ok:
+        lines += _tidied(findings)
+    return "\n".join([*lines, _isolation(result)])
+
+
+def _verdict(result: VerifyResult) -> str:
+    """`fail: it fails tests (wrong, tests 3/4, tier oracle, compile 0.05 s, run 0.01 s)`."""
+    word, colour = ("pass", GREEN) if result.status == "ok" else ("fail", RED)
+    if result.status == "sandbox_error":
+        word, colour = "not judged", YELLOW
+    facts = [result.status]
+    if result.tests_total:
+        hidden = f", of which hidden {result.hidden_passed}/{result.hidden_total}" if result.hidden_total else ""
+        facts.append(f"tests {result.tests_passed}/{result.tests_total}{hidden}, tier {result.tier}")
+    facts += [f"{name} {result.timings[name]:.2f} s" for name in ("compile", "run") if name in result.timings]
+    return f"{_paint(f'{word}:', colour)} {_ending(result)} ({', '.join(facts)})"
+
+
+def _ending(result: VerifyResult) -> str:
+    """How it went, and what ended it."""
+    if result.status == "ok":
+        return "it passes all tests" if result.tests_total else "it ran to its end" if result.run_ok else "it compiles"
+    if result.status == "compile_limit":
+        return f"the compiler used up {TIMES.get(result.limit or '', f'its {result.limit}')}"
+    if result.status == "timeout":
+        return f"it used up {TIMES.get(result.limit or '', 'its time')}"
+    if result.status == "run_error":
+        return _exit(result.returncode)
+    if result.status == "sandbox_error":
+        return f"{WORDS[result.status]}: {_printable(result.stderr.strip().partition(chr(10))[0])}"
+    return WORDS[result.status]
+
+
+def _exit(returncode: int | None) -> str:
+    if returncode is None or returncode >= 0:
+        return f"it ended with status {returncode}" + (" and no verdict" if returncode == 0 else "")
+    try:
+        return f"it was ended by {signal.Signals(-returncode).name} ({signal.strsignal(-returncode)})"
+    except ValueError:
+        return f"it was ended by signal {-returncode}"
+
+
+def _shown(found: Diagnostic, files: Mapping[str, str], toolchain: str) -> Iterator[str]:
+    """A diagnostic with its source line and a caret, where the line is the candidate's."""
+    yield _headline(found)
+    lines = files.get(found.file, "").split("\n")
+    if not 0 < found.line <= len(lines):
+        return
+    raw = lines[found.line - 1].rstrip("\r")
+    line, caret = raw.expandtabs(TAB), (found.column or 1) - 1
+    if "clang" in toolchain:  # counts bytes where g++ counts what is seen
+        caret = len(raw.encode(errors="replace")[:caret].decode(errors="ignore").expandtabs(TAB))
+    width = max(40, shutil.get_terminal_size((120, 24)).columns - 10)
+    start = max(0, caret - width + 20)
+    gutter = f"{found.line:>5} | "
+    yield gutter + _printable(line[start : start + width])
+    if found.column is not None:
+        yield " " * (len(gutter) - 2) + "| " + " " * (caret - start) + _paint("^", GREEN)
+
+
+def _headline(found: Diagnostic) -> str:
+    column = f"{found.column}:" if found.column else ""
+    place = f"{found.file}:{found.line}:{column} " if found.file else ""
+    flag = f" [{found.flag}]" if found.flag else ""
+    colour = YELLOW if found.severity == "warning" else RED
+    message = _printable(found.message.partition("\n")[0])
+    return f"{_paint(_printable(place), BOLD)}{_paint(f'{found.severity}:', colour)} {message}{flag}"
+
+
+def _tidied(findings: Sequence[Finding] | None) -> list[str]:
+    if findings is None:
+        return ["clang-tidy could not read it"]
+    found = [
+        f"{_paint(f'{finding.file}:{finding.line}:', BOLD)} {_printable(finding.message)} [{finding.check}]"
+        for finding in findings[:SHOWN]
+    ]
+    count = f"{len(findings) or 'no'} finding{'s' * (len(findings) != 1)}"
+    return [f"clang-tidy: {count}", *found, *_more(len(findings), "findings")]
+
+
+def _more(count: int, what: str) -> list[str]:
+    return [f"... and {count - SHOWN} more {what}"] if count > SHOWN else []
+
+
+def _isolation(result: VerifyResult) -> str:
+    missing = [name for name in WHAT_IT_STOPS if name not in result.isolation]
+    if not result.isolation:
+        return "isolation: nothing was run"
+    count = f"isolation: {len(result.isolation)} of {len(WHAT_IT_STOPS)} controls"
+    return f"{count}, without {', '.join(missing)} (see python -m rlvr_sandbox doctor)" if missing else count
+
+
+def _paint(text: str, colour: int) -> str:
+    is_plain = not text or os.environ.get("NO_COLOR") or not sys.stdout.isatty()
+    return text if is_plain else f"\033[{colour}m{text}\033[0m"
+
+
+def _printable(text: str) -> str:
+    """What a candidate wrote must not steer the terminal that it is shown on."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

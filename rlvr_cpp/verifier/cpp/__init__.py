@@ -1,0 +1,1 @@
+"""C++ as text: nothing here starts a process."""

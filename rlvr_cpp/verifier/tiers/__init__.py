@@ -1,0 +1,1 @@
+"""The ways a verdict can be obtained, strongest first."""

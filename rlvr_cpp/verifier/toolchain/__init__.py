@@ -1,0 +1,1 @@
+"""The compiler, and where programs are built and run."""

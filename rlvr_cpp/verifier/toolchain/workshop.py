@@ -1,0 +1,337 @@
+"""Where programs are built and run: scratch folders, the jailed compiler, the jailed program, things built once.
+
+One workshop serves one toolchain. Every compiler run sees the system's headers and its own scratch folder; every
+program sees its shared libraries and that folder read-only. A compiler that its own limits stopped is told apart from
+one that the machine failed, which is nobody's score.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rlvr_cpp.verifier.cpp.diagnostics import toolchain_trouble
+from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.toolchain.precompiled import PrecompiledHeaders
+from rlvr_cpp.verifier.toolchain.store import Store, content_key
+from rlvr_cpp.verifier.toolchain.toolchain import CANDIDATE_FLAGS, Toolchain, compiler_view, linker_flags, program_view
+from rlvr_cpp.verifier.verdict import WORKER_GONE
+from rlvr_sandbox import Command, Controls, Finished, Limits, SandboxError, Stopper, run, run_together
+from rlvr_sandbox.launcher import cache_folder, private_temporary_folder
+
+PROGRAM = "rlvr_program"
+SCRATCH = "rlvr_verify_"
+COMPILER_MEMORY = 2_500 << 20
+COMPILER_NICE = 10  # what trains or samples beside it goes first
+COMPILER_OUTPUT = 1 << 20  # machine-readable diagnostics are long
+PROGRAM_MEMORY = 1 << 30
+SANITIZED_MEMORY = 2 << 30
+HEADER_SIZE = 512 << 20  # a precompiled <bits/stdc++.h> has 100 MB
+STORE_LIMIT = 2 << 30
+STALE = 3600.0  # seconds after which the scratch folder of a dead process is removed
+NOBODY = 65534
+CHOOSE_RUNTIMES = ("-fsanitize", "-pthread", "-fopenmp", "-stdlib", "-static", "-m")  # flags that the linker needs
+LAST_WORDS = 1.0  # seconds for a worker's own destructors when its oracle has seen enough
+
+Sources = Mapping[str, str | bytes]
+_LIBRARIES: dict[tuple[str, tuple[str, ...], Controls], tuple[str, ...]] = {}
+
+
+class Workshop:
+    """Builds and runs with one toolchain under one set of controls."""
+
+    def __init__(self, toolchain: Toolchain, controls: Controls, memory: int = PROGRAM_MEMORY) -> None:
+        self.toolchain = toolchain
+        self.controls = controls
+        self.memory = memory
+        """Bytes that a program may use."""
+        self.stopper: Stopper | None = None
+        self.store = Store(_cache(controls) / "built", STORE_LIMIT)
+        self.headers = PrecompiledHeaders(self.store, toolchain)
+        self.oracles: dict[str, tuple[Path, Path | None]] = {}
+        """Those that were built: their folders, and the programs that run them from elsewhere."""
+        self._failed: set[str] = set()
+        self._building: dict[str, threading.Lock] = {}
+        self._uses: Counter[str] = Counter()
+        _sweep_scratch()
+
+    def stopped_by(self, stopper: Stopper) -> Workshop:
+        """The same workshop, whose runs end when `stopper` says so."""
+        other = copy.copy(self)
+        other.stopper = stopper
+        return other
+
+    def flags(self, std: str) -> tuple[str, ...]:
+        """What every translation unit of a program is compiled with."""
+        chosen = (flag for flag in self.toolchain.extra_flags if not flag.startswith("-l"))
+        # A unique symbol cannot be made local, which sealing needs, and a candidate may become a library; precompiled
+        # headers want equal flags everywhere.
+        own = () if self.toolchain.is_clang else (*CANDIDATE_FLAGS, "-fPIC")
+        return (f"-std={std}", "-O0", "-Wall", "-Wextra", *own, *chosen)
+
+    def trusted_flags(self, std: str) -> tuple[str, ...]:
+        """What our own translation units are compiled with: they need no sanitizer and no warnings."""
+        return tuple(flag for flag in self.flags(std) if not flag.startswith(("-W", "-fsanitize")))
+
+    @property
+    def link_flags(self) -> tuple[str, ...]:
+        """What stands behind the objects of a program: the fastest linker here, and the libraries."""
+        chosen = (flag for flag in self.toolchain.extra_flags if flag.startswith("-l"))
+        return (*linker_flags(self.toolchain.compiler), *chosen)
+
+    def precompiled(self, code: str, flags: tuple[str, ...]) -> tuple[str, ...]:
+        """The flags that put a precompiled header before `code`, where there is one that changes nothing."""
+        return self.headers.flags(code, flags, self._build_header)
+
+    def announce(self, program: Program) -> None:
+        """This candidate is going to be compiled."""
+        if isinstance(program.code, str):
+            self.headers.announce(program.code, self.flags(program.std))
+
+    def compile(
+        self, folder: Path, arguments: Sequence[str], *, stdin: bytes = b"", file_size: int = 64 << 20
+    ) -> Finished:
+        """Run the compiler in a scratch folder. Raises SandboxError where the machine failed it."""
+        return self._drive(self.toolchain.compiler, folder, arguments, stdin, file_size)
+
+    def link(self, folder: Path, arguments: Sequence[str]) -> Finished:
+        """Link objects and libraries. Raises SandboxError where the machine failed the linker."""
+        runtimes = (flag for flag in self.toolchain.extra_flags if flag.startswith(CHOOSE_RUNTIMES))
+        return self._drive(self.toolchain.link_driver, folder, [*runtimes, *arguments, *self.link_flags])
+
+    def _drive(
+        self, driver: str, folder: Path, arguments: Sequence[str], stdin: bytes = b"", file_size: int = 64 << 20
+    ) -> Finished:
+        seconds = self.toolchain.compile_timeout
+        finished = run(
+            Command(
+                (driver, *arguments),
+                folder,
+                Limits(
+                    cpu=seconds,
+                    wall=4 * seconds + 1,  # it steps back for others
+                    memory=COMPILER_MEMORY,
+                    file_size=file_size,
+                    output=COMPILER_OUTPUT,
+                    nice=COMPILER_NICE,
+                ),
+                readable=(*compiler_view(driver), *_existing(arguments)),
+                writable=True,
+                stdin=stdin,
+            ),
+            self.controls,
+            self.stopper,
+        )
+        trouble = toolchain_trouble(finished.stderr.decode(errors="replace"))
+        if finished.ended == "exit" and finished.returncode != 0 and trouble is not None:
+            raise SandboxError(trouble)
+        return finished
+
+    def run_tool(self, folder: Path, argv: Sequence[str], seconds: float, readable: Sequence[str] = ()) -> Finished:
+        """Run a tool of the toolchain, such as a linker or a linter, as the compiler is run."""
+        limits = Limits(cpu=seconds, wall=2 * seconds + 1, memory=COMPILER_MEMORY, output=COMPILER_OUTPUT)
+        view = (*compiler_view(self.toolchain.compiler), *readable)
+        return run(
+            Command(tuple(argv), folder, limits, readable=view, writable=True, proc=True), self.controls, self.stopper
+        )
+
+    def tool(self, name: str) -> str:
+        """The path of a tool of the same installation. Raises SandboxError where it is missing."""
+        found = shutil.which(name)
+        if found is None:
+            raise SandboxError(f"sandbox: {name} is missing: apt-get install binutils")
+        return found
+
+    def run(self, command: Command) -> Finished:
+        """Run one program."""
+        return run(command, self.controls, self.stopper)
+
+    def run_split(self, oracle: Command, worker: Command) -> tuple[Finished, Finished]:
+        """Run a harness and the candidate that it calls. A worker that let its oracle down still has all its time."""
+        harness, candidate = run_together(
+            [oracle, worker],
+            self.controls,
+            grace=lambda oracle: math.inf if oracle.returncode == WORKER_GONE else LAST_WORDS,
+            stopper=self.stopper,
+        )
+        return harness, candidate
+
+    def program(
+        self,
+        folder: Path,
+        *,
+        stdin: bytes = b"",
+        descriptors: tuple[tuple[int, int], ...] = (),
+        name: str = PROGRAM,
+        host: Path | None = None,
+    ) -> Command:
+        """The command that runs a built program: `name` in its folder, or a `host` from elsewhere that loads it."""
+        seconds, sanitized = self.toolchain.timeout, self.toolchain.is_sanitized
+        return Command(
+            (str(host or f"./{name}"),),
+            folder,
+            Limits(cpu=seconds, wall=2 * seconds + 1, memory=SANITIZED_MEMORY if sanitized else self.memory),
+            readable=(*self.libraries, *([str(host)] if host else [])),
+            proc=sanitized,
+            bounded_address_space=not sanitized,
+            stdin=stdin,
+            descriptors=descriptors,
+            kill_at_output_limit=True,
+        )
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The shared libraries of a program built with this toolchain, and the dynamic loader."""
+        key = (self.toolchain.compiler, self.toolchain.extra_flags, self.controls)
+        if key not in _LIBRARIES:
+            _LIBRARIES[key] = self._find_libraries()
+        return _LIBRARIES[key]
+
+    def _find_libraries(self) -> tuple[str, ...]:
+        everything = "#include <iostream>\n#include <cmath>\nint main() { std::cout << std::sin(1.0); }\n"
+        with self.scratch({"probe.cpp": everything}) as folder:
+            chosen = [flag for flag in self.toolchain.extra_flags if not flag.startswith("-l")]
+            libraries = ["-Wl,--no-as-needed", "-pthread", "-lm", *self.link_flags]
+            built = self.compile(folder, [*chosen, "probe.cpp", *libraries, "-o", PROGRAM])
+            if built.returncode != 0:
+                raise SandboxError(f"{self.toolchain.compiler} cannot build: {built.stderr.decode(errors='replace')}")
+            loader = _loader((folder / PROGRAM).read_bytes())
+            if loader is None:
+                return ()  # static
+            listed = self.run_tool(folder, [loader, "--list", f"./{PROGRAM}"], 10.0)
+        return program_view(listed.stdout.decode(errors="replace") + f"\n{loader} (0x")
+
+    @contextlib.contextmanager
+    def scratch(self, files: Sources) -> Iterator[Path]:
+        """A folder with these files that the jailed compiler may write into, removed afterwards."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}_"))
+        try:
+            write_files(folder, files)
+            if "drop" in self.controls.names:
+                os.chown(folder, NOBODY, NOBODY)
+            yield folder
+        finally:
+            remove_tree(folder)
+
+    def built_once(self, name: str, files: Sources, arguments: Sequence[str]) -> Path | None:
+        """The file `name` that compiling trusted `files` with `arguments` makes; None where they do not compile.
+
+        It is kept for everybody under the hash of all of that. The compiler's environment enters by its version.
+        Threads that want the same wait for the first of them. Raises SandboxError where a limit ended the compiler: a
+        busy machine must not weaken how a task is judged.
+        """
+        key = content_key(name, sorted(files.items()), arguments, self.toolchain.compiler, self.toolchain.version)
+        with self._building.setdefault(key, threading.Lock()):
+            return None if key in self._failed else self._build_once(key, name, files, arguments)
+
+    def _build_once(self, key: str, name: str, files: Sources, arguments: Sequence[str]) -> Path | None:
+        def build(draft: Path) -> bool:
+            with self.scratch(files) as folder:
+                finished = self._compile_trusted(folder, files, arguments)
+                if finished.ended != "exit":
+                    raise SandboxError(f"sandbox: a test did not compile within its limits ({finished.ended})")
+                if finished.returncode != 0:
+                    return False
+                shutil.copyfile(folder / name, draft / name)
+                (draft / name).chmod(0o755)
+            return True
+
+        entry = self.store.make(key, build)
+        if entry is None:
+            self._failed.add(key)
+            return None
+        return entry / name
+
+    def _compile_trusted(self, folder: Path, files: Sources, arguments: Sequence[str]) -> Finished:
+        """Compile the one source among the files, whose flags stand before its name."""
+        place = next(n for n, word in enumerate(arguments) if word in files and word.endswith(".cpp"))
+        flags = tuple(word for word in arguments[:place] if word not in ("-w", "-c"))
+        precompiled = self.precompiled(str(files[arguments[place]]), flags)
+        finished = self.compile(folder, [*arguments[:place], *precompiled, *arguments[place:]])
+        if finished.returncode != 0 and precompiled and not Path(precompiled[-1]).parent.exists():
+            return self.compile(folder, arguments)  # the header was removed meanwhile
+        return finished
+
+    def still_has(self, path: Path | None) -> bool:
+        """Something built once, or its folder, is still there, and will be for a while. Nothing is always there."""
+        return path is None or self.store.find(path.relative_to(self.store.folder).parts[0]) is not None
+
+    def pays(self, text: str, after: int, uses: int = 1) -> bool:
+        """Whether `text` has come up more than `after` times, these `uses` included: something may be built for it."""
+        self._uses[text] += uses
+        return self._uses[text] > after
+
+    def add_object(self, folder: Path, name: str, text: str, flags: Sequence[str]) -> None:
+        """Put the object of a translation unit of ours into a scratch folder. Raises SandboxError if there is none."""
+        source = f"{Path(name).stem}.cpp"
+        path = self.built_once(name, {source: text}, [*flags, "-c", source, "-o", name])
+        if path is None:
+            raise SandboxError(f"sandbox: {source} does not compile")
+        write_files(folder, {name: path.read_bytes()})
+
+    def _build_header(self, draft: Path, text: str, recipe: tuple[str, ...]) -> bool:
+        with self.scratch({"prefix.h": text}) as folder:
+            finished = self.compile(folder, recipe, stdin=text.encode(), file_size=HEADER_SIZE)
+            output = recipe[-1]
+            if finished.returncode != 0:
+                return False
+            for name in ("prefix.h", output):
+                shutil.copyfile(folder / name, draft / name)
+                (draft / name).chmod(0o644)
+        return True
+
+
+def _cache(controls: Controls) -> Path:
+    """The folder for what is built once; where root drops its rights without a view of its own, in a public place."""
+    if "drop" in controls.names and "mount" not in controls.names:
+        return private_temporary_folder()
+    return cache_folder()
+
+
+def write_files(folder: Path, files: Sources) -> None:
+    """Write texts, whatever they hold, with folders as needed."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="replace"))
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder in which something untrusted has written."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except (OSError, RecursionError):  # nested deeper than Python goes, or without permissions
+        subprocess.run(["rm", "-rf", "--", str(folder)], check=False, capture_output=True)
+
+
+def _existing(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The folders of the files that arguments name: our own precompiled headers."""
+    return tuple(dict.fromkeys(os.path.dirname(word) for word in arguments if word.startswith("/")))
+
+
+def _loader(binary: bytes) -> str | None:
+    """The dynamic loader that an executable asks for."""
+    found = re.search(rb"/[\w/.-]*ld[\w.-]*\.so[\w.]*(?=\0)", binary[:4096])
+    return found.group().decode() if found else None
+
+
+def _sweep_scratch() -> None:
+    """Remove what killed processes left behind."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*_*"):
+        owner = folder.name.removeprefix(SCRATCH).partition("_")[0]
+        with contextlib.suppress(OSError):
+            if not Path(f"/proc/{owner}").exists() and time.time() - folder.stat().st_mtime > STALE:
+                remove_tree(folder)
