@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _make(call: argparse.Namespace) -> None:
-    from rlvr_cpp.training.artifact import save_run_artifact
+    from rlvr_cpp.adapters.from_run import save_run_artifact
 
     metadata = save_run_artifact(call.source, call.folder)
     print(f"adapter {metadata.adapter_hash[:12]} of {metadata.base_model} in {call.folder}")

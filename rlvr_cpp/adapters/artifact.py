@@ -1,4 +1,4 @@
-"""An adapter as something that can be handed on: `python -m rlvr_cpp.artifact <run folder> <folder>`.
+"""An adapter of a model as something that can be handed on, and back onto a model.
 
 A peft folder (`adapter_config.json`, `adapter_model.safetensors`) and `rlvr_adapter.json`, which says what it belongs
 on and how it was made. What is loaded are the bytes that were hashed, read once: no other file is looked at, so no
@@ -11,53 +11,27 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
-from rlvr_cpp.adapters.fit import (
-    adapted_layers,
-    base_hash,
-    base_of,
-    dtype_name,
-    misfits,
-    quantization_of,
-    ranks_of,
-    targets_of,
-)
+from rlvr_cpp.adapters.fit import base_facts, base_of, misfits, shapes_of
+from rlvr_cpp.adapters.layers import adapted_layers, ranks_of, require_one_scale, targets_of
 from rlvr_cpp.adapters.metadata import (
     CONFIG_FILE,
     HASHED,
-    METADATA_FILE,
     WEIGHTS_FILE,
     AdapterMetadata,
-    check_metadata,
+    Provenance,
     read_metadata,
+    write_metadata,
+    write_peft_config,
 )
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.runs.files import new_folder, sha256_of
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How an adapter came about."""
-
-    training_method: str
-    """`gspo`, `grpo`, `sft` or `dcd`."""
-    base_model: str | None = None
-    """A name by which others find the base; None is the one that the model was loaded by."""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """The resolved settings of the run; empty where it was no run of ours."""
-    contract: Mapping[str, Any] | None = None
-    """`contract.verifier_contract` of the verdicts it was trained on; None for a method without any."""
-    parents: tuple[str, ...] = ()
-    """Adapter hashes of what it went on from or was combined of."""
+from rlvr_cpp.runs.files import new_folder
 
 
 def save_adapter_artifact(
@@ -70,12 +44,8 @@ def save_adapter_artifact(
     """
     config = _lora_config(model, adapter_name)
     tensors = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
-    layers = adapted_layers(tensors)
-    if ranks_of(tensors) != [config.r] or config.alpha_pattern or config.use_rslora:
-        raise UserError(
-            f"adapter {adapter_name!r} has the ranks {ranks_of(tensors)}, alpha_pattern {config.alpha_pattern} and "
-            f"use_rslora {config.use_rslora}: an artifact has one rank and one alpha, and scales by alpha / rank"
-        )
+    targets = targets_of(adapted_layers(tensors))
+    require_one_scale(ranks_of(shapes_of(tensors)), config.to_dict())
     config = dataclasses.replace(
         config,
         base_model_name_or_path=provenance.base_model or base_of(model).name_or_path,
@@ -83,13 +53,7 @@ def save_adapter_artifact(
     )
     with new_folder(Path(folder)) as draft:
         _write_peft_files(draft, config, tensors)
-        files = {name: sha256_of(draft / name) for name in HASHED}
-        metadata = _describe(model, provenance, config, targets_of(layers), files)
-        problems = check_metadata(metadata)
-        if problems:
-            raise UserError(f"the adapter cannot be saved: {'; '.join(problems)}")
-        (draft / METADATA_FILE).write_text(metadata.to_json())
-    return metadata
+        return write_metadata(draft, provenance, targets, base_facts(model))
 
 
 def load_adapter_artifact(
@@ -165,34 +129,6 @@ def _lora_config(model: PeftModel, adapter_name: str) -> LoraConfig:
 
 
 def _write_peft_files(folder: Path, config: LoraConfig, tensors: Mapping[str, torch.Tensor]) -> None:
-    """The same bytes for the same adapter: a set of layer names has no order of its own."""
-    fields = {name: sorted(x) if isinstance(x, set) else x for name, x in config.to_dict().items()}
-    (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    write_peft_config(folder, config.to_dict())
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     safetensors.torch.save_file(plain, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-
-
-def _describe(
-    model: PeftModel,
-    provenance: Provenance,
-    config: LoraConfig,
-    targets: tuple[str, ...],
-    files: Mapping[str, str],
-) -> AdapterMetadata:
-    quantization = quantization_of(model)
-    return AdapterMetadata(
-        base_model=config.base_model_name_or_path,
-        base_hash=base_hash(model),
-        base_dtype=dtype_name(base_of(model).dtype),
-        targets=targets,
-        rank=config.r,
-        alpha=config.lora_alpha,
-        use_qlora=quantization is not None,
-        quantization=quantization,
-        training_method=provenance.training_method,
-        config=provenance.config,
-        contract=provenance.contract,
-        parents=provenance.parents,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files=files,
-    )

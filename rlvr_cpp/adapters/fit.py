@@ -6,7 +6,7 @@ known by the hash of its weights as they are in memory: another data type or ano
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,15 +14,10 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
+from rlvr_cpp.adapters.layers import adapted_layers, ranks_of, targets_of
 from rlvr_cpp.adapters.metadata import AdapterMetadata
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.weights import weights_hash
-
-PREFIX = "base_model.model."
-A_MATRICES = (".lora_A.weight", ".lora_embedding_A")
-"""How the names of tensors end whose first dimension is the rank."""
-B_MATRICES = (".lora_B.weight", ".lora_embedding_B")
-"""The same for the second dimension. A tensor of another name is not plain LoRA's."""
 
 
 def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -44,7 +39,7 @@ def base_parameters(model: PreTrainedModel | PeftModel) -> Iterator[tuple[str, t
 
 
 def base_hash(model: PreTrainedModel | PeftModel) -> str:
-    """`checkpoints.weights_hash` of the base, with or without adapters on it."""
+    """`policy.weights.weights_hash` of the base, with or without adapters on it."""
     return weights_hash(base_parameters(model))
 
 
@@ -75,28 +70,18 @@ def quantization_of(model: PreTrainedModel | PeftModel) -> dict[str, Any] | None
     }
 
 
-def adapted_layers(names: Iterable[str]) -> set[str]:
-    """The layers, by their full names below the base model, that an adapter's tensors belong to.
-
-    Raises UserError for a tensor that is not plain LoRA's.
-    """
-    layers = set()
-    for name in names:
-        ending = next((ending for ending in A_MATRICES + B_MATRICES if name.endswith(ending)), None)
-        if ending is None or not name.startswith(PREFIX):
-            raise UserError(f"the adapter holds the tensor {name!r}: only LoRA's A and B matrices are taken")
-        layers.add(name.removeprefix(PREFIX).removesuffix(ending))
-    return layers
+def base_facts(model: PreTrainedModel | PeftModel) -> dict[str, Any]:
+    """What an adapter's metadata says of its base: `base_sha256`, `base_dtype` and `quantization`."""
+    return {
+        "base_sha256": base_hash(model),
+        "base_dtype": dtype_name(base_of(model).dtype),
+        "quantization": quantization_of(model),
+    }
 
 
-def targets_of(layers: Iterable[str]) -> tuple[str, ...]:
-    """The names of layers without their path, each once, sorted."""
-    return tuple(sorted({layer.rpartition(".")[2] for layer in layers}))
-
-
-def ranks_of(tensors: Mapping[str, torch.Tensor]) -> list[int]:
-    """Of all A and B matrices, each once, sorted; one rank where the adapter is sound."""
-    return sorted({tensor.shape[0 if name.endswith(A_MATRICES) else 1] for name, tensor in tensors.items()})
+def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def misfits(
@@ -109,13 +94,14 @@ def misfits(
     base, layers = base_of(model), adapted_layers(tensors)
     absent = targets_of(layers - {name for name, _ in base.named_modules()})
     stated = None if metadata.quantization is None else dict(metadata.quantization)
+    facts = base_facts(model)
     found = [
-        _differs("base_hash", base_hash(model)[:12], metadata.base_hash[:12]),
-        _differs("base_dtype", dtype_name(base.dtype), metadata.base_dtype),
-        _differs("quantization", quantization_of(model), stated),
+        _differs("base_hash", facts["base_sha256"][:12], metadata.base_hash[:12]),
+        _differs("base_dtype", facts["base_dtype"], metadata.base_dtype),
+        _differs("quantization", facts["quantization"], stated),
         f"targets are not all there: the model has no {', '.join(absent)}" if absent else None,
         _differs("targets", ", ".join(targets_of(layers)), ", ".join(metadata.targets), "in the weights"),
-        _differs("rank", ", ".join(map(str, ranks_of(tensors))), str(metadata.rank), "in the weights"),
+        _differs("rank", ", ".join(map(str, ranks_of(shapes_of(tensors)))), str(metadata.rank), "in the weights"),
         _differs("rank", config.r, metadata.rank, "in adapter_config.json"),
         _differs("alpha", config.lora_alpha, metadata.alpha, "in adapter_config.json"),
     ]

@@ -11,7 +11,8 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class AdapterMetadata:
     base_model: str
     """Name of the base: a shipped model, a Hugging Face id or a folder. It tells a reader; `base_hash` decides."""
     base_hash: str
-    """`checkpoints.weights_hash` of the base as it was loaded, quantized if it was."""
+    """`policy.weights.weights_hash` of the base as it was loaded, quantized if it was."""
     base_dtype: str
     """Of the base's weights as they were loaded, such as `bfloat16`."""
     targets: tuple[str, ...]
@@ -47,13 +48,13 @@ class AdapterMetadata:
     use_qlora: bool
     """Trained on a quantized base; then `quantization` says on which."""
     quantization: Mapping[str, Any] | None
-    """None, or how the base was quantized: see `adapter_fit.quantization_of`."""
+    """None, or how the base was quantized: see `fit.quantization_of`."""
     training_method: str
     """`gspo`, `grpo`, `sft` or `dcd`; LUSPO and DAPO are settings in `config`."""
     config: Mapping[str, Any]
     """The resolved settings of the run that made it; empty where it was no run of ours."""
     contract: Mapping[str, Any] | None
-    """`contract.verifier_contract` of the verdicts it was trained on; None for a method without any."""
+    """`verifier.contract.verifier_contract` of the verdicts it was trained on; None for a method without any."""
     parents: tuple[str, ...]
     """Adapter hashes of what it went on from or was combined of."""
     created: str
@@ -77,6 +78,58 @@ class AdapterMetadata:
         """The content of `rlvr_adapter.json`."""
         fields = {"artifact_id": self.artifact_id, **dataclasses.asdict(self)}
         return json.dumps(fields, indent=2, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How an adapter came about."""
+
+    training_method: str
+    """`gspo`, `grpo`, `sft` or `dcd`."""
+    base_model: str | None = None
+    """A name by which others find the base; None is the one that the model was loaded by."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The resolved settings of the run; empty where it was no run of ours."""
+    contract: Mapping[str, Any] | None = None
+    """`verifier.contract.verifier_contract` of the verdicts it was trained on; None for a method without any."""
+    parents: tuple[str, ...] = ()
+    """Adapter hashes of what it went on from or was combined of."""
+
+
+def write_peft_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """peft's configuration as a file: the same bytes for the same adapter, for a set of names has no order."""
+    fields = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
+    (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+
+def write_metadata(
+    folder: Path, provenance: Provenance, targets: tuple[str, ...], base: Mapping[str, Any]
+) -> AdapterMetadata:
+    """Describe peft's two files in a folder; `base` is what `fit.base_facts` says of the base.
+
+    Raises UserError where the provenance does not go with the base's quantization.
+    """
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    metadata = AdapterMetadata(
+        base_model=config["base_model_name_or_path"],
+        base_hash=base["base_sha256"],
+        base_dtype=base["base_dtype"],
+        targets=targets,
+        rank=config["r"],
+        alpha=config["lora_alpha"],
+        use_qlora=base["quantization"] is not None,
+        quantization=base["quantization"],
+        training_method=provenance.training_method,
+        config=provenance.config,
+        contract=provenance.contract,
+        parents=provenance.parents,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files={name: sha256_of(folder / name) for name in HASHED},
+    )
+    if problems := check_metadata(metadata):
+        raise UserError(f"the adapter cannot be saved: {'; '.join(problems)}")
+    (folder / METADATA_FILE).write_text(metadata.to_json())
+    return metadata
 
 
 def check_metadata(metadata: AdapterMetadata) -> list[str]:

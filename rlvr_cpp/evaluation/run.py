@@ -13,17 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlvr_cpp.errors import UserError
 from rlvr_cpp.evaluation.attempts import Evaluation, SampleLog
 from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.evaluation.report import print_summary, summarize, write_pages
 from rlvr_cpp.evaluation.subject import Subject, open_subject
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
-from rlvr_cpp.runs.console import console
+from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.evidence import INVALID, PASS, Decoding, EvaluationRecord, task_scores
 from rlvr_cpp.runs.files import contract_hash
-from rlvr_cpp.runs.record import FILE, RunRecord, git_commit, package_versions, read_record
+from rlvr_cpp.runs.record import RunRecord, git_commit, package_versions
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
 from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
@@ -53,17 +52,12 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Parts]:
     with open_verifier(job.verifier, job.sandbox.require) as verifier:
         verifier.check(task.std for task in benchmark.tasks)
         subject = open_subject(job)
-        fixed = _fixed(benchmark, subject, verifier)
-        _refuse_changes(folder, fixed)
-        with RunRecord(folder, job, verifier.version) as record:
-            record.add(**fixed)
-            console.print(
-                f"model   {subject.model}{f' with {subject.adapter}' if subject.adapter else ''}\n"
-                f"tasks   {len(benchmark.tasks)} of {benchmark.name}, {benchmark.split} tests\n"
-                f"judge   {verifier.version}, {describe(verifier.workshop.controls)}\n"
-                f"run     {folder}",
-                markup=False,
-                soft_wrap=True,
+        with RunRecord(folder, job, verifier.version, _fixed(benchmark, subject, verifier)) as record:
+            banner(
+                model=f"{subject.model} with {subject.adapter}" if subject.adapter else subject.model,
+                tasks=f"{len(benchmark.tasks)} of {benchmark.name}, {benchmark.split} tests",
+                judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
+                run=folder,
             )
             yield Parts(job, folder, record, benchmark, subject, verifier)
 
@@ -76,19 +70,6 @@ def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[s
         "model_hash": subject.model_hash,
         "adapter_hash": subject.adapter_hash,
     }
-
-
-def _refuse_changes(folder: Path, fixed: dict[str, Any]) -> None:
-    """Raise UserError where the run in the folder, if there is one, was begun with something else."""
-    if not (folder / FILE).exists():
-        return
-    known = read_record(folder)["results"]
-    changed = [name for name, value in fixed.items() if known.get(name, value) != value]
-    if changed:
-        raise UserError(
-            f"{' and '.join(changed)} of the evaluation in {folder} is another than now: the problems, the judge or "
-            "the weights have changed since; begin a new one"
-        )
 
 
 def measure(parts: Parts) -> Evaluation:

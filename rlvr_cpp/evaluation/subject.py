@@ -6,19 +6,14 @@ adapter's folder tells its base, a run's folder what it trained.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rlvr_cpp.adapters.locate import find_weights, put_adapter_on
 from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
 from rlvr_cpp.policy.completers import Completer, Replay
 from rlvr_cpp.tasks.negation import negated_solution
 from rlvr_cpp.tasks.task import Task
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -58,15 +53,10 @@ def _reference(task: Task) -> str:
 
 
 def _open_local(job: EvaluationJob) -> Subject:
-    import transformers
-
     from rlvr_cpp.policy.completers import LocalModel
     from rlvr_cpp.policy.policy import load_policy
     from rlvr_cpp.policy.weights import weights_hash
 
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by peft
     model, adapter = find_weights(job.model, job.adapter_from)
     policy = load_policy(model, job.policy)
     model_hash = weights_hash(policy.model.named_parameters())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -85,6 +87,7 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
     Raises UserError where there is no such model or a chat is asked of a tokenizer without a template.
     """
     know_hybrids()
+    _quiet()
     source = find_model(model)
     device = pick_device(settings.device)
     torch.set_num_threads(settings.threads or _threads(device))
@@ -120,6 +123,13 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
 def know_hybrids() -> None:
     """Let transformers' Auto classes load the hybrid."""
     import rlvr_model  # noqa: F401
+
+
+def _quiet() -> None:
+    """A job has lines and bars of its own, which transformers' would tear."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by trl
 
 
 def find_model(model: str) -> str:

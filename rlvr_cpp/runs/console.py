@@ -14,6 +14,12 @@ console = Console(file=sys.stderr, highlight=False, quiet=os.environ.get("RANK",
 """Of several processes that a launcher started only the first one speaks."""
 
 
+def banner(**rows: object) -> None:
+    """What a run works with, a line each, before it begins."""
+    lines = [f"{name:<8}{words}" for name, words in rows.items()]
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
 @contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar on standard error that the yielded function advances by one; it leaves one line when it is done."""

@@ -1,7 +1,8 @@
 """What makes a number believable later: one `run.json` in each run folder, true at every moment.
 
 It is written before the first step with the status `running` and again, whole, whenever something is known: the
-evaluations, the end. A run that was interrupted, failed or was stopped by a guard says so.
+evaluations, the end. A run that was interrupted, failed or was stopped by a guard says so. What has to stay the same
+when a run goes on, such as the weights and the judge, is noted as `fixed` and compared.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -42,19 +44,23 @@ PACKAGES = (
 class RunRecord:
     """The record of one run; as a context manager it notes how the run ended.
 
-    A folder that holds one already is a run that goes on: what is known of it stays. With `write` false nothing
-    reaches the disk, for the processes of a run that are not its first.
+    A folder that holds one already is a run that goes on: what is known of it stays. `fixed` joins the results; raises
+    UserError where the run that goes on had something else there. With `write` false nothing reaches the disk, for the
+    processes of a run that are not its first.
     """
 
-    def __init__(self, folder: Path, job: DataclassInstance, compiler: str, *, write: bool = True) -> None:
+    def __init__(
+        self, folder: Path, job: DataclassInstance, compiler: str, fixed: Mapping[str, Any], *, write: bool = True
+    ) -> None:
         self.folder, self.write = folder, write
         if (folder / FILE).exists():
             self.fields = read_record(folder)
+            _refuse_changes(folder, self.fields["results"], fixed)
             self.fields.update(status="running", ended=None, error=None)
             self.fields.setdefault("resumed", []).append(_now())
         else:
             self.fields = _fresh(job, compiler)
-        self._write()
+        self.add(**fixed)
 
     def __enter__(self) -> RunRecord:
         return self
@@ -89,6 +95,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no run that can be read ({error}): give the folder with its {FILE}") from error
     return fields
+
+
+def _refuse_changes(folder: Path, known: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    changed = [name for name, value in fixed.items() if known.get(name, value) != value]
+    if changed:
+        raise UserError(
+            f"{' and '.join(changed)} of the run in {folder} {'is' if len(changed) == 1 else 'are'} not what it was: "
+            "the tasks, the compiler, its limits, the model or its adapter have changed since; put back what it had, "
+            "or begin a new run"
+        )
 
 
 def _fresh(job: DataclassInstance, compiler: str) -> dict[str, Any]:

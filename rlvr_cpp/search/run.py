@@ -11,24 +11,21 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from pathlib import Path
 
-import transformers
-
 from rlvr_cpp.adapters.locate import find_weights, put_adapter_on
-from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.sampling import completion_seed
 from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.shaping import CompilerRewardShaper
 from rlvr_cpp.reward.tiers import binary_reward
 from rlvr_cpp.runs import interruption
-from rlvr_cpp.runs.console import console, progress_bar
+from rlvr_cpp.runs.console import banner, progress_bar
 from rlvr_cpp.runs.files import contract_hash
-from rlvr_cpp.runs.record import FILE, RunRecord, read_record
+from rlvr_cpp.runs.record import RunRecord
 from rlvr_cpp.search.config import BestOfNJob
 from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.outcome import Outcome
 from rlvr_cpp.search.search import Score, rewards_by_tests
-from rlvr_cpp.tasks.choice import choose_tasks
+from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.program import Program
@@ -56,8 +53,6 @@ class Parts:
 @contextmanager
 def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     tasks = _choose(job)
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require))
@@ -68,15 +63,12 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
         fixed = _fixed(policy, tasks, verifier)
         if adapter is not None:
             fixed["adapter_hash"] = put_adapter_on(policy, Path(adapter))
-        _refuse_changes(folder, fixed)
-        record = stack.enter_context(RunRecord(folder, job, verifier.version))
-        record.add(**fixed)
-        console.print(
-            f"model   {model}{f' with {adapter}' if adapter else ''}\n"
-            f"tasks   {len(tasks)}, {job.n} candidates each\n"
-            f"judge   {verifier.version}, {describe(verifier.workshop.controls)}\n"
-            f"run     {folder}",
-            soft_wrap=True,
+        record = stack.enter_context(RunRecord(folder, job, verifier.version, fixed))
+        banner(
+            model=f"{model} with {adapter}" if adapter else model,
+            tasks=f"{len(tasks)}, {job.n} candidates each",
+            judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
+            run=folder,
         )
         yield Parts(job, folder, record, tasks, policy, verifier, shaper)
 
@@ -87,8 +79,7 @@ def _choose(job: BestOfNJob) -> list[Task]:
         tasks = load_tasks(settings.source or BUILTIN, config=settings.config, split=settings.split)
     else:
         tasks = choose_tasks(settings, None, job.seed)[job.split == "held_out"]
-    count = min(job.limit or len(tasks), len(tasks))
-    return [tasks[i * len(tasks) // count] for i in range(count)]
+    return evenly_spaced(tasks, job.limit)
 
 
 def _open_shaper(job: BestOfNJob, verifier: Verifier) -> AbstractContextManager[CompilerRewardShaper | None]:
@@ -108,15 +99,6 @@ def _fixed(policy: Policy, tasks: Sequence[Task], verifier: Verifier) -> dict[st
         "contract_hash": contract_hash(verifier_contract(verifier)),
         "model_hash": weights_hash(policy.model.named_parameters()),
     }
-
-
-def _refuse_changes(folder: Path, fixed: dict[str, str]) -> None:
-    known = read_record(folder)["results"] if (folder / FILE).exists() else {}
-    if changed := [name for name, value in fixed.items() if known.get(name, value) != value]:
-        raise UserError(
-            f"{' and '.join(changed)} of the run in {folder} is another than now: the tasks, the judge or the weights "
-            "have changed since; begin a new one"
-        )
 
 
 def search_all(parts: Parts) -> list[Outcome]:

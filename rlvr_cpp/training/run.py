@@ -6,7 +6,6 @@ that goes on finds what it had: its record, the evaluation before, the steps up 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -14,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import transformers
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rlvr_cpp.adapters.fit import base_facts
+from rlvr_cpp.adapters.from_run import parents_of
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.evaluation.attempts import Evaluation, in_order
 from rlvr_cpp.evaluation.measure import evaluate
@@ -31,8 +31,8 @@ from rlvr_cpp.policy.completers import LocalModel
 from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.reward.shaping import CompilerRewardShaper, open_shaper
 from rlvr_cpp.runs import interruption, processes
-from rlvr_cpp.runs.console import console
-from rlvr_cpp.runs.record import FILE, RunRecord, read_record
+from rlvr_cpp.runs.console import banner, console
+from rlvr_cpp.runs.record import RunRecord
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.active import active_parts, overlap
@@ -50,6 +50,7 @@ from rlvr_cpp.training.report import (
 )
 from rlvr_cpp.training.steps import HEADER, StepLog, StepMetrics, read_steps, step_line
 from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
+from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.coverage import find_gcov
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
@@ -124,9 +125,6 @@ class Curve:
 @contextmanager
 def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its own arguments, by trl
     train_tasks, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
@@ -137,23 +135,34 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
             stack.enter_context(shaper)
         policy = load_policy(job.model, job.policy)
         parameters = policy.model.num_parameters()
+        fixed = {"contract": verifier_contract(verifier), **facts_for_an_artifact(job, policy)}
         attach_adapter(policy, job.adapter)
         trainer = build_trainer(job, policy, train_tasks, verifier, shaper, folder)
-        reference = checked_reference(trainer, folder)
-        record = stack.enter_context(RunRecord(folder, job, verifier.version, write=processes.rank() == 0))
-        record.add(reference_sha256=reference)
+        fixed["reference_sha256"] = trainer.reference_hash()
+        first = processes.rank() == 0
+        record = stack.enter_context(RunRecord(folder, job, verifier.version, fixed, write=first))
         checkpoints = find_checkpoints(folder)
-        console.print(
-            f"model   {job.model}, {parameters:,} parameters\n"
-            f"tasks   {len(train_tasks)} for training, {len(held_out)} held out\n"
-            f"judge   {verifier.version}, {describe(verifier.workshop.controls)}\n"
-            f"run     {folder}",
-            soft_wrap=True,
+        banner(
+            model=f"{job.model}, {parameters:,} parameters",
+            tasks=f"{len(train_tasks)} for training, {len(held_out)} held out",
+            judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
+            run=folder,
         )
         for remark in remarks(job):
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
         last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
+
+
+def facts_for_an_artifact(job: TrainingJob, policy: Policy) -> dict[str, Any]:
+    """What packing the trained adapter needs to know of the base as it was loaded; nothing where it cannot be told."""
+    if not job.adapter.enabled:
+        return {}
+    try:
+        return {**base_facts(policy.model), "parents": parents_of(job.adapter.start)}
+    except UserError as error:
+        console.print(f"warning: no artifact can be made of this run: {error}", style="yellow", soft_wrap=True)
+        return {}
 
 
 def check_coverage_tool(job: TrainingJob, verifier: Verifier) -> None:
@@ -199,19 +208,6 @@ def build_trainer(
         raise UserError(
             f"the trainer cannot be built with these trainer, adapter and algorithm settings: {reason}"
         ) from error
-
-
-def checked_reference(trainer: GRPOTrainer, folder: Path) -> str | None:
-    """The hash of what KL is measured against. Raises UserError where the run that goes on measured against another."""
-    found = trainer.reference_hash()
-    results = read_record(folder)["results"] if (folder / FILE).exists() else {}
-    known = results.get("reference_sha256", found)
-    if known != found:
-        raise UserError(
-            f"the reference's weights have the hash {found}, those of the run in {folder} had {known}: resume with "
-            "the same model and adapter.start, or begin a new run"
-        )
-    return found
 
 
 def train(parts: Parts) -> Curve:

@@ -150,7 +150,7 @@ def test_problems_that_changed_are_not_gone_on_with(humaneval_x, tmp_path):
     measure(tmp_path / "run", *settings)
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     problems.write_text(rows[7])
-    with pytest.raises(UserError, match=r"benchmark_hash of the evaluation in .* is another than now"):
+    with pytest.raises(UserError, match=r"benchmark_hash of the run in .* is not what it was"):
         measure(tmp_path / "run", *settings)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 

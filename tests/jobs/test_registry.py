@@ -3,14 +3,19 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from rlvr_cpp.adapters.from_run import save_run_artifact
 from rlvr_cpp.artifact import main as make_artifact
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.policy.policy import load_policy
+from rlvr_cpp.policy.settings import PolicySettings
 from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.registry import main
 from rlvr_cpp.runs.evidence import EvaluationRecord, task_scores
@@ -52,9 +57,9 @@ LOAD = """
 import sys, transformers
 from peft import get_peft_model_state_dict
 from rlvr_cpp.adapters.artifact import load_adapter_artifact
-from rlvr_cpp.training.checkpoints import weights_hash
+from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.policy.policy import find_model, know_hybrids
-from rlvr_cpp.registry import find_adapter
+from rlvr_cpp.adapters.registry.lookup import find_adapter
 
 know_hybrids()
 base = transformers.AutoModelForCausalLM.from_pretrained(find_model("demo"))
@@ -98,26 +103,60 @@ def test_the_artifact_tells_the_run_that_made_it(folder, artifact):
     assert not (artifact / "training_args.bin").exists()
 
 
-CHANGED = {
-    "status": ("interrupted", "is interrupted, not finished: go on with it by resume="),
-    "compiler": ("g++ 1.0", "the run was judged by 'g++ 1.0', but g++ here is"),
-    "reference_sha256": ("0" * 64, "has other weights now than in the run"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("field", CHANGED)
-def test_what_cannot_be_told_for_certain_is_refused(folder, artifact, tmp_path, field):
-    from rlvr_cpp.training.artifact import save_run_artifact
-
-    value, words = CHANGED[field]
-    record = json.loads((folder / "runs" / "gspo" / "run.json").read_text())
-    (record["results"] if field == "reference_sha256" else record)[field] = value
+@pytest.fixture
+def copy(folder, artifact, tmp_path):
+    """The run again, and a function that writes its record with a change."""
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "adapter").symlink_to(folder / "runs" / "gspo" / "adapter")
-    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    shutil.copytree(folder / "runs" / "gspo" / "adapter", tmp_path / "run" / "adapter")
+
+    def change(edit) -> Path:
+        record = json.loads((folder / "runs" / "gspo" / "run.json").read_text())
+        edit(record)
+        (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+        return tmp_path / "run"
+
+    return change
+
+
+CHANGED = {
+    "is interrupted, not finished: go on with it by resume=": lambda record: record.update(status="interrupted"),
+    "did not note contract: it is no training run of this version": lambda record: record["results"].pop("contract"),
+    "did not note base_sha256: it is no training run": lambda record: record["results"].pop("base_sha256"),
+}
+
+
+@pytest.mark.parametrize("words", CHANGED)
+def test_what_the_run_does_not_tell_is_refused(copy, tmp_path, words):
     with pytest.raises(UserError, match=re.escape(words)):
-        save_run_artifact(tmp_path / "run", tmp_path / "artifact")
+        save_run_artifact(copy(CHANGED[words]), tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
+
+
+def test_damaged_weights_are_refused(copy, tmp_path):
+    run = copy(lambda record: None)
+    (run / "adapter" / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{nothing")
+    with pytest.raises(UserError, match="is damaged"):
+        save_run_artifact(run, tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_packing_a_run_needs_neither_torch_nor_a_compiler(folder, artifact, tmp_path):
+    code = (
+        "import sys; from rlvr_cpp.artifact import main; status = main(sys.argv[1:]);"
+        "print(status, sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(folder / "runs" / "gspo"), str(tmp_path / "packed")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": "/nowhere"})
+    assert done.stdout.splitlines()[-1:] == ["0 []"], done.stderr
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "packed" / name).read_bytes() == (artifact / name).read_bytes()
+
+
+def test_the_run_names_the_base_as_it_is_loaded(folder, artifact):
+    noted = json.loads((folder / "runs" / "gspo" / "run.json").read_text())["results"]
+    loaded = load_policy("demo", PolicySettings("float32", None, "cpu", None, "auto", 1)).model
+    assert noted["base_sha256"] == weights_hash(loaded.named_parameters())
+    assert (noted["base_dtype"], noted["quantization"], noted["parents"]) == ("float32", None, [])
 
 
 def test_a_run_is_no_artifact_by_itself(folder, artifact, capsys):

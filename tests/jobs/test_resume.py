@@ -163,7 +163,16 @@ def test_another_reference_is_refused(zygote, finished):
     record = json.loads((finished / "run.json").read_text())
     record["results"]["reference_sha256"] = "0" * 64
     (finished / "run.json").write_text(json.dumps(record))
-    assert "resume with the same model and adapter.start" in is_refused(zygote, finished, f"resume={finished}")
+    sentence = is_refused(zygote, finished, f"resume={finished}")
+    assert "reference_sha256 of the run in" in sentence
+    assert "the model or its adapter have changed since; put back what it had" in sentence
+
+
+def test_another_compiler_is_refused(zygote, finished):
+    record = json.loads((finished / "run.json").read_text())
+    record["results"]["contract"]["compiler_version"] = "g++ 1.0"
+    (finished / "run.json").write_text(json.dumps(record))
+    assert "contract of the run in" in is_refused(zygote, finished, f"resume={finished}")
 
 
 @pytest.mark.parametrize("held", [None, ".hydra/config.yaml", "run.json"])
