@@ -20,7 +20,7 @@ def pytest_itemcollected(item):
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def zygote(tmp_path_factory):
     made = Zygote(tmp_path_factory.mktemp("zygote"))
     yield made

@@ -1,10 +1,7 @@
 """The command as a person runs it: from the command line, in an empty folder, with a real compiler."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +12,8 @@ from rlvr_cpp.search.config import load
 FEW = ("n=3", "limit=3", "split=train", "dataset=true", "max_new_tokens=96", "temperature=1.5")
 
 
-def best_of_n(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rlvr_cpp.best_of_n", *arguments]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+def best_of_n(zygote, folder: Path, *arguments: str) -> tuple[int, str]:
+    return zygote.run(*arguments, module="rlvr_cpp.best_of_n", folder=folder)
 
 
 def rows(path: Path) -> list[dict]:
@@ -26,16 +21,16 @@ def rows(path: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(zygote, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    done = best_of_n(folder, *FEW)
-    assert done.returncode == 0, done.stderr
+    status, said = best_of_n(zygote, folder, *FEW)
+    assert status == 0, said
     (run,) = (folder / "runs" / "best_of_n").iterdir()
-    return done, run
+    return said, run
 
 
 def test_the_run_folder_holds_everything(finished):
-    done, run = finished
+    said, run = finished
     held = {path.name for path in run.iterdir()}
     assert held == {"run.json", "candidates.jsonl", "report.md", "best_of_n.png", "dataset"}
     record = json.loads((run / "run.json").read_text())
@@ -43,7 +38,7 @@ def test_the_run_folder_holds_everything(finished):
     summary = record["results"]["best_of_n"]
     assert summary["tasks"] == 3
     assert summary["pass_at_1"]["mean"] <= summary["pass_at_n"]["mean"]
-    assert "best of 3, chosen by public tests" in done.stderr
+    assert "best of 3, chosen by public tests" in said
     assert "| pass@3, a perfect choice |" in (run / "report.md").read_text()
 
 
@@ -54,7 +49,7 @@ def test_every_candidate_is_kept_with_both_verdicts(finished):
     assert len(rows(finished[1] / "dataset" / "train.jsonl")) == 3
 
 
-def test_a_run_that_was_killed_redoes_only_what_is_missing(finished, tmp_path):
+def test_a_run_that_was_killed_redoes_only_what_is_missing(zygote, finished, tmp_path):
     killed = tmp_path / "killed"
     shutil.copytree(finished[1], killed)
     whole = (killed / "candidates.jsonl").read_text()
@@ -64,8 +59,8 @@ def test_a_run_that_was_killed_redoes_only_what_is_missing(finished, tmp_path):
     (killed / "candidates.jsonl").write_text(json.dumps(kept) + "\n" + second[:100])
     record = json.loads((killed / "run.json").read_text())
     (killed / "run.json").write_text(json.dumps({**record, "status": "running", "ended": None}))
-    done = best_of_n(tmp_path, f"resume={killed}")
-    assert done.returncode == 0, done.stderr
+    status, said = best_of_n(zygote, tmp_path, f"resume={killed}")
+    assert status == 0, said
     again, before = rows(killed / "candidates.jsonl"), rows(finished[1] / "candidates.jsonl")
     assert again[0]["found"]["seconds"] == 1234.5
     assert [texts(outcome) for outcome in again] == [texts(outcome) for outcome in before]
@@ -79,10 +74,10 @@ def texts(outcome: dict) -> list[tuple]:
     return [(sample["code"], sample["reward"], sample["seed"]) for sample in outcome["found"]["samples"]]
 
 
-def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path):
-    done = best_of_n(tmp_path, "n=0", "split=nowhere")
-    assert done.returncode == 2
-    assert done.stderr == (
+def test_bad_input_is_one_sentence_and_leaves_nothing(zygote, tmp_path):
+    status, said = best_of_n(zygote, tmp_path, "n=0", "split=nowhere")
+    assert status == 2
+    assert said == (
         "error: split is 'nowhere': it must be one of held_out, train, all; n is 0: it must be at least 1\n"
     )
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "best_of_n").iterdir())

@@ -1,11 +1,8 @@
 """Measuring as a person does it: whole files, real compilers, kills, servers, adapters, and input that is wrong."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +18,6 @@ from rlvr_cpp.verifier import stream
 from rlvr_cpp.verifier.judge import sandbox_failure
 from tests.rlvr_cpp.policy.test_completers import Server
 
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 FEW = ("benchmark.limit=3", "max_new_tokens=24", "batch_size=4")
 REFERENCES = {task.prompt: task.reference for task in load_tasks(BUILTIN)}
 
@@ -33,12 +29,6 @@ def measure(folder, *overrides):
     folder.mkdir(exist_ok=True)
     evaluate.run(job, folder)
     return EvaluationRecord.load(folder / "evaluation.json")
-
-
-def command(*arguments, cwd, code="from rlvr_cpp.evaluate import main; main()"):
-    """The command in a process of its own."""
-    whole = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(whole, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
 
 
 def lines_of(folder):
@@ -80,9 +70,8 @@ def test_everything_is_in_the_run_folder(tmp_path):
     assert len(record.model_hash) == 64
 
 
-KILLED = """
+HALF_A_BATCH = """
 import os, signal
-from rlvr_cpp.evaluate import main
 from rlvr_cpp.evaluation.attempts import SampleLog
 
 write = SampleLog.write
@@ -95,21 +84,21 @@ def write_half(log, attempts):
     write(log, attempts)
 
 SampleLog.write = write_half
-main()
 """
 """Dies while it writes the second batch."""
 
 
-def test_a_killed_evaluation_goes_on_with_what_is_missing(tmp_path):
+def test_a_killed_evaluation_goes_on_with_what_is_missing(zygote, tmp_path):
     settings = ("samples=1", "k=[1]", "temperature=1.5", *FEW)
-    killed = command("hydra.run.dir=run", *settings, cwd=tmp_path, code=KILLED)
-    assert killed.returncode == -signal.SIGKILL
+    command = {"module": "rlvr_cpp.evaluate", "folder": tmp_path}
+    status, said = zygote.run("hydra.run.dir=run", *settings, **command, fault=HALF_A_BATCH)
+    assert status == -signal.SIGKILL, said
     written = (tmp_path / "run" / "samples.jsonl").read_text().splitlines(keepends=True)
     assert (len(written), written[-1].endswith("\n")) == (5, False)
-    resumed = command("resume=run", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "4 completions are judged already" in resumed.stderr
-    assert "2/2" in resumed.stderr
+    status, said = zygote.run("resume=run", **command)
+    assert status == 0, said
+    assert "4 completions are judged already" in said
+    assert "2/2" in said
     now = (tmp_path / "run" / "samples.jsonl").read_text().splitlines(keepends=True)
     assert now[:4] == written[:4]
     assert len(now) == 6
@@ -235,13 +224,14 @@ def test_an_adapter_that_does_not_fit_is_one_sentence(adapter, tmp_path, case):
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_bad_input_is_one_sentence_and_leaves_nothing(humaneval_x, tmp_path):
+def test_bad_input_is_one_sentence_and_leaves_nothing(zygote, humaneval_x, tmp_path):
     rows = [json.loads(line) for line in humaneval_x.read_text().splitlines()]
     del rows[2]["test"]
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = command("benchmark=humaneval_cpp", "benchmark.source=bad.jsonl", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: bad.jsonl line 3: field 'test' is missing")
-    assert "Traceback" not in done.stderr
+    source = ("benchmark=humaneval_cpp", "benchmark.source=bad.jsonl")
+    status, said = zygote.run(*source, module="rlvr_cpp.evaluate", folder=tmp_path)
+    assert status == 2
+    assert said.startswith("error: bad.jsonl line 3: field 'test' is missing")
+    assert "Traceback" not in said
     assert not any((tmp_path / "runs").rglob("*.json*"))
     assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["bad.jsonl", "runs"]

@@ -85,11 +85,11 @@ def test_the_report_refers_to_nothing_outside(finished):
     assert "greedy pass@1" in page
 
 
-def test_every_part_of_the_production_recipe_is_at_work(tmp_path):
+def test_every_part_of_the_production_recipe_is_at_work(zygote, tmp_path):
     few = ("trainer.steps=4", "trainer.batch_size=32", "evaluation.limit=8", "evaluation.samples=0")
     seen = ("trainer.learning_rate=1e-3", "trainer.warmup_steps=0")  # bfloat16 rounds away what smaller rates do
-    done = gspo(tmp_path, "+recipe=prod", "model=demo", *few, *seen)
-    assert done.returncode == 0, done.stderr
+    status, said = zygote.run("+recipe=prod", "model=demo", *few, *seen, folder=tmp_path)
+    assert status == 0, said
     record = json.loads((run_folder(tmp_path) / "run.json").read_text())
     active = record["results"]["active"]
     assert active["quantization"] == {"kind": "nf4", "linear_4bit_layers": 36}
@@ -105,26 +105,26 @@ def test_every_part_of_the_production_recipe_is_at_work(tmp_path):
     assert len(record["results"]["reference_sha256"]) == 64
 
 
-def test_without_a_network_the_production_recipe_says_which_key_to_set(tmp_path):
-    done = gspo(tmp_path, "+recipe=prod")
-    assert done.returncode == 2
-    assert done.stderr.count("error:") == 1
-    assert "model 'Qwen/Qwen2.5-Coder-0.5B-Instruct' cannot be loaded" in done.stderr
-    assert "set model= to a shipped model" in done.stderr
+def test_without_a_network_the_production_recipe_says_which_key_to_set(zygote, tmp_path):
+    status, said = zygote.run("+recipe=prod", folder=tmp_path)
+    assert status == 2
+    assert said.count("error:") == 1
+    assert "model 'Qwen/Qwen2.5-Coder-0.5B-Instruct' cannot be loaded" in said
+    assert "set model= to a shipped model" in said
 
 
-def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path):
-    done = gspo(tmp_path, "dry_run=true", "trainer.steps=7", "+recipe=dapo", "policy=nf4")
-    assert done.returncode == 0, done.stderr
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(zygote, tmp_path):
+    status, said = zygote.run("dry_run=true", "trainer.steps=7", "+recipe=dapo", "policy=nf4", folder=tmp_path)
+    assert status == 0, said
     for words in ("8 prompts x 8 = 64 completions", "up to 640 completions", "448 completions", "memory: at least"):
-        assert words in done.stderr
+        assert words in said
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "gspo").iterdir())
 
 
-def test_grpo_is_a_command_of_its_own(tmp_path):
-    command = [sys.executable, "-m", "rlvr_cpp.grpo", *SMOKE, "trainer.steps=1", "evaluation.limit=4"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_grpo_is_a_command_of_its_own(zygote, tmp_path):
+    few = (*SMOKE, "trainer.steps=1", "evaluation.limit=4", "evaluation.samples=0")
+    status, said = zygote.run(*few, module="rlvr_cpp.grpo", folder=tmp_path)
+    assert status == 0, said
     (folder,) = (tmp_path / "runs" / "grpo").iterdir()
     assert json.loads((folder / "run.json").read_text())["config"]["algorithm"]["ratio"] == "token"
 
@@ -176,19 +176,19 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(zygote, tmp_path, case):
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "gspo").iterdir())
 
 
-def test_a_mistake_removes_nothing_that_was_there(tmp_path):
+def test_a_mistake_removes_nothing_that_was_there(zygote, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    done = gspo(tmp_path, "hydra.run.dir=mine", "algorithm.group_size=5")
-    assert done.returncode == 2
+    status, said = zygote.run("hydra.run.dir=mine", "algorithm.group_size=5", folder=tmp_path)
+    assert status == 2, said
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
-def test_a_folder_that_holds_a_run_is_refused(finished):
+def test_a_folder_that_holds_a_run_is_refused(zygote, finished):
     before = sorted(path.name for path in finished[1].iterdir())
-    done = gspo(finished[1].parent, f"hydra.run.dir={finished[1]}")
-    assert done.returncode == 2
-    assert "already holds a run" in done.stderr
+    status, said = zygote.run(f"hydra.run.dir={finished[1]}", folder=finished[1].parent)
+    assert status == 2
+    assert "already holds a run" in said
     assert sorted(path.name for path in finished[1].iterdir()) == before
 
 
@@ -216,25 +216,19 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_leaves_a_folder_that_says_so_and_no_process(tmp_path, sent):
-    command = [
-        sys.executable,
-        "-m",
-        "rlvr_cpp.gspo",
-        "trainer.steps=500",
-        "evaluation.limit=8",
-        "evaluation.samples=0",
-    ]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
+def test_an_interruption_leaves_a_folder_that_says_so_and_no_process(zygote, tmp_path, sent):
+    few = ("trainer.steps=500", "trainer.batch_size=16", "evaluation.limit=2", "evaluation.samples=0")
+    descendants = []
+
+    def interrupt(pid: int, line: str) -> None:
         if line.lstrip().startswith("1/500"):
-            break
-    descendants = children_of(process.pid)
-    process.send_signal(sent)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; what there is stands in" in stderr
-    assert "Traceback" not in stderr
+            descendants.extend(children_of(pid))
+            os.kill(pid, sent)
+
+    status, said = zygote.run(*few, folder=tmp_path, at_line=interrupt)
+    assert status == 130, said
+    assert "interrupted; what there is stands in" in said
+    assert "Traceback" not in said
     assert json.loads((run_folder(tmp_path) / "run.json").read_text())["status"] == "interrupted"
     deadline = time.monotonic() + 30
     while any(map(is_alive, descendants)) and time.monotonic() < deadline:
@@ -242,9 +236,10 @@ def test_an_interruption_leaves_a_folder_that_says_so_and_no_process(tmp_path, s
     assert not any(map(is_alive, descendants))
 
 
-def test_a_sweep_gives_each_job_its_folder(tmp_path):
-    done = gspo(tmp_path, "--multirun", *SMOKE, "trainer.steps=1", "evaluation.limit=4", "seed=1,2")
-    assert done.returncode == 0, done.stderr
+def test_a_sweep_gives_each_job_its_folder(zygote, tmp_path):
+    few = (*SMOKE, "trainer.steps=1", "evaluation.limit=4", "evaluation.samples=0")
+    status, said = zygote.run("--multirun", *few, "seed=1,2", folder=tmp_path)
+    assert status == 0, said
     (sweep,) = (tmp_path / "runs" / "gspo-sweep").iterdir()
     seeds = [json.loads((sweep / number / "run.json").read_text())["seed"] for number in ("0", "1")]
     assert seeds == [1, 2]

@@ -30,16 +30,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(folder):
-    """Runs python in the folder, with a registry below it."""
+def run(zygote, folder):
+    """Runs a command in the folder, with a registry below it."""
 
-    def command(*words: object, status: int = 0) -> str:
-        environment = {**os.environ, "XDG_DATA_HOME": str(folder / "data"), "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, env=environment
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout if status == 0 else done.stderr
+    def command(module: str, *words: object, status: int = 0) -> str:
+        data = {"XDG_DATA_HOME": str(folder / "data")}
+        ended, said = zygote.run(*words, module=module, folder=folder, environment=data)
+        assert ended == status, said
+        return said
 
     return command
 
@@ -47,7 +45,7 @@ def run(folder):
 @pytest.fixture(scope="module")
 def artifact(folder, run):
     """The adapter of a training run of one step."""
-    run("-m", "rlvr_cpp.gspo", "+recipe=smoke", "hydra.run.dir=runs/gspo", "trainer.steps=1", "evaluation.limit=2", "evaluation.samples=0", *FEW)  # fmt: skip
+    run("rlvr_cpp.gspo", "+recipe=smoke", "hydra.run.dir=runs/gspo", "trainer.steps=1", "evaluation.limit=2", "evaluation.samples=0", *FEW)  # fmt: skip
     made = folder / "adapters" / "first"
     assert make_artifact([str(folder / "runs" / "gspo"), str(made)]) == 0  # torch is loaded here already
     return made
@@ -70,19 +68,22 @@ print(model.active_adapter, weights_hash(get_peft_model_state_dict(model).items(
 
 def test_base_to_adapter_to_evidence_to_registry_to_a_fresh_process(folder, run, artifact, capsys):
     for name, model in (("base", "demo"), ("first", "adapters/first")):
-        run("-m", "rlvr_cpp.evaluate", f"model={model}", f"hydra.run.dir=runs/{name}", *MEASURE)
+        run("rlvr_cpp.evaluate", f"model={model}", f"hydra.run.dir=runs/{name}", *MEASURE)
     records = [folder / "runs" / name / "evaluation.json" for name in ("base", "first")]
     base, first = (sum(task_scores(EvaluationRecord.load(path).greedy).values()) for path in records)
 
-    registry = ("-m", "rlvr_cpp.registry")
-    assert run(*registry, "register", "adapters/first", "--project", "demo") == "demo@v1 is registered, a draft\n"
-    promote = (*registry, "promote", "demo@v1", "--evidence", records[1], "--against", records[0], "--min-tasks", "12")
+    registry = "rlvr_cpp.registry"
+    assert run(registry, "register", "adapters/first", "--project", "demo") == "demo@v1 is registered, a draft\n"
+    promote = (registry, "promote", "demo@v1", "--evidence", records[1], "--against", records[0], "--min-tasks", "12")
     if first > base:
         run(*promote)
     else:  # one step of training may well change no greedy answer; the rule says so, and force is on record
         assert "not better than the base" in run(*promote, status=2)
         run(*promote, "--force", "--reason", "trained for one step to see the commands work")
-    loaded = run("-c", LOAD).split()
+    environment = {**os.environ, "XDG_DATA_HOME": str(folder / "data"), "HF_HUB_OFFLINE": "1"}
+    fresh = subprocess.run([sys.executable, "-c", LOAD], env=environment, capture_output=True, text=True)
+    assert fresh.returncode == 0, fresh.stderr
+    loaded = fresh.stdout.split()
     assert loaded == ["default", weights_hash(load_file(artifact / "adapter_model.safetensors").items())]
 
     def command(*words: str) -> str:

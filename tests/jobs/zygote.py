@@ -1,16 +1,18 @@
-"""The training command without the seconds that its imports take: forked from a process that has done them."""
+"""Commands without the seconds that their imports take: forked from a process that has done them."""
 
 import json
 import os
-import signal
+import signal as signals
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 ZYGOTE = '''
 import functools, itertools, json, os, runpy, signal, sys
-import rlvr_cpp.training.run
+import bitsandbytes, peft, torch.utils.tensorboard
+import rlvr_cpp.adapters.artifact, rlvr_cpp.evaluation.run, rlvr_cpp.search.run, rlvr_cpp.training.run
 
 def die_at(module, name, call):
     """Let the process die at the n-th call of a function, from 0, before it does anything."""
@@ -32,9 +34,10 @@ for line in sys.stdin:
         output = os.open(order["output"], os.O_WRONLY)
         os.dup2(output, 1), os.dup2(output, 2)
         os.chdir(order["folder"])
+        os.environ.update(order["environment"])
         exec(order["fault"])
-        sys.argv = ["gspo", *order["arguments"]]
-        runpy.run_module("rlvr_cpp.gspo", run_name="__main__", alter_sys=True)
+        sys.argv = [order["module"], *order["arguments"]]
+        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
         sys.exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -53,11 +56,24 @@ class Zygote:
         )  # fmt: skip
 
     def run(
-        self, *arguments: str, folder: Path | None = None, fault: str = "", kill_at: str | None = None
+        self,
+        *arguments: object,
+        module: str = "rlvr_cpp.gspo",
+        folder: Path | None = None,
+        environment: Mapping[str, str] = {},
+        fault: str = "",
+        kill_at: str | None = None,
+        at_line: Callable[[int, str], None] = lambda pid, line: None,
     ) -> tuple[int, str]:
-        """The job's exit status and what it wrote; `kill_at` is the beginning of the line at which it gets SIGKILL."""
-        place = str(folder or self.output.parent)
-        order = {"output": str(self.output), "arguments": arguments, "folder": place, "fault": fault}
+        """Run `python -m module` in a folder; gives its exit status and what it wrote.
+
+        `fault` is code that the process runs first. `at_line` is told the process and each line that it writes;
+        `kill_at` is the beginning of the line at which the process gets SIGKILL.
+        """
+        order = {
+            "output": str(self.output), "module": module, "arguments": [str(word) for word in arguments],
+            "folder": str(folder or self.output.parent), "environment": dict(environment), "fault": fault,
+        }  # fmt: skip
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         child = int(self.process.stdout.readline())
@@ -65,8 +81,9 @@ class Zygote:
         with self.output.open() as lines:
             for line in lines:
                 text += line
+                at_line(child, line)
                 if kill_at is not None and line.lstrip().startswith(kill_at):
-                    os.kill(child, signal.SIGKILL)
+                    os.kill(child, signals.SIGKILL)
                     kill_at = None
         return int(self.process.stdout.readline()), text
 
