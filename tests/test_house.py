@@ -5,10 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 SOURCE_ROOTS = ("sandbox", "model", "kernels", "pretrain")
@@ -120,3 +123,21 @@ def test_what_the_readme_shows_is_there():
     assert links
     assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
     assert not re.search(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"`[^`]*`", "", text))
+
+
+def requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    return [
+        Requirement(line) for line in [*project["dependencies"], *extras["train"], *extras["sweep"], *extras["dev"]]
+    ]
+
+
+def test_the_constraints_name_one_version_of_everything_that_setup_installs():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups() for line in lines)
+    assert lines == sorted(lines, key=str.lower)
+    versions = {canonicalize_name(name): version for name, version in pinned.items()}
+    named = {canonicalize_name(requirement.name): requirement.specifier for requirement in requirements()}
+    del named["triton"]  # torch's build decides which one it needs
+    assert [name for name, allowed in named.items() if versions.get(name, "") not in allowed] == []
