@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import rlvr_cpp
+
 ROOT = Path(__file__).parents[1]
 SOURCE_ROOTS = ("sandbox", "model", "kernels", "pretrain")
 
@@ -44,6 +46,10 @@ def installed(tmp_path_factory) -> Path:
 def test_the_wheel_adds_only_our_names(installed):
     names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert names == {"rlvr_cpp", "rlvr_kernels", "rlvr_model", "rlvr_pretrain", "rlvr_sandbox"}
+
+
+def test_the_wheel_and_the_checkout_have_one_version(installed):
+    assert [path.name for path in installed.glob("*.dist-info")] == [f"rlvr_cpp-{rlvr_cpp.__version__}.dist-info"]
 
 
 def test_the_wheel_runs_from_another_folder(installed, tmp_path):
