@@ -125,10 +125,18 @@ def test_the_verifier_needs_a_parser_and_the_standard_library_only(installed, tm
 
 def test_what_the_readme_shows_is_there():
     text = (ROOT / "README.md").read_text()
-    links = re.findall(r"\]\(([^)#]+)\)", text)
-    assert links
-    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+    assert "](docs/" in text
     assert not re.search(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"`[^`]*`", "", text))
+
+
+@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda path: path.name)
+def test_every_file_that_a_document_names_is_there(document):
+    folders = "rlvr_cpp|sandbox|model|kernels|pretrain|conf|tests|docs|benchmarks"
+    text = document.read_text()
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
+    linked = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)  # with a colon it is an address on the web
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert [link for link in linked if not (document.parent / link).exists()] == []
 
 
 def requirements() -> list[Requirement]:
