@@ -2,14 +2,15 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= python3
-# The build of torch that is installed first, so that nothing later asks for another one.
+# The build of torch that is installed first, so that nothing later asks for another one. For another version than
+# constraints.txt names: make constraints TORCH=...
 TORCH ?= torch==2.13.0
 # Extra arguments for that install, e.g. the index of CPU wheels where your package index serves CUDA builds.
 TORCH_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow check format setup tools compilers bench base-models families chains clean
+.PHONY: help demo test test-slow check format hooks setup constraints tools compilers missing bench base-models families chains clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,10 +18,10 @@ help: ## list the targets
 demo: setup ## train the embedded model with GSPO against g++ (about five minutes on two cores)
 	$(BIN)/python -m rlvr_cpp.gspo $(ARGS)
 
-test: setup compilers ## run the tests
+test: setup missing ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-test-slow: setup compilers ## the tests that `make test` leaves out: hostile programs with clang++, kills at every moment
+test-slow: setup missing ## the tests that `make test` leaves out: hostile programs with clang++, kills at every moment
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(ARGS)
 
 check: setup ## format, lint, types, layers
@@ -33,6 +34,9 @@ format: setup ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+hooks: setup ## let every commit run the quick checks of .pre-commit-config.yaml
+	$(BIN)/pre-commit install
+
 setup: tools $(READY) ## make the virtual environment
 
 tools:
@@ -43,22 +47,34 @@ tools:
 
 # The verifier needs g++ alone; with these both compilers and the linter are tested, too.
 OPTIONAL := clang++ ld.lld mold clang-tidy
-compilers: ## install clang, lld, mold and clang-tidy where this user may
-	@missing=; for tool in $(OPTIONAL); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing what is missing:$$missing"; \
+compilers: ## install clang, lld, mold and clang-tidy by apt
+	@needed=; for tool in $(OPTIONAL); do command -v $$tool >/dev/null || needed=yes; done; \
+	if [ -n "$$needed" ]; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang lld mold clang-tidy >/dev/null; \
-	fi; \
-	for tool in $(OPTIONAL); do command -v $$tool >/dev/null || echo "not tested: $$tool is missing (apt-get install clang lld mold clang-tidy)"; done
+	fi
 
-bench: setup compilers ## what a verification costs, beside plain g++ (about fifteen minutes)
+missing:
+	@for tool in $(OPTIONAL); do command -v $$tool >/dev/null || echo "left out: what needs $$tool (make compilers installs it)"; done
+
+bench: setup missing ## what a verification costs, beside plain g++ (about fifteen minutes)
 	$(BIN)/python -m benchmarks.verifier $(ARGS)
 
-$(READY): pyproject.toml
+INSTALL := -m pip install --quiet --disable-pip-version-check
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_ARGS) "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,sweep,dev]"
+	$(BIN)/python $(INSTALL) -c constraints.txt $(TORCH_ARGS) "$(TORCH)"
+	$(BIN)/python $(INSTALL) -c constraints.txt -e ".[train,sweep,dev]"
 	touch $(READY)
+
+# Left out are pip, this project, and what comes with one build of torch alone: its CUDA libraries and its triton.
+FRESH := build/constraints
+constraints: tools ## resolve all dependencies anew and write constraints.txt
+	rm -rf $(FRESH)
+	$(PYTHON) -m venv $(FRESH)
+	$(FRESH)/bin/python $(INSTALL) $(TORCH_ARGS) "$(TORCH)"
+	$(FRESH)/bin/python $(INSTALL) -e ".[train,sweep,dev]"
+	$(FRESH)/bin/python -m pip freeze --all --exclude pip --exclude-editable \
+		| sed -E '/^(triton|nvidia|cuda)[-_a-z0-9]*==/d; s/\+.*//' | LC_ALL=C sort -f > constraints.txt
 
 families: setup ## judge and write the shipped tasks anew (about eight minutes)
 	$(BIN)/rlvr-families tasks --out rlvr_cpp/data/families.jsonl

@@ -5,10 +5,15 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import rlvr_cpp
 
 ROOT = Path(__file__).parents[1]
 SOURCE_ROOTS = ("sandbox", "model", "kernels", "pretrain")
@@ -41,6 +46,10 @@ def installed(tmp_path_factory) -> Path:
 def test_the_wheel_adds_only_our_names(installed):
     names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert names == {"rlvr_cpp", "rlvr_kernels", "rlvr_model", "rlvr_pretrain", "rlvr_sandbox"}
+
+
+def test_the_wheel_and_the_checkout_have_one_version(installed):
+    assert [path.name for path in installed.glob("*.dist-info")] == [f"rlvr_cpp-{rlvr_cpp.__version__}.dist-info"]
 
 
 def test_the_wheel_runs_from_another_folder(installed, tmp_path):
@@ -116,7 +125,33 @@ def test_the_verifier_needs_a_parser_and_the_standard_library_only(installed, tm
 
 def test_what_the_readme_shows_is_there():
     text = (ROOT / "README.md").read_text()
-    links = re.findall(r"\]\(([^)#]+)\)", text)
-    assert links
-    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+    assert "](docs/" in text
     assert not re.search(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"`[^`]*`", "", text))
+
+
+@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda path: path.name)
+def test_every_file_that_a_document_names_is_there(document):
+    folders = "rlvr_cpp|sandbox|model|kernels|pretrain|conf|tests|docs|benchmarks"
+    text = document.read_text()
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
+    linked = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)  # with a colon it is an address on the web
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert [link for link in linked if not (document.parent / link).exists()] == []
+
+
+def requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    return [
+        Requirement(line) for line in [*project["dependencies"], *extras["train"], *extras["sweep"], *extras["dev"]]
+    ]
+
+
+def test_the_constraints_name_one_version_of_everything_that_setup_installs():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups() for line in lines)
+    assert lines == sorted(lines, key=str.lower)
+    versions = {canonicalize_name(name): version for name, version in pinned.items()}
+    named = {canonicalize_name(requirement.name): requirement.specifier for requirement in requirements()}
+    del named["triton"]  # torch's build decides which one it needs
+    assert [name for name, allowed in named.items() if versions.get(name, "") not in allowed] == []

@@ -49,7 +49,7 @@ class Branch(nn.Module):
 
 
 class Block(GradientCheckpointingLayer):  # type: ignore[misc]
-    """The layer that one letter of the pattern stands for."""
+    """One layer of the model: what a letter of the pattern stands for."""
 
     def __init__(self, config: HybridConfig, layer_idx: int) -> None:
         super().__init__()

@@ -38,12 +38,12 @@ class IndexedHybridLayer(LinearAttentionLayer, DynamicIndexedLayer):  # type: ig
             LinearAttentionLayer.lazy_initialization(self, **named)
 
     def offload(self) -> None:
-        """Both parts to the CPU."""
+        """Move both parts to the CPU."""
         LinearAttentionLayer.offload(self)
         DynamicIndexedLayer.offload(self)
 
     def prefetch(self) -> None:
-        """Both parts back to the device."""
+        """Bring both parts back to the device."""
         LinearAttentionLayer.prefetch(self)
         DynamicIndexedLayer.prefetch(self)
 

@@ -225,7 +225,7 @@ MAY_BE_ZERO = {
     "dsa_indexer_rope_dim",
     *("bos_token_id", "eos_token_id", "pad_token_id"),
 }
-"""Numbers for which 0 says something; all others are to be positive."""
+"""Numbers that may be 0; all others have to be positive."""
 
 
 def check(config: HybridConfig) -> None:

@@ -78,7 +78,7 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     """Width of one expert, routed or shared."""
     routed_scaling_factor: float = 1.0
     z_loss_weight: float = 1e-3
-    """On mean(logsumexp(router logits)^2)."""
+    """Weight of mean(logsumexp(router logits)^2) in the training loss."""
     router_bias_update_rate: float = 1e-3
     """Step of the selection bias towards the mean load (arXiv 2408.15664)."""
     experts_layout: str = "stacked"
@@ -92,10 +92,10 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     mamba_expand: int = 2
     mamba_headdim: int = 64
     mamba_num_heads: int | None = None
-    """What another config claims: refused unless the widths make as many."""
+    """The number of heads that a config from elsewhere names; refused where the widths give another."""
     mamba_ngroups: int = 1
     mamba_complex_rope: bool = True
-    """False is `mamba_rope_fraction` 0."""
+    """False means the same as `mamba_rope_fraction` 0: the state does not rotate."""
     mamba_rope_fraction: float = 0.5
     mamba_dt_min: float = 1e-3
     mamba_dt_max: float = 0.1
@@ -128,12 +128,12 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     dsa_top_k: int | None = None
     """Keep this many instead of a share."""
     dsa_local_window: int = 128
-    """The last tokens, always kept."""
+    """How many of the last tokens are always kept."""
     dsa_indexer_heads: int = 16
     dsa_indexer_dim: int = 32
     dsa_indexer_rope_dim: int = 16
     dsa_kl_weight: float = 1.0
-    """On KL(attention || indexer), which trains the indexer and nothing else."""
+    """Weight of KL(attention || indexer) in the loss; it trains the indexer and nothing else."""
     dsa_block_size: int = 256
     """Tokens of a selection block, counted from the document's start."""
     dsa_query_block: int = 256
@@ -146,7 +146,7 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     # --- Engram (arXiv 2601.07372): hashed n-gram memory beside attention layers
     engram_enabled: bool = False
     engram_layers: list[int] | None = None
-    """None: every attention layer."""
+    """Layers with an Engram branch; None is every attention layer."""
     engram_ngram_orders: str = "2,3,4"
     engram_heads: int = 8
     """Hash functions per order."""
@@ -163,7 +163,7 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     engram_offload: bool = False
     """Tables stay in host memory; rows are fetched as tokens arrive."""
     engram_tokenizer_hash: str | None = None
-    """Of the tokenizer whose ids are hashed: with another one the tables mean nothing."""
+    """Hash of the tokenizer whose ids address the tables; with another tokenizer they mean nothing."""
 
     # --- manifold-constrained hyper-connections (arXiv 2512.24880)
     mhc_enabled: bool = False
@@ -172,7 +172,7 @@ class HybridConfig(PreTrainedConfig):  # type: ignore[misc]
     mhc_temperature: float = 1.0
     mhc_epsilon: float = 1e-6
     mhc_blend_alpha: float = 1.0
-    """1: the mixing matrix as it is; 0: the identity, a plain residual per stream."""
+    """Share of the mixing matrix: 1 takes it as it is, 0 the identity, which is a plain residual for each stream."""
 
     # --- multi-token prediction (arXiv 2412.19437)
     mtp_enabled: bool = False

@@ -30,7 +30,7 @@ class Size:
     name: str
     total: int
     active: int
-    """What one token uses."""
+    """Parameters that one token uses."""
 
 
 def sizes(config: HybridConfig) -> list[Size]:
@@ -75,7 +75,7 @@ def _size(name: str, part: nn.Module, config: HybridConfig) -> Size:
 
 
 def _idle(part: nn.Module, config: HybridConfig) -> int:
-    """Parameters that a token leaves alone."""
+    """How many parameters a token does not use: experts that it is not sent to, table rows that it does not read."""
     idle = 0
     for module in part.modules():
         if isinstance(module, StackedExperts | LinearExperts):

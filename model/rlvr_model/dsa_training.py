@@ -13,7 +13,7 @@ from torch import nn
 from rlvr_model.sparse_attention import Indexer
 
 WARMUP_LEARNING_RATE = 1e-3
-"""Of the report, constant through the first stage."""
+"""Learning rate of the first stage, constant, as in the report."""
 
 
 def apply_dsa_stage1_freeze(model: nn.Module) -> list[str]:

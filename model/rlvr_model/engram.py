@@ -165,7 +165,7 @@ class HostNgramTables(NgramTables):
         return self
 
     def forward(self, ids: Tensor, document_ids: Tensor | None, domains: Tensor | None) -> Tensor:
-        """As of the parent; the result is where `ids` are."""
+        """As the parent; the result is on the device of `ids`."""
         here = (None if given is None else given.to(self.weight.device) for given in (document_ids, domains))
         return super().forward(ids.to(self.weight.device), *here).to(ids.device, non_blocking=True)
 
@@ -182,7 +182,7 @@ class TokenFold(nn.Module):
         self.known = False
 
     def reset(self) -> None:
-        """Fold nothing yet."""
+        """Map every token to itself."""
         initialization.copy_(self.folded, torch.arange(len(self.folded), device="cpu"))
 
     def forward(self, ids: Tensor) -> Tensor:

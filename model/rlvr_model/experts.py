@@ -35,7 +35,7 @@ class Router(nn.Module):
         """(E,) tokens per expert in training since the last update of the bias, in this process."""
 
     def reset(self) -> None:
-        """Not from zero, where every token would choose the same experts."""
+        """Draw the weights: from zero every token would choose the same experts."""
         initialization.normal_(self.weight, std=self.config.initializer_range)
         initialization.zeros_(self.e_score_correction_bias)
 
@@ -66,7 +66,7 @@ class StackedExperts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(count, width, inner))
 
     def reset(self) -> None:
-        """As a dense feed-forward."""
+        """Draw the weights as those of a dense feed-forward."""
         initialization.normal_(self.gate_up_proj, std=self.config.initializer_range)
         initialization.normal_(self.down_proj, std=output_std(self.config))
 

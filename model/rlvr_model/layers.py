@@ -42,7 +42,7 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("inv_freq", frequencies, persistent=False)
 
     def reset(self) -> None:
-        """Frequencies are not in a checkpoint; they follow from the config."""
+        """Compute the frequencies, which follow from the config and are in no checkpoint."""
         initialization.copy_(self.inv_freq, rotary_frequencies(self.config)[0])
 
     @torch.no_grad()

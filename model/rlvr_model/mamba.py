@@ -38,10 +38,10 @@ class AuthorMamba3Config:
 
     d_model: int
     d_state: int
-    """N, columns of the state."""
+    """Columns of the state (N)."""
     expand: int
     headdim: int
-    """P, channels of a head."""
+    """Channels of a head (P)."""
     ngroups: int
     """Groups of heads that share B and C."""
     rope_fraction: float = 0.5
@@ -82,17 +82,17 @@ class AuthorMamba3Config:
 
     @property
     def num_heads(self) -> int:
-        """H."""
+        """How many heads there are (H)."""
         return self.d_inner // self.headdim
 
     @property
     def rank(self) -> int:
-        """R, 1 without MIMO."""
+        """How many inputs a head takes at once (R); 1 without MIMO."""
         return self.mimo_rank if self.is_mimo else 1
 
     @property
     def rotation_pairs(self) -> int:
-        """S, pairs of columns that rotate."""
+        """How many pairs of the state's columns rotate (S)."""
         return int(self.d_state * self.rope_fraction) // 2
 
     @property
@@ -258,7 +258,7 @@ class _Tokens(NamedTuple):
     """(B, T, S), turning rates before their tanh."""
 
     def each(self, change: Callable[[Tensor], Tensor]) -> _Tokens:
-        """`change` applied to every one that there is."""
+        """The same with `change` applied to every tensor that is given."""
         z = None if self.z is None else change(self.z)
         return _Tokens(change(self.x), z, *map(change, self[2:]))
 

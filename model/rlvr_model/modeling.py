@@ -135,7 +135,7 @@ class HybridModel(HybridPreTrainedModel):
         self.post_init()
 
     def reset(self) -> None:
-        """The residual begins as a plain sum."""
+        """Start with a residual that is a plain sum."""
         if self.resid_lambdas is not None and self.x0_lambdas is not None:
             init.ones_(self.resid_lambdas)
             init.zeros_(self.x0_lambdas)

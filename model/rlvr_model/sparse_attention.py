@@ -57,7 +57,7 @@ class Indexer(nn.Module):
         self.w_proj = nn.Linear(config.hidden_size, heads, bias=False)
 
     def forward(self, hidden_states: Tensor, context: LayerContext) -> Index:
-        """Of hidden states (B, T, d), through which no gradient flows back."""
+        """The index of hidden states (B, T, d), through which no gradient flows back."""
         hidden_states = hidden_states.detach().to(self.k_norm.weight.dtype)
         weights: Tensor = self.w_proj(hidden_states)
         queries = self.q_proj(hidden_states).view(*weights.shape, -1)
@@ -148,7 +148,7 @@ class BlockSparseAttention(Attention):
 
 
 SPARSE_ATTENTION: dict[str, type[Attention]] = {"token": TokenSparseAttention, "block": BlockSparseAttention}
-"""By `dsa_variant`."""
+"""The layer for each `dsa_variant`."""
 
 
 def key_documents(context: LayerContext) -> Tensor | None:

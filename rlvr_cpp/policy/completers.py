@@ -41,7 +41,7 @@ class Completer(Protocol):
 
     @property
     def chat(self) -> bool:
-        """Answers carry their code in a fence."""
+        """Whether answers carry their code in a fence."""
 
     def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
         """Answer every question; `on_answer` hears of each in this thread, in any order."""
@@ -71,7 +71,7 @@ class LocalModel:
 
     @property
     def chat(self) -> bool:
-        """As the policy is asked."""
+        """Whether the policy is asked in a chat."""
         return self.policy.chat
 
     def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:

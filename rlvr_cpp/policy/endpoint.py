@@ -36,7 +36,7 @@ class Endpoint:
     """Answers questions by HTTP. The key in the environment's `OPENAI_API_KEY` is sent where there is one."""
 
     url: str
-    """Up to and with the version, such as `http://localhost:8000/v1`."""
+    """Base URL, the version included, such as `http://localhost:8000/v1`."""
     model: str
     chat: bool
     seed: int

@@ -106,7 +106,7 @@ def _generate(
 
 
 def _in_step(model: PreTrainedModel) -> bool:
-    """Its weights are shared out among processes, which must therefore call it equally often."""
+    """Whether processes share out the model's weights, and so must call it equally often."""
     return is_deepspeed_zero3_enabled() or any(is_fsdp_managed_module(module) for module in model.modules())
 
 
@@ -135,7 +135,7 @@ class _ExponentialRace(LogitsProcessor):  # type: ignore[misc]
         return scores.float() / self.temperature + self.offsets.pop()
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone."""
+        """Drop the state of all rows but these."""
         self.streams = [self.streams[row] for row in rows.tolist()]
         self.offsets = [offset[rows] for offset in self.offsets]
 
@@ -165,16 +165,16 @@ class _Watcher(StoppingCriteria):  # type: ignore[misc]
         return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
 
     def open_rows(self) -> torch.Tensor:
-        """The rows that have not ended."""
+        """Which rows have not ended."""
         return torch.tensor(sorted(self.open), dtype=torch.long)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone."""
+        """Drop the state of all rows but these."""
         self.rows = [self.rows[row] for row in rows.tolist()]
         self.open = set(range(len(self.rows)))
 
     def close(self, input_ids: torch.Tensor) -> None:
-        """The rows that reached the limit."""
+        """Tell of the rows that were cut off at the limit."""
         for row in sorted(self.open):
             self._tell(row, input_ids)
 

@@ -1,4 +1,4 @@
-"""What tells one set of weights from another."""
+"""The hash that tells one set of weights from another."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A reward function for verl:
 
-    reward.custom_reward_function.path=pkg://rlvr_cpp.adapters.verl
+    reward.custom_reward_function.path=pkg://rlvr_cpp.reward.verl
     reward.custom_reward_function.name=compute_score
 
 `ground_truth` is the C++ test, or cases: a mapping or JSON text such as `{"inputs": [...], "outputs": [...]}`. The

@@ -84,7 +84,7 @@ def with_references(benchmark: Benchmark) -> Benchmark:
 
 
 def difficulty_of(task: Task) -> str | None:
-    """The word that the row had for it; None where it had none."""
+    """What the row called its difficulty; None where it did not say."""
     return next((tag.removeprefix(DIFFICULTY) for tag in task.tags if tag.startswith(DIFFICULTY)), None)
 
 

@@ -32,7 +32,7 @@ def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[
 
 
 def evenly_spaced(tasks: Sequence[Task], limit: int | None) -> list[Task]:
-    """At most `limit` tasks, so that every part of the list is heard."""
+    """At most `limit` tasks, evenly spaced, so that every part of the list is represented."""
     if limit is None or limit >= len(tasks):
         return list(tasks)
     return [tasks[i * len(tasks) // limit] for i in range(limit)]

@@ -80,7 +80,7 @@ def load_tasks(source: str | Path, *, config: str | None = None, split: str | No
 
 
 def save_tasks(tasks: Sequence[Task], path: Path) -> None:
-    """Write one line a task, all or nothing."""
+    """Write the tasks, one a line, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text("".join(task.to_json() + "\n" for task in tasks))

@@ -20,7 +20,7 @@ from rlvr_kernels.triton_math import autotuned, operand_type, tanh
 
 FORWARD_ROWS = 128
 BACKWARD_ROWS = 64
-"""Queries times heads of a tile."""
+"""Rows of a tile: its queries times the heads that share a key head."""
 
 
 def _config(keys: int, warps: int, stages: int) -> triton.Config:

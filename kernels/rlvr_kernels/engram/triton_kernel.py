@@ -16,7 +16,7 @@ from torch import Tensor
 from rlvr_kernels.engram import reference
 
 TOKENS = 32
-"""That one program looks up."""
+"""Tokens that one program looks up."""
 
 
 @triton.jit

@@ -35,7 +35,7 @@ def _tile(start, count, step, SIZE: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _visible(query, real_query, key, real_key, begins, first_query, first_key):
-    """(ROWS, KEYS) bool, and the positions of queries and keys."""
+    """(ROWS, KEYS) bool: which keys a query may read; and the positions of both."""
     query_at, key_at = first_query + query, first_key + key
     begin = tl.load(begins + query_at, mask=real_query, other=0)
     seen = (key_at[None, :] <= query_at[:, None]) & (key_at[None, :] >= begin[:, None])

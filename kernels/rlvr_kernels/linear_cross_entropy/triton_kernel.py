@@ -18,7 +18,7 @@ from rlvr_kernels.triton_math import tanh
 COLUMNS = 4096
 """Logits of a row that a program holds at a time."""
 _Settings = tuple[float, float, int]
-"""Softcap (0 is none), z-loss, index of targets that do not count."""
+"""The softcap (0 is none), the weight of the z-loss, and the label of targets that do not count."""
 
 
 @triton.jit

@@ -118,7 +118,7 @@ def gate(y: Tensor, z: Tensor, weights: Mamba3Weights) -> Tensor:
 
 
 class _Rows(NamedTuple):
-    """What the chunks are made of."""
+    """The tokens of all rows, prepared for the scan over chunks."""
 
     queries: Tensor
     """(B, T, R, H, N), turned."""

@@ -92,7 +92,7 @@ class _Inputs(NamedTuple):
         return (batch, length, heads, width) if self.z is not None else (batch, length, self.b.shape[2], heads, width)
 
     def numbers(self, kernel: Any) -> dict[str, Any]:
-        """Those arguments of a kernel that are no tensors."""
+        """The arguments of a kernel that are numbers, by name."""
         spaced = self.x if self.z is None else self.z
         rank, groups, columns = self.b.shape[2:]
         values = {
@@ -114,7 +114,7 @@ class _Inputs(NamedTuple):
         return {name: value for name, value in values.items() if name in kernel.arg_names}
 
     def tensors(self, kernel: Any) -> dict[str, Tensor | None]:
-        """Those arguments of a kernel that were given to the operation."""
+        """The arguments of a kernel that the operation was given as tensors, by name."""
         pointers = {f"{name}_ptr": value for name, value in self._asdict().items()}
         return {name: value for name, value in pointers.items() if name in kernel.arg_names}
 

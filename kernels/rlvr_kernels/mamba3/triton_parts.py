@@ -130,7 +130,7 @@ def half_of(
     ptr, bias_ptr, start, length, stride: tl.constexpr, cos, sin, TURNS: tl.constexpr, ROWS: tl.constexpr,
     RANK: tl.constexpr, HALF: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """HALF columns of B or C (ROWS, HALF), biased and, if it TURNS, turned."""
+    """HALF columns of B or C (ROWS, HALF) with their bias added and, where TURNS is set, rotated."""
     v = ranked_rows_of(ptr, start, length, stride, HALF, ROWS, RANK) + mix_of(bias_ptr, HALF, 2 * HALF, ROWS, RANK)
     if TURNS:
         v = rotate(v, cos, sin, ROWS, HALF)
@@ -199,7 +199,7 @@ def output_gradients_of(
     grad_out_ptr, z_ptr, mix_z_ptr, mix_out_ptr, start, length, heads: tl.constexpr, z_token: tl.constexpr,
     P: tl.constexpr, ROWS: tl.constexpr, RANK: tl.constexpr,
 ):  # fmt: skip
-    """What y of all ranks gets (ROWS, P), through the gate if there is one."""
+    """The gradient of y for all ranks (ROWS, P), taken through the gate where there is one."""
     if z_ptr is None:
         return ranked_rows_of(grad_out_ptr, start, length, heads * P, P, ROWS, RANK)
     else:
@@ -217,7 +217,7 @@ def output_and_input_of(
     heads: tl.constexpr, x_token: tl.constexpr, z_token: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
     RANK: tl.constexpr,
 ):  # fmt: skip
-    """What y gets, and the inputs; (ROWS, P) each."""
+    """The gradient of y, and the inputs; (ROWS, P) each."""
     if z_ptr is not None:
         z_ptr += batch * z_batch + head * P
         grad_out_ptr += batch * length * heads * P + head * P

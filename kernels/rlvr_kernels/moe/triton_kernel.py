@@ -20,7 +20,7 @@ from rlvr_kernels.moe.layout import Layout
 
 @triton.jit
 def _gather(x, out, slot_of_row, width, SLOTS: tl.constexpr, WIDTH: tl.constexpr):
-    """One row: its token's values; zeros if it has none."""
+    """Writes one row: the values of its token, or zeros where it stands for none."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
     slot = tl.load(slot_of_row + row).to(tl.int64)
@@ -32,7 +32,7 @@ def _gather(x, out, slot_of_row, width, SLOTS: tl.constexpr, WIDTH: tl.constexpr
 
 @triton.jit
 def _sum(rows, out, row_of_slot, width, SLOTS: tl.constexpr, WIDTH: tl.constexpr):
-    """One token: the sum of its rows."""
+    """Writes one token: the sum of its rows."""
     token = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
     total = tl.zeros([WIDTH], tl.float32)

@@ -74,7 +74,7 @@ def _place(experts, first_rows, slot_of_row, row_of_slot, slots, BLOCK: tl.const
 
 @torch.library.custom_op("rlvr_kernels::lay_out_experts", mutates_args=())
 def _lay_out(experts: Tensor, num_experts: int, lane: str) -> tuple[Tensor, Tensor, Tensor]:
-    """`Layout`'s tensors, int32."""
+    """The two tensors of a `Layout` and the ends of the experts' rows, int32."""
     experts, slots = experts.contiguous(), experts.numel()
     align, least, total = layout.room(lane, slots, num_experts)
     columns = triton.next_power_of_2(num_experts)
@@ -99,7 +99,7 @@ def _(experts, num_experts, lane):
 
 
 def lay_out(experts: Tensor, num_experts: int, lane: str) -> layout.Layout:
-    """`layout.lay_out`; "padded", whose size only the device knows, goes there."""
+    """As `layout.lay_out`, which is called for "padded": only the device knows the size of that layout."""
     if lane == "padded":
         return layout.lay_out(experts, num_experts, lane)
     return layout.Layout(*_lay_out(experts, num_experts, lane))

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 ELEMENTS = 4096
-"""Of a tile."""
+"""Elements of a tile, the unit that one program works on."""
 
 
 @triton.jit

@@ -16,7 +16,7 @@ from torch import Tensor
 from rlvr_kernels.backend import resident_programs
 
 ELEMENTS = 4096
-"""Of a tile; wider rows make tiles of one row."""
+"""Elements of a tile, the unit that one program works on; a wider row is a tile of its own."""
 
 
 @triton.jit

@@ -14,9 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 TOKENS = 64
-"""Whose matrices one program divides."""
+"""Tokens whose matrices one program normalises."""
 BLOCK = 1024
-"""Channels at a time, at most."""
+"""The most channels that a program holds at a time."""
 
 
 @triton.jit

@@ -35,7 +35,7 @@ FAMILIES: dict[str, Callable[[], list[Exercise]]] = {
     "callgraphs": callgraphs.exercises,
 }
 ABLATION_FAMILIES: dict[str, Callable[[], list[Exercise]]] = {"chains": chains.exercises}
-"""Not shipped: their tasks and base model are made by a command of their own."""
+"""Families that are not shipped; `make chains` makes their tasks and base model."""
 HELD_OUT_SHARE = 0.2
 
 

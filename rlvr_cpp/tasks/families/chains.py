@@ -27,7 +27,7 @@ SMALLEST, LARGEST = 3, 60  # what n is drawn from
 PROBES = range(SMALLEST, LARGEST + 1, 7)
 MODULUS = 997
 Operation = Callable[[int, int], int | None]
-"""x after a line, from x and n; None where the function returns 0 at once."""
+"""A line of the function: x after it, from x and n; None where it returns 0 at once."""
 TAIL = f"\tconst int result = x % {MODULUS};\n\treturn result;\n}}\n"
 
 
@@ -40,7 +40,7 @@ class Step:
     wrong: str
     apply: Operation
     misapply: Operation
-    """What the wrong line does."""
+    """The operation of the wrong line."""
 
 
 def exercises() -> list[Exercise]:
