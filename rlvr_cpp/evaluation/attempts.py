@@ -11,11 +11,10 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 
-from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.evidence import Outcomes, task_scores
+from rlvr_cpp.runs.files import JsonLines, read_lines, replace_text
 from rlvr_cpp.runs.statistics import Estimate, pass_rate
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.result import VerifyResult
@@ -93,14 +92,12 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Every attempt, one JSON object a line; all or nothing."""
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text("".join(attempt.to_json() + "\n" for attempt in self.attempts))
-        partial.replace(path)
+        replace_text(path, "".join(attempt.to_json() + "\n" for attempt in self.attempts))
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
         """What `save` wrote."""
-        return cls(tuple(map(Attempt.from_json, path.read_text().splitlines())))
+        return cls(tuple(read_lines(path, Attempt.from_json)))
 
 
 def ends(samples: int) -> tuple[int, ...]:
@@ -114,42 +111,6 @@ def in_order(attempts: Collection[Attempt], tasks: Sequence[Task]) -> Evaluation
     return Evaluation(tuple(sorted(attempts, key=lambda a: (a.kind != GREEDY, a.sample, place[a.task_id]))))
 
 
-class SampleLog:
-    """`samples.jsonl`: knows what is in it, and adds to it. A context manager; leaving it closes the file."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises UserError where a line before the last one cannot be read."""
-        self.known = [attempt for attempt in _read(path) if attempt.passed is not None]
-        """What need not be made again."""
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text("".join(attempt.to_json() + "\n" for attempt in self.known))
-        partial.replace(path)
-        self._file = path.open("a")
-
-    def __enter__(self) -> SampleLog:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def write(self, attempts: Sequence[Attempt]) -> None:
-        """Add a batch; it is on its way to the disk when this returns."""
-        self._file.write("".join(attempt.to_json() + "\n" for attempt in attempts))
-        self._file.flush()
-
-
-def _read(path: Path) -> list[Attempt]:
-    if not path.exists():
-        return []
-    *lines, _ = path.read_text().split("\n")  # what stands behind the last line end was cut off
-    attempts = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            attempts.append(Attempt.from_json(line))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} line {number}: not a sample ({error}): remove the line, and it is made anew"
-            ) from error
-    return attempts
+def open_samples(path: Path) -> JsonLines[Attempt]:
+    """`samples.jsonl`, to be added to. What it knows need not be made again; what could not be judged is taken out."""
+    return JsonLines(path, Attempt.from_json, lambda attempt: attempt.passed is not None)

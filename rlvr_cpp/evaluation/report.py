@@ -22,6 +22,7 @@ from rlvr_cpp.evaluation.attempts import Evaluation
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.evidence import PASS, EvaluationRecord, Outcomes, task_scores
+from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.runs.statistics import Estimate, bootstrap_mean, pass_rate
 from rlvr_cpp.tasks.benchmarks import DIFFICULTY, difficulty_of
 from rlvr_cpp.tasks.task import Task
@@ -161,9 +162,7 @@ def write_pages(folder: Path, summary: Summary, record: EvaluationRecord, comman
     for name in ("report.md.j2", "report.html.j2"):
         page = environment.get_template(name).render(summary=summary, record=record, facts=facts)
         path = folder / name.removesuffix(".j2")
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(page)
-        partial.replace(path)
+        replace_text(path, page)
     return path
 
 

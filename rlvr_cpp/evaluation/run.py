@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.evaluation.attempts import Evaluation, SampleLog
+from rlvr_cpp.evaluation.attempts import Evaluation, open_samples
 from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.evaluation.report import print_summary, summarize, write_pages
@@ -23,7 +23,7 @@ from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.evidence import INVALID, PASS, Decoding, EvaluationRecord, task_scores
 from rlvr_cpp.runs.files import contract_hash
-from rlvr_cpp.runs.record import FILE, RunRecord, git_commit, package_versions, read_record
+from rlvr_cpp.runs.record import RUN_FILE, RunRecord, git_commit, package_versions, read_record
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
 from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
@@ -80,7 +80,7 @@ def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[s
 
 def _refuse_changes(folder: Path, fixed: dict[str, Any]) -> None:
     """Raise UserError where the run in the folder, if there is one, was begun with something else."""
-    if not (folder / FILE).exists():
+    if not (folder / RUN_FILE).exists():
         return
     known = read_record(folder)["results"]
     changed = [name for name, value in fixed.items() if known.get(name, value) != value]
@@ -94,7 +94,7 @@ def _refuse_changes(folder: Path, fixed: dict[str, Any]) -> None:
 def measure(parts: Parts) -> Evaluation:
     """Ask and judge what the run folder does not know yet."""
     job, benchmark = parts.job, parts.benchmark
-    with SampleLog(parts.folder / SAMPLES) as log:
+    with open_samples(parts.folder / SAMPLES) as log:
         if log.known:
             console.print(f"resume  {len(log.known)} completions are judged already")
         return evaluate(
@@ -107,7 +107,7 @@ def measure(parts: Parts) -> Evaluation:
             greedy=job.greedy,
             hidden=benchmark.hidden,
             known=log.known,
-            on_judged=log.write,
+            on_judged=lambda attempts: log.write(attempt.to_json() for attempt in attempts),
         )
 
 

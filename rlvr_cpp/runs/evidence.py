@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.runs.files import canonical_json, contract_hash, differing_fields
+from rlvr_cpp.runs.files import canonical_json, contract_hash, differing_fields, replace_text
 from rlvr_cpp.runs.statistics import pass_at_k
 
 SCHEMA_VERSION = 1
@@ -88,10 +88,8 @@ class EvaluationRecord:
 
     def save(self, path: Path) -> None:
         """Write the record and its id as JSON, all or nothing."""
-        partial = path.with_name(f"{path.name}.partial")
         fields = {"record_id": self.record_id, **dataclasses.asdict(self)}
-        partial.write_text(json.dumps(fields, indent=2, allow_nan=False) + "\n")
-        partial.replace(path)
+        replace_text(path, json.dumps(fields, indent=2, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> EvaluationRecord:

@@ -20,11 +20,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rlvr_cpp.errors import RunStopped, UserError
+from rlvr_cpp.runs.files import replace_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FILE = "run.json"
+RUN_FILE = "run.json"
 PACKAGES = (
     "rlvr-cpp",
     "torch",
@@ -48,7 +49,7 @@ class RunRecord:
 
     def __init__(self, folder: Path, job: DataclassInstance, compiler: str, *, write: bool = True) -> None:
         self.folder, self.write = folder, write
-        if (folder / FILE).exists():
+        if (folder / RUN_FILE).exists():
             self.fields = read_record(folder)
             self.fields.update(status="running", ended=None, error=None)
             self.fields.setdefault("resumed", []).append(_now())
@@ -75,19 +76,18 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        if not self.write:
-            return
-        partial = self.folder / f"{FILE}.partial"
-        partial.write_text(json.dumps(self.fields, indent=2) + "\n")
-        partial.replace(self.folder / FILE)
+        if self.write:
+            replace_text(self.folder / RUN_FILE, json.dumps(self.fields, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of the run in a folder. Raises UserError where there is none that can be read."""
     try:
-        fields: dict[str, Any] = json.loads((folder / FILE).read_text())
+        fields: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no run that can be read ({error}): give the folder with its {FILE}") from error
+        raise UserError(
+            f"{folder} holds no run that can be read ({error}): give the folder with its {RUN_FILE}"
+        ) from error
     return fields
 
 

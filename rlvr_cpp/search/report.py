@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rlvr_cpp.runs.console import console
+from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.runs.record import RunRecord
 from rlvr_cpp.runs.statistics import Estimate, PairedDifference, bootstrap_mean, paired_difference, pass_at_k
 from rlvr_cpp.search.outcome import Outcome
@@ -105,9 +106,7 @@ def report(outcomes: Sequence[Outcome], record: RunRecord) -> float:
     if summary.by_k:
         plot(summary, folder / "best_of_n.png")
     page = folder / "report.md"
-    partial = page.with_name("report.md.partial")
-    partial.write_text(markdown(summary, record.fields))
-    partial.replace(page)
+    replace_text(page, markdown(summary, record.fields))
     print_table(summary, record.fields["config"]["n"])
     console.print(f"report: {page}", soft_wrap=True)
     return summary.best_of_n.mean

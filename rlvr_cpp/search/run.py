@@ -22,8 +22,8 @@ from rlvr_cpp.reward.shaping import CompilerRewardShaper
 from rlvr_cpp.reward.tiers import binary_reward
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.console import console, progress_bar
-from rlvr_cpp.runs.files import contract_hash
-from rlvr_cpp.runs.record import FILE, RunRecord, read_record
+from rlvr_cpp.runs.files import JsonLines, contract_hash
+from rlvr_cpp.runs.record import RUN_FILE, RunRecord, read_record
 from rlvr_cpp.search.config import BestOfNJob
 from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.outcome import Outcome
@@ -111,7 +111,7 @@ def _fixed(policy: Policy, tasks: Sequence[Task], verifier: Verifier) -> dict[st
 
 
 def _refuse_changes(folder: Path, fixed: dict[str, str]) -> None:
-    known = read_record(folder)["results"] if (folder / FILE).exists() else {}
+    known = read_record(folder)["results"] if (folder / RUN_FILE).exists() else {}
     if changed := [name for name, value in fixed.items() if known.get(name, value) != value]:
         raise UserError(
             f"{' and '.join(changed)} of the run in {folder} is another than now: the tasks, the judge or the weights "
@@ -121,28 +121,18 @@ def _refuse_changes(folder: Path, fixed: dict[str, str]) -> None:
 
 def search_all(parts: Parts) -> list[Outcome]:
     """Every task's outcome, in the order of the tasks; those that the folder holds already are read from there."""
-    path = parts.folder / CANDIDATES
-    known = _read_outcomes(path)
-    with path.open("a") as file, progress_bar("sample and judge", len(parts.tasks)) as advance:
+    with (
+        JsonLines(parts.folder / CANDIDATES, Outcome.from_json) as log,
+        progress_bar("sample and judge", len(parts.tasks)) as advance,
+    ):
+        found = {outcome.task_id: outcome for outcome in log.known}
         for task in parts.tasks:
             interruption.check()
-            if task.task_id not in known:
-                known[task.task_id] = outcome = _search(parts, task)
-                file.write(outcome.to_json() + "\n")
-                file.flush()
+            if task.task_id not in found:
+                found[task.task_id] = _search(parts, task)
+                log.write([found[task.task_id].to_json()])
             advance()
-    return [known[task.task_id] for task in parts.tasks]
-
-
-def _read_outcomes(path: Path) -> dict[str, Outcome]:
-    """By task; a line that was not written to its end is taken back."""
-    if not path.exists():
-        return {}
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text("".join(lines))
-    partial.replace(path)
-    return {outcome.task_id: outcome for outcome in map(Outcome.from_json, lines)}
+    return [found[task.task_id] for task in parts.tasks]
 
 
 def _search(parts: Parts, task: Task) -> Outcome:

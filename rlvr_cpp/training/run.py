@@ -32,7 +32,7 @@ from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.reward.shaping import CompilerRewardShaper, open_shaper
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import console
-from rlvr_cpp.runs.record import FILE, RunRecord, read_record
+from rlvr_cpp.runs.record import RUN_FILE, RunRecord, read_record
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.active import active_parts, overlap
@@ -204,7 +204,7 @@ def build_trainer(
 def checked_reference(trainer: GRPOTrainer, folder: Path) -> str | None:
     """The hash of what KL is measured against. Raises UserError where the run that goes on measured against another."""
     found = trainer.reference_hash()
-    results = read_record(folder)["results"] if (folder / FILE).exists() else {}
+    results = read_record(folder)["results"] if (folder / RUN_FILE).exists() else {}
     known = results.get("reference_sha256", found)
     if known != found:
         raise UserError(

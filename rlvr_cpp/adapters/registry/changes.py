@@ -42,7 +42,7 @@ from rlvr_cpp.adapters.registry.versions import (
 )
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.evidence import EvaluationRecord
-from rlvr_cpp.runs.files import flush, publish
+from rlvr_cpp.runs.files import publish
 
 DRAFTS = ".draft-"
 ABANDONED = 24 * 3600.0  # seconds after which a draft's process is taken to be gone
@@ -106,7 +106,7 @@ def promote(
         _refuse_overtaken(version, incumbent, now)
         for record in (new, old):
             if record is not None:
-                _keep(record, root / version.folder / EVIDENCE)
+                record.save(root / version.folder / EVIDENCE / f"{record.record_id}.json")
         step = Transition(next_sequence(now), _now(), _who(), version.status, ACTIVE, reason=reason)
         step = replace(step, evidence=decision.evidence or None, overridden=decision.problems)
         promoted = version.then(step)
@@ -208,13 +208,6 @@ def _refuse_overtaken(version: Version, incumbent: Version | None, now: Sequence
         )
     if active != incumbent or version not in now:
         raise UserError(f"{version.name} or the active version was changed meanwhile: look at it and promote again")
-
-
-def _keep(record: EvaluationRecord, folder: Path) -> None:
-    path = folder / f"{record.record_id}.json"
-    record.save(path)
-    flush(path)
-    flush(folder)
 
 
 def _now() -> str:

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.runs.files import draft_of
 from rlvr_cpp.search.proxy.data import Verified, label
 from rlvr_cpp.search.proxy.features import SETTINGS, vectorize
 
 Floats = npt.NDArray[np.float64]
-FILE = "proxy.safetensors"
+PROXY_FILE = "proxy.safetensors"
 FOLDS = 5
 STRENGTH = 10.0
 """Inverse of the regularization: rows have length 1, so weights have to be large."""
@@ -52,10 +53,9 @@ class Proxy:
         from safetensors.numpy import save_file
 
         numbers = np.array([self.bias, self.slope, self.shift])
-        partial = path.with_name(f"{path.name}.partial")
         about = {"target": self.target, "features": json.dumps(SETTINGS)}
-        save_file({"weights": self.weights, "numbers": numbers}, partial, metadata=about)
-        partial.replace(path)
+        with draft_of(path) as draft:
+            save_file({"weights": self.weights, "numbers": numbers}, draft, metadata=about)
 
     @classmethod
     def load(cls, path: Path) -> Proxy:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.runs.statistics import CONFIDENCE, Estimate
 from rlvr_cpp.search.proxy.data import Verified, label
 from rlvr_cpp.search.proxy.model import Floats, Proxy
@@ -170,9 +171,7 @@ def verb(report: ProxyReport) -> str:
 
 def write(report: ProxyReport, folder: Path) -> None:
     """`proxy.json` with all numbers and `reliability.png`."""
-    partial = folder / "proxy.json.partial"
-    partial.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    partial.replace(folder / "proxy.json")
+    replace_text(folder / "proxy.json", json.dumps(asdict(report), indent=2) + "\n")
     plot(report, folder / "reliability.png")
 
 

@@ -12,7 +12,7 @@ from rlvr_cpp import UserError
 from rlvr_cpp.proxy import main
 from rlvr_cpp.search.proxy.data import Verified, label, read_verified, split_by_task
 from rlvr_cpp.search.proxy.features import FLAWS, read_tree, vectorize
-from rlvr_cpp.search.proxy.model import FILE, Proxy, train
+from rlvr_cpp.search.proxy.model import PROXY_FILE, Proxy, train
 from rlvr_cpp.search.proxy.report import agreement, auroc, brier, kappa, measure, over_tasks, reliability
 from rlvr_cpp.tasks.families.mutation import breakages, mutants
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
@@ -92,11 +92,11 @@ def test_labels_without_a_meaning_cannot_be_learned(programs):
 
 def test_a_saved_proxy_scores_the_same_to_the_last_bit(proxy, programs, tmp_path):
     codes = [program.code for program in programs]
-    proxy.save(tmp_path / FILE)
-    again = Proxy.load(tmp_path / FILE)
+    proxy.save(tmp_path / PROXY_FILE)
+    again = Proxy.load(tmp_path / PROXY_FILE)
     assert again.target == "compiles"
     assert np.array_equal(again.score(codes), proxy.score(codes))
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [PROXY_FILE]
 
 
 def test_scores_are_scikit_learns_own(programs):
@@ -115,7 +115,7 @@ def test_scores_are_scikit_learns_own(programs):
 
 
 def test_scores_neither_need_torch_nor_start_a_process(proxy, tmp_path):
-    proxy.save(tmp_path / FILE)
+    proxy.save(tmp_path / PROXY_FILE)
     (tmp_path / "good.cpp").write_text("int twice(int x) { return 2 * x; }\n")
     code = (
         "import subprocess, sys; subprocess.Popen = None\n"
@@ -145,10 +145,10 @@ def test_a_file_that_is_no_proxy_is_refused(tmp_path, proxy, monkeypatch):
     (tmp_path / "x").write_bytes(b"\x80\x04pickle")
     with pytest.raises(UserError, match="is no proxy verifier"):
         Proxy.load(tmp_path / "x")
-    proxy.save(tmp_path / FILE)
+    proxy.save(tmp_path / PROXY_FILE)
     monkeypatch.setattr("rlvr_cpp.search.proxy.model.SETTINGS", {"version": 2})
     with pytest.raises(UserError, match="was trained on features"):
-        Proxy.load(tmp_path / FILE)
+        Proxy.load(tmp_path / PROXY_FILE)
 
 
 def test_a_task_stands_on_one_side(programs):
@@ -216,7 +216,7 @@ def test_the_command_trains_measures_and_scores(programs, tmp_path, capsys):
     printed = capsys.readouterr().out
     for word in ("trained on 225 programs of 45 tasks", "75 programs of 15 tasks", "AUROC", "Brier", "kappa"):
         assert word in printed
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {FILE, "proxy.json", "reliability.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {PROXY_FILE, "proxy.json", "reliability.png"}
     assert main(["measure", str(tmp_path / "out"), str(tmp_path / "rows.jsonl")]) == 0
     assert "300 programs of 60 tasks" in capsys.readouterr().out
     (tmp_path / "bad.cpp").write_text("int twice(int x) { return 2 * y }\n")
