@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.evidence import Outcomes, task_scores
@@ -88,7 +89,7 @@ class Evaluation:
     def pass_at_k(self) -> dict[int, float]:
         """Unbiased, by k: for 1 and the number of samples, over the tasks that were judged as often."""
         scores = {k: task_scores(self.outcomes(SAMPLED), k) for k in ends(self.samples)}
-        return {k: sum(values.values()) / len(values) for k, values in scores.items() if values}
+        return {k: fmean(values.values()) for k, values in scores.items() if values}
 
     def save(self, path: Path) -> None:
         """Every attempt, one JSON object a line; all or nothing."""

@@ -28,7 +28,7 @@ from rlvr_cpp.search.config import BestOfNJob
 from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.outcome import Outcome
 from rlvr_cpp.search.search import Score, rewards_by_tests
-from rlvr_cpp.tasks.choice import choose_tasks
+from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.program import Program
@@ -87,8 +87,7 @@ def _choose(job: BestOfNJob) -> list[Task]:
         tasks = load_tasks(settings.source or BUILTIN, config=settings.config, split=settings.split)
     else:
         tasks = choose_tasks(settings, None, job.seed)[job.split == "held_out"]
-    count = min(job.limit or len(tasks), len(tasks))
-    return [tasks[i * len(tasks) // count] for i in range(count)]
+    return evenly_spaced(tasks, job.limit)
 
 
 def _open_shaper(job: BestOfNJob, verifier: Verifier) -> AbstractContextManager[CompilerRewardShaper | None]:

@@ -1,4 +1,4 @@
-"""Which tasks are trained on and which are held out."""
+"""Which tasks are trained on, which are held out, and some of many."""
 
 from __future__ import annotations
 
@@ -28,14 +28,7 @@ def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[
             f"{source} gives {len(training)} training and {len(held_out)} held-out tasks with tasks.held_out_fraction "
             f"{settings.held_out_fraction}: both need at least one"
         )
-    return training, _spread(held_out, limit)
-
-
-def _spread(tasks: list[Task], limit: int | None) -> list[Task]:
-    """At most `limit` tasks, evenly spaced so that every part of the list is heard."""
-    if limit is None or limit >= len(tasks):
-        return tasks
-    return [tasks[i * len(tasks) // limit] for i in range(limit)]
+    return training, evenly_spaced(held_out, limit)
 
 
 def evenly_spaced(tasks: Sequence[Task], limit: int | None) -> list[Task]:

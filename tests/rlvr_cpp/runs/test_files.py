@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr_cpp.errors import UserError
@@ -76,6 +76,7 @@ def test_a_folder_that_raises_is_not_there(tmp_path):
 ROWS = st.lists(st.dictionaries(st.text(max_size=3), st.text() | st.integers() | st.none(), max_size=3), max_size=5)
 
 
+@settings(deadline=None)
 @given(rows=ROWS, data=st.data())
 def test_a_file_that_is_cut_anywhere_holds_its_whole_lines(tmp_path_factory, rows, data):
     path = tmp_path_factory.mktemp("lines") / "rows.jsonl"

@@ -13,7 +13,7 @@ from rlvr_cpp.proxy import main
 from rlvr_cpp.search.proxy.data import Verified, label, read_verified, split_by_task
 from rlvr_cpp.search.proxy.features import FLAWS, read_tree, vectorize
 from rlvr_cpp.search.proxy.model import PROXY_FILE, Proxy, train
-from rlvr_cpp.search.proxy.report import agreement, auroc, brier, kappa, measure, over_tasks, reliability
+from rlvr_cpp.search.proxy.report import agreement, auroc, brier, kappa, measure, reliability
 from rlvr_cpp.tasks.families.mutation import breakages, mutants
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 
@@ -243,17 +243,3 @@ def test_bins_hold_every_program_once():
     bins = reliability(truth, scores)
     assert [(b.programs, b.observed) for b in bins] == [(2, 0.5), (1, 1.0), (1, 1.0)]
     assert bins[0].predicted == pytest.approx(0.025)
-
-
-def test_the_bootstrap_draws_whole_tasks():
-    """Ten programs of a task are one draw: the interval is as wide as that of one program a task."""
-    truth = np.array([True, False, True, True, False, True, False, True])
-    one = [np.array([i]) for i in range(8)]
-    ten = [np.arange(10) + 10 * i for i in range(8)]
-
-    def mean(y, p) -> float:
-        return float(y.mean())
-
-    assert over_tasks(mean, truth, truth * 1.0, one, 0) == over_tasks(
-        mean, truth.repeat(10), truth.repeat(10) * 1.0, ten, 0
-    )
