@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ from rlvr_cpp.adapters.metadata import (
 )
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.files import new_folder, sha256_of
+from rlvr_cpp.runs.record import utc_now
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,6 @@ def _describe(
         config=provenance.config,
         contract=provenance.contract,
         parents=provenance.parents,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         files=files,
     )

@@ -15,11 +15,9 @@ from statistics import fmean
 from rich.console import Console
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.runs.evidence import EvaluationRecord, obstacles, task_scores
+from rlvr_cpp.runs.evidence import EVIDENCE_FILE, EvaluationRecord, obstacles, task_scores
 from rlvr_cpp.runs.pages import print_table
 from rlvr_cpp.runs.statistics import PairedDifference, holm, paired_difference
-
-RECORD = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class ComparedMeasure:
 
 def load_record(place: Path) -> EvaluationRecord:
     """The record in a run folder, or in the file itself. Raises UserError where there is none."""
-    return EvaluationRecord.load(place / RECORD if place.is_dir() else place)
+    return EvaluationRecord.load(place / EVIDENCE_FILE if place.is_dir() else place)
 
 
 def compare_records(records: Sequence[EvaluationRecord], names: Sequence[str]) -> list[ComparedMeasure]:

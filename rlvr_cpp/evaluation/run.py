@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,19 @@ from rlvr_cpp.evaluation.report import print_summary, summarize, write_pages
 from rlvr_cpp.evaluation.subject import Subject, open_subject
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.console import console
-from rlvr_cpp.runs.evidence import INVALID, PASS, Decoding, EvaluationRecord, task_scores
+from rlvr_cpp.runs.evidence import EVIDENCE_FILE, INVALID, PASS, Decoding, EvaluationRecord, task_scores
 from rlvr_cpp.runs.files import contract_hash
-from rlvr_cpp.runs.record import RUN_FILE, RunRecord, git_commit, package_versions, read_record
+from rlvr_cpp.runs.record import RUN_FILE, RunRecord, git_commit, package_versions, read_record, utc_now
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
 from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
 
-SAMPLES, RECORD = "samples.jsonl", "evaluation.json"
+SAMPLES = "samples.jsonl"
 
 
 @dataclass
-class Parts:
+class Measuring:
     """What an evaluation works with."""
 
     job: EvaluationJob
@@ -45,7 +44,7 @@ class Parts:
 
 
 @contextmanager
-def prepare(job: EvaluationJob, folder: Path) -> Iterator[Parts]:
+def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
     benchmark = load_benchmark(job.benchmark)
     if job.model in REPLAYED:
@@ -65,7 +64,7 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Parts]:
                 markup=False,
                 soft_wrap=True,
             )
-            yield Parts(job, folder, record, benchmark, subject, verifier)
+            yield Measuring(job, folder, record, benchmark, subject, verifier)
 
 
 def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def _refuse_changes(folder: Path, fixed: dict[str, Any]) -> None:
         )
 
 
-def measure(parts: Parts) -> Evaluation:
+def measure(parts: Measuring) -> Evaluation:
     """Ask and judge what the run folder does not know yet."""
     job, benchmark = parts.job, parts.benchmark
     with open_samples(parts.folder / SAMPLES) as log:
@@ -111,12 +110,12 @@ def measure(parts: Parts) -> Evaluation:
         )
 
 
-def report(parts: Parts, evaluation: Evaluation) -> float:
+def report(parts: Measuring, evaluation: Evaluation) -> float:
     """Write the evidence and the pages, print the tables, and return pass@1, greedy where that was measured."""
     ks = sorted(set(parts.job.k)) if parts.job.sampled else []
     summary = summarize(evaluation, parts.benchmark.tasks, ks)
     record = make_record(parts, evaluation, ks)
-    record.save(parts.folder / RECORD)
+    record.save(parts.folder / EVIDENCE_FILE)
     parts.record.add(
         record_id=record.record_id,
         status=record.status,
@@ -130,7 +129,7 @@ def report(parts: Parts, evaluation: Evaluation) -> float:
     return summary.measures[0].estimate.mean
 
 
-def make_record(parts: Parts, evaluation: Evaluation, ks: list[int]) -> EvaluationRecord:
+def make_record(parts: Measuring, evaluation: Evaluation, ks: list[int]) -> EvaluationRecord:
     """The evidence. It is `INVALID` where a task does not count in every number."""
     job, benchmark, subject = parts.job, parts.benchmark, parts.subject
     greedy, samples = evaluation.outcomes(GREEDY), evaluation.outcomes(SAMPLED)
@@ -152,7 +151,7 @@ def make_record(parts: Parts, evaluation: Evaluation, ks: list[int]) -> Evaluati
         prompt_format=subject.prompt_format,
         packages=package_versions(),
         git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         status=INVALID if missing else PASS,
         reason=f"{missing} of {len(benchmark.tasks)} tasks could not be judged often enough; resume={parts.folder} "
         "judges what is missing"

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import UserError, first_line
 from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
 from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.console import console
@@ -98,7 +98,7 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
         _never_repack(loaded)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         shelf = ", ".join(sorted(path.name for path in SHELF.iterdir() if path.is_dir()))
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"model {model!r} cannot be loaded ({reason}): set model= to a shipped model ({shelf}), a local folder, or "
             "a Hugging Face id that this machine can reach"
@@ -172,7 +172,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(f"policy.device is {name!r}, which is not here ({reason}): use auto or cpu") from error
     return device
 
@@ -213,7 +213,7 @@ def attach_adapter(policy: Policy, settings: AdapterSettings) -> None:
     try:
         policy.model = PeftModel.from_pretrained(policy.model, settings.start, is_trainable=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"adapter.start is {settings.start!r}, which cannot be put on the model ({reason}): give the folder of a "
             "LoRA adapter that was trained on this model, or null for a fresh one"

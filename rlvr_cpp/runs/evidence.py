@@ -19,6 +19,7 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.files import canonical_json, contract_hash, differing_fields, replace_text
 from rlvr_cpp.runs.statistics import pass_at_k
 
+EVIDENCE_FILE = "evaluation.json"
 SCHEMA_VERSION = 1
 SPLITS = ("hidden", "public")
 PASS, INVALID = "PASS", "INVALID"

@@ -52,7 +52,7 @@ class RunRecord:
         if (folder / RUN_FILE).exists():
             self.fields = read_record(folder)
             self.fields.update(status="running", ended=None, error=None)
-            self.fields.setdefault("resumed", []).append(_now())
+            self.fields.setdefault("resumed", []).append(utc_now())
         else:
             self.fields = _fresh(job, compiler)
         self._write()
@@ -67,7 +67,7 @@ class RunRecord:
         for ending, name in ((KeyboardInterrupt, "interrupted"), (RunStopped, "stopped")):
             if kind is not None and issubclass(kind, ending):
                 status = name
-        self.fields.update(status=status, ended=_now(), error=None if error is None else str(error) or repr(error))
+        self.fields.update(status=status, ended=utc_now(), error=None if error is None else str(error) or repr(error))
         self._write()
 
     def add(self, **results: Any) -> None:
@@ -95,7 +95,7 @@ def _fresh(job: DataclassInstance, compiler: str) -> dict[str, Any]:
     config = asdict(job)
     return {
         "status": "running",
-        "started": _now(),
+        "started": utc_now(),
         "ended": None,
         "error": None,
         "command": sys.orig_argv,
@@ -142,5 +142,6 @@ def git_commit() -> str | None:
     return (ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain") else "")) or None
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """The time as records have it: ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from math import nan
 from pathlib import Path
 from statistics import fmean
@@ -13,10 +12,10 @@ from typing import Any
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.runs.pages import BLUE, GREY, axes, markdown_table, print_table
-from rlvr_cpp.runs.record import RunRecord
+from rlvr_cpp.runs.record import RunRecord, utc_now
 from rlvr_cpp.runs.statistics import Estimate, PairedDifference, best_of_k, bootstrap_mean, paired_difference, pass_at_k
-from rlvr_cpp.search.outcome import Outcome
 from rlvr_cpp.search.ranking import mean_by_rank
+from rlvr_cpp.search.searched import Searched
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Summary:
     """Candidates that the infrastructure failed to judge, by either kind of test."""
 
 
-def summarize(outcomes: Sequence[Outcome]) -> Summary:
+def summarize(outcomes: Sequence[Searched]) -> Summary:
     """The rates of a run's outcomes; NaN where nothing counts."""
     counted = [values for outcome in outcomes if (values := ranked_passes(outcome)) is not None]
     single = [_mean(values) for values in counted]
@@ -72,7 +71,7 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
     )
 
 
-def ranked_passes(outcome: Outcome) -> list[float] | None:
+def ranked_passes(outcome: Searched) -> list[float] | None:
     """1 or 0 for each candidate whose hidden tests could be judged, best first; None where the choice could not be.
 
     Where no candidate was finished in time there is nothing to hand out, which is a failure: `[0.0]`.
@@ -95,11 +94,11 @@ def _estimate(values: Sequence[float]) -> Estimate:
     return bootstrap_mean(values) if values else Estimate(nan, nan, nan)
 
 
-def report(outcomes: Sequence[Outcome], record: RunRecord) -> float:
+def report(outcomes: Sequence[Searched], record: RunRecord) -> float:
     """Print the table, write `report.md`, `best_of_n.png` and the record; returns best-of-N on hidden tests."""
     summary = summarize(outcomes)
     folder = record.folder
-    record.add(measured=datetime.now(UTC).isoformat(timespec="seconds"), best_of_n=asdict(summary))
+    record.add(measured=utc_now(), best_of_n=asdict(summary))
     if summary.by_k:
         plot(summary, folder / "best_of_n.png")
     page = folder / "report.md"

@@ -26,8 +26,8 @@ from rlvr_cpp.runs.files import JsonLines, contract_hash
 from rlvr_cpp.runs.record import RUN_FILE, RunRecord, read_record
 from rlvr_cpp.search.config import BestOfNJob
 from rlvr_cpp.search.generate import best_of_n_generate
-from rlvr_cpp.search.outcome import Outcome
 from rlvr_cpp.search.search import Score, rewards_by_tests
+from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.contract import verifier_contract
@@ -41,7 +41,7 @@ CANDIDATES = "candidates.jsonl"
 
 
 @dataclass
-class Parts:
+class Searching:
     """What a run works with."""
 
     job: BestOfNJob
@@ -54,7 +54,7 @@ class Parts:
 
 
 @contextmanager
-def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
+def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -78,7 +78,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
             f"run     {folder}",
             soft_wrap=True,
         )
-        yield Parts(job, folder, record, tasks, policy, verifier, shaper)
+        yield Searching(job, folder, record, tasks, policy, verifier, shaper)
 
 
 def _choose(job: BestOfNJob) -> list[Task]:
@@ -118,10 +118,10 @@ def _refuse_changes(folder: Path, fixed: dict[str, str]) -> None:
         )
 
 
-def search_all(parts: Parts) -> list[Outcome]:
+def search_all(parts: Searching) -> list[Searched]:
     """Every task's outcome, in the order of the tasks; those that the folder holds already are read from there."""
     with (
-        JsonLines(parts.folder / CANDIDATES, Outcome.from_json) as log,
+        JsonLines(parts.folder / CANDIDATES, Searched.from_json) as log,
         progress_bar("sample and judge", len(parts.tasks)) as advance,
     ):
         found = {outcome.task_id: outcome for outcome in log.known}
@@ -134,7 +134,7 @@ def search_all(parts: Parts) -> list[Outcome]:
     return [found[task.task_id] for task in parts.tasks]
 
 
-def _search(parts: Parts, task: Task) -> Outcome:
+def _search(parts: Searching, task: Task) -> Searched:
     job = parts.job
     _, found = best_of_n_generate(
         parts.policy.model,
@@ -156,10 +156,10 @@ def _search(parts: Parts, task: Task) -> Outcome:
     hidden = (
         None if result.status == "sandbox_error" else result.passed for result in parts.verifier.verify_many(programs)
     )
-    return Outcome(task.task_id, task.prompt, found, tuple(hidden))
+    return Searched(task.task_id, task.prompt, found, tuple(hidden))
 
 
-def _score(parts: Parts, task: Task) -> Score:
+def _score(parts: Searching, task: Task) -> Score:
     """What makes rewards of results: the config's reward."""
     shaper = parts.shaper
     if shaper is not None:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rlvr_cpp.adapters.metadata import HASHED, METADATA_FILE, AdapterMetadata, read_metadata
@@ -43,6 +42,7 @@ from rlvr_cpp.adapters.registry.versions import (
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.evidence import EvaluationRecord
 from rlvr_cpp.runs.files import publish
+from rlvr_cpp.runs.record import utc_now
 
 DRAFTS = ".draft-"
 ABANDONED = 24 * 3600.0  # seconds after which a draft's process is taken to be gone
@@ -107,7 +107,7 @@ def promote(
         for record in (new, old):
             if record is not None:
                 record.save(root / version.folder / EVIDENCE / f"{record.record_id}.json")
-        step = Transition(next_sequence(now), _now(), _who(), version.status, ACTIVE, reason=reason)
+        step = Transition(next_sequence(now), utc_now(), _who(), version.status, ACTIVE, reason=reason)
         step = replace(step, evidence=decision.evidence or None, overridden=decision.problems)
         promoted = version.then(step)
         write_version(root, promoted)
@@ -126,7 +126,7 @@ def archive(root: Path, project: str, which: str, *, deprecate: bool = False, re
         version = named(versions, project, which)
         if version.status not in allowed:
             raise UserError(f"{version.name} is {version.status}: only {' or '.join(allowed)} can become {after}")
-        step = Transition(next_sequence(versions), _now(), _who(), version.status, after, reason=reason)
+        step = Transition(next_sequence(versions), utc_now(), _who(), version.status, after, reason=reason)
         changed = version.then(step)
         write_version(root, changed)
         index.refresh()
@@ -157,7 +157,7 @@ def _next_version(versions: Sequence[Version], project: str, metadata: AdapterMe
         base_model=metadata.base_model,
         base_hash=metadata.base_hash,
         training_method=metadata.training_method,
-        history=(Transition(next_sequence(versions), _now(), _who(), None, DRAFT),),
+        history=(Transition(next_sequence(versions), utc_now(), _who(), None, DRAFT),),
     )
 
 
@@ -208,10 +208,6 @@ def _refuse_overtaken(version: Version, incumbent: Version | None, now: Sequence
         )
     if active != incumbent or version not in now:
         raise UserError(f"{version.name} or the active version was changed meanwhile: look at it and promote again")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _who() -> str:

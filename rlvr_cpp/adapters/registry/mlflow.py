@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlvr_cpp.adapters.registry.versions import Version
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def push(mirror: Mirror, uri: str) -> str:
         for alias in mirror.aliases:
             client.set_registered_model_alias(mirror.model, alias, version.version)
     except MlflowException as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"the MLflow registry at {uri} did not take {mirror.tags['rlvr_cpp.version']}: {reason}"
         ) from error

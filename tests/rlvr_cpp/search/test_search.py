@@ -12,9 +12,9 @@ from rlvr_cpp import UserError, Verifier
 from rlvr_cpp.policy.policy import SHELF, Policy
 from rlvr_cpp.search.dataset import dataset_row, write_dataset
 from rlvr_cpp.search.generate import best_of_n_generate
-from rlvr_cpp.search.outcome import Outcome
 from rlvr_cpp.search.report import markdown, summarize
 from rlvr_cpp.search.search import BestOfN, Sample
+from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.result import VerifyResult
 
@@ -245,14 +245,14 @@ def sample_of(body: str, reward: float | None, length: int = 10) -> Sample:
     return Sample(7, body, f"{TASK.prompt}{body}\n", length, result, reward)
 
 
-def outcome(*samples: tuple[str, float | None, bool | None], task_id: str = "twice", ended: str = "all") -> Outcome:
+def outcome(*samples: tuple[str, float | None, bool | None], task_id: str = "twice", ended: str = "all") -> Searched:
     found = BestOfN(len(samples), tuple(sample_of(body, reward) for body, reward, _ in samples), ended, 1.0)
-    return Outcome(task_id, TASK.prompt, found, tuple(hidden for *_, hidden in samples))
+    return Searched(task_id, TASK.prompt, found, tuple(hidden for *_, hidden in samples))
 
 
 def test_an_outcome_survives_its_file():
     there = outcome((RIGHT, 1.0, True), (HALF, None, None))
-    assert Outcome.from_json(there.to_json()) == there
+    assert Searched.from_json(there.to_json()) == there
 
 
 def test_what_choosing_was_worth_is_told_by_the_hidden_tests():

@@ -11,7 +11,7 @@ from rlvr_cpp.verifier.result import VerifyResult
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Searched:
     """One task's candidates and what the hidden tests say of them."""
 
     task_id: str
@@ -25,7 +25,7 @@ class Outcome:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, line: str) -> Outcome:
+    def from_json(cls, line: str) -> Searched:
         """What `to_json` wrote."""
         row = json.loads(line)
         samples = tuple(Sample(**{**sample, "result": _result(sample["result"])}) for sample in row["found"]["samples"])
