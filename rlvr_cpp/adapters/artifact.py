@@ -36,6 +36,7 @@ from rlvr_cpp.adapters.metadata import (
     METADATA_FILE,
     WEIGHTS_FILE,
     AdapterMetadata,
+    TrainingMethod,
     check_metadata,
     read_metadata,
 )
@@ -44,12 +45,11 @@ from rlvr_cpp.runs.files import new_folder, sha256_of
 from rlvr_cpp.runs.record import utc_now
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """How an adapter came about."""
 
-    training_method: str
-    """`gspo`, `grpo`, `sft` or `dcd`."""
+    training_method: TrainingMethod
     base_model: str | None = None
     """A name by which others find the base; None is the one that the model was loaded by."""
     config: Mapping[str, Any] = field(default_factory=dict)

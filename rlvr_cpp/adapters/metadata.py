@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.files import canonical_json, sha256_of
@@ -26,11 +26,12 @@ METADATA_FILE = "rlvr_adapter.json"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 HASHED = (CONFIG_FILE, WEIGHTS_FILE)
-TRAINING_METHODS = ("gspo", "grpo", "sft", "dcd")
+TrainingMethod = Literal["gspo", "grpo", "sft", "dcd"]
+TRAINING_METHODS = get_args(TrainingMethod)
 REMAKE = "make it anew with `python -m rlvr_cpp.artifact`"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdapterMetadata:
     """Of one adapter. Plain data: JSON one to one."""
 
@@ -48,8 +49,8 @@ class AdapterMetadata:
     """Trained on a quantized base; then `quantization` says on which."""
     quantization: Mapping[str, Any] | None
     """None, or how the base was quantized: see `adapter_fit.quantization_of`."""
-    training_method: str
-    """`gspo`, `grpo`, `sft` or `dcd`; LUSPO and DAPO are settings in `config`."""
+    training_method: TrainingMethod
+    """LUSPO and DAPO are settings in `config`."""
     config: Mapping[str, Any]
     """The resolved settings of the run that made it; empty where it was no run of ours."""
     contract: Mapping[str, Any] | None

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from rlvr_cpp.policy.completers import GREEDY, SAMPLED
+from rlvr_cpp.policy.completers import GREEDY, SAMPLED, Kind
 from rlvr_cpp.runs.evidence import Outcomes, task_scores
 from rlvr_cpp.runs.files import JsonLines, read_lines, replace_text
 from rlvr_cpp.runs.statistics import Estimate, pass_rate
@@ -21,12 +21,11 @@ from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.result import VerifyResult
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One completion of one task and what became of it."""
 
-    kind: str
-    """`greedy` or `sampled`."""
+    kind: Kind
     task_id: str
     sample: int
     """Which of the task's completions of this kind, from 0."""
@@ -34,7 +33,7 @@ class Attempt:
     result: VerifyResult
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> tuple[Kind, str, int]:
         """Which question it answers."""
         return self.kind, self.task_id, self.sample
 
@@ -61,11 +60,11 @@ class Evaluation:
     attempts: tuple[Attempt, ...]
     """The greedy one of every task, then the first sampled one of every task, then the second."""
 
-    def of(self, kind: str) -> tuple[Attempt, ...]:
+    def of(self, kind: Kind) -> tuple[Attempt, ...]:
         """The attempts of one kind."""
         return tuple(attempt for attempt in self.attempts if attempt.kind == kind)
 
-    def outcomes(self, kind: str) -> Outcomes:
+    def outcomes(self, kind: Kind) -> Outcomes:
         """By task: did each of its completions pass."""
         found: dict[str, tuple[bool | None, ...]] = {}
         for attempt in self.of(kind):

@@ -20,7 +20,7 @@ from rlvr_cpp.runs.pages import print_table
 from rlvr_cpp.runs.statistics import PairedDifference, holm, paired_difference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ComparedMeasure:
     """One evaluation against the first, by one measure."""
 
@@ -59,7 +59,11 @@ def compare_records(records: Sequence[EvaluationRecord], names: Sequence[str]) -
         adjusted = holm([difference.p for difference in differences])
         for name, pair, difference, p in zip(names[1:], pairs, differences, adjusted, strict=True):
             before, after = map(fmean, zip(*pair, strict=True))
-            found.append(ComparedMeasure(measure, name, before, after, difference, p))
+            found.append(
+                ComparedMeasure(
+                    measure=measure, name=name, first=before, other=after, difference=difference, adjusted_p=p
+                )
+            )
     if not found:
         raise UserError(f"{', '.join(names)} have nothing in common: evaluate all of them with greedy or with samples")
     return found

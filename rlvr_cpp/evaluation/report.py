@@ -25,7 +25,7 @@ from rlvr_cpp.tasks.benchmarks import DIFFICULTY, difficulty_of
 from rlvr_cpp.tasks.task import Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measure:
     """One number of an evaluation."""
 
@@ -48,7 +48,7 @@ class Group:
     """The mean of each measure; None where no task of the group has it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Everything that is shown."""
 
@@ -90,7 +90,7 @@ def _measure(name: str, scores: dict[str, float]) -> Measure:
     values = list(scores.values())
     is_greedy = name.startswith(GREEDY)
     estimate = pass_rate([bool(value) for value in values]) if is_greedy or not values else bootstrap_mean(values)
-    return Measure(name, len(values), sum(values), estimate)
+    return Measure(name=name, tasks=len(values), passed=sum(values), estimate=estimate)
 
 
 def _groups(scores: Sequence[Scores], names: dict[str, list[str]]) -> tuple[Group, ...]:

@@ -31,7 +31,7 @@ from rlvr_sandbox import describe
 SAMPLES = "samples.jsonl"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Measuring:
     """What an evaluation works with."""
 
@@ -64,7 +64,14 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
                 markup=False,
                 soft_wrap=True,
             )
-            yield Measuring(job, folder, record, benchmark, subject, verifier)
+            yield Measuring(
+                job=job,
+                folder=folder,
+                record=record,
+                benchmark=benchmark,
+                subject=subject,
+                verifier=verifier,
+            )
 
 
 def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[str, Any]:
@@ -147,7 +154,13 @@ def make_record(parts: Measuring, evaluation: Evaluation, ks: list[int]) -> Eval
         model_hash=subject.model_hash,
         adapter=subject.adapter,
         adapter_hash=subject.adapter_hash,
-        decoding=Decoding(job.temperature, job.max_new_tokens, job.sampled, job.greedy, job.seed),
+        decoding=Decoding(
+            temperature=job.temperature,
+            max_new_tokens=job.max_new_tokens,
+            samples=job.sampled,
+            greedy=job.greedy,
+            seed=job.seed,
+        ),
         prompt_format=subject.prompt_format,
         packages=package_versions(),
         git_commit=git_commit(),

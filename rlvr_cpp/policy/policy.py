@@ -34,6 +34,12 @@ CHAT_REQUEST = (
 )
 
 
+def chat_messages(task: Task) -> list[dict[str, str]]:
+    """The conversation in which a task is asked: one user message."""
+    request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
+    return [{"role": "user", "content": request}]
+
+
 @dataclass
 class Policy:
     """A model, its tokenizer and how it is asked."""
@@ -45,10 +51,7 @@ class Policy:
 
     def prompt(self, task: Task) -> str | list[dict[str, str]]:
         """What the model is asked: the task's own text, or one user message."""
-        if not self.chat:
-            return task.prompt
-        request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
-        return [{"role": "user", "content": request}]
+        return chat_messages(task) if self.chat else task.prompt
 
     def answer_prefix(self, task: Task, solution_prefix: str) -> str:
         """How an answer begins whose solution begins with `solution_prefix`; empty where that is empty."""

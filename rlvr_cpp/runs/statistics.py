@@ -36,7 +36,7 @@ class Estimate:
         return f"{self.mean:.3f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PairedDifference:
     """What changed from a first to a second value of the same tasks: second minus first."""
 
@@ -141,7 +141,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float], seed: int
         p = mcnemar_p([bool(a) for a in first], [bool(b) for b in second])
     else:
         p = sign_flip_p(first, second, seed)
-    return PairedDifference(len(differences), mean, error, low, high, p)
+    return PairedDifference(tasks=len(differences), mean=mean, standard_error=error, low=low, high=high, p=p)
 
 
 def mcnemar_p(before: Sequence[bool], after: Sequence[bool]) -> float:

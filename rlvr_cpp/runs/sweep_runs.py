@@ -39,7 +39,7 @@ class Change:
     """Paired and two-sided, over tasks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One job of the sweep, as far as it came."""
 
@@ -69,7 +69,7 @@ class Run:
         return bool(self.changes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spread:
     """One number of several runs."""
 
@@ -219,7 +219,9 @@ def _is_number(value: Any) -> bool:
 def spread(values: Iterable[float | None]) -> Spread | None:
     """Mean, least and most of the values that are there; None where none is."""
     found = [value for value in values if value is not None and math.isfinite(value)]
-    return Spread(fmean(found), min(found), max(found), len(found)) if found else None
+    if not found:
+        return None
+    return Spread(mean=fmean(found), low=min(found), high=max(found), runs=len(found))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

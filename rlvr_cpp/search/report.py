@@ -18,7 +18,7 @@ from rlvr_cpp.search.ranking import mean_by_rank
 from rlvr_cpp.search.searched import Searched
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Rates over tasks, judged by hidden tests."""
 

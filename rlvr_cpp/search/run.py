@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import transformers
 
@@ -24,7 +25,7 @@ from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.console import console, progress_bar
 from rlvr_cpp.runs.files import JsonLines, contract_hash
 from rlvr_cpp.runs.record import RUN_FILE, RunRecord, read_record
-from rlvr_cpp.search.config import BestOfNJob
+from rlvr_cpp.search.config import BestOfNJob, Length
 from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.search import Score, rewards_by_tests
 from rlvr_cpp.search.searched import Searched
@@ -40,7 +41,7 @@ from rlvr_sandbox import describe
 CANDIDATES = "candidates.jsonl"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Searching:
     """What a run works with."""
 
@@ -78,7 +79,15 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
             f"run     {folder}",
             soft_wrap=True,
         )
-        yield Searching(job, folder, record, tasks, policy, verifier, shaper)
+        yield Searching(
+            job=job,
+            folder=folder,
+            record=record,
+            tasks=tasks,
+            policy=policy,
+            verifier=verifier,
+            shaper=shaper,
+        )
 
 
 def _choose(job: BestOfNJob) -> list[Task]:
@@ -149,14 +158,14 @@ def _search(parts: Searching, task: Task) -> Searched:
         batch_size=job.batch_size,
         chat=parts.policy.chat,
         score=_score(parts, task),
-        length=job.length,
+        length=cast(Length, job.length),  # checked with the config
         budget_s=job.budget_s,
     )
     programs = [task.program(sample.code, hidden=True) for sample in found.samples]
     hidden = (
         None if result.status == "sandbox_error" else result.passed for result in parts.verifier.verify_many(programs)
     )
-    return Searched(task.task_id, task.prompt, found, tuple(hidden))
+    return Searched(task_id=task.task_id, prompt=task.prompt, found=found, hidden=tuple(hidden))
 
 
 def _score(parts: Searching, task: Task) -> Score:

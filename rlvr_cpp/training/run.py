@@ -28,6 +28,7 @@ from rlvr_cpp.evaluation.attempts import Evaluation, in_order
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.policy.completers import LocalModel
 from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
+from rlvr_cpp.policy.settings import Sampling
 from rlvr_cpp.reward.shaping import CompilerRewardShaper, open_shaper
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import console
@@ -76,7 +77,7 @@ class Parts:
         """Measure the policy on the held-out tasks, which the processes share."""
         job = self.job
         own = evaluate(
-            LocalModel(self.policy, job.seed, job.algorithm.temperature, job.algorithm.max_gen_len),
+            LocalModel(self.policy, Sampling(job.seed, job.algorithm.temperature, job.algorithm.max_gen_len)),
             self.held_out[processes.rank() :: processes.count()],
             self.verifier,
             label=label,

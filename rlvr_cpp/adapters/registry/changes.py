@@ -30,6 +30,7 @@ from rlvr_cpp.adapters.registry.versions import (
     DRAFT,
     EVIDENCE,
     STATE_FILE,
+    Status,
     Transition,
     Version,
     active_of,
@@ -107,9 +108,8 @@ def promote(
         for record in (new, old):
             if record is not None:
                 record.save(root / version.folder / EVIDENCE / f"{record.record_id}.json")
-        step = Transition(next_sequence(now), utc_now(), _who(), version.status, ACTIVE, reason=reason)
-        step = replace(step, evidence=decision.evidence or None, overridden=decision.problems)
-        promoted = version.then(step)
+        step = _transition(now, version.status, ACTIVE, reason)
+        promoted = version.then(replace(step, evidence=decision.evidence or None, overridden=decision.problems))
         write_version(root, promoted)
         index.refresh()
     return promoted
@@ -120,14 +120,14 @@ def archive(root: Path, project: str, which: str, *, deprecate: bool = False, re
 
     Raises UserError where the version's status does not lead there.
     """
-    allowed, after = ((ARCHIVED,), DEPRECATED) if deprecate else ((DRAFT, ACTIVE), ARCHIVED)
+    allowed = (ARCHIVED,) if deprecate else (DRAFT, ACTIVE)
+    after: Status = DEPRECATED if deprecate else ARCHIVED
     with opened(root) as index:
         versions = index.versions(project)
         version = named(versions, project, which)
         if version.status not in allowed:
             raise UserError(f"{version.name} is {version.status}: only {' or '.join(allowed)} can become {after}")
-        step = Transition(next_sequence(versions), utc_now(), _who(), version.status, after, reason=reason)
-        changed = version.then(step)
+        changed = version.then(_transition(versions, version.status, after, reason))
         write_version(root, changed)
         index.refresh()
     return changed
@@ -157,7 +157,16 @@ def _next_version(versions: Sequence[Version], project: str, metadata: AdapterMe
         base_model=metadata.base_model,
         base_hash=metadata.base_hash,
         training_method=metadata.training_method,
-        history=(Transition(next_sequence(versions), utc_now(), _who(), None, DRAFT),),
+        history=(_transition(versions, None, DRAFT),),
+    )
+
+
+def _transition(
+    versions: Sequence[Version], before: Status | None, after: Status, reason: str | None = None
+) -> Transition:
+    """The next one of a project, made now by whoever runs this."""
+    return Transition(
+        sequence=next_sequence(versions), when=utc_now(), who=_who(), before=before, after=after, reason=reason
     )
 
 

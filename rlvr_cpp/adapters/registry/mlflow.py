@@ -14,7 +14,7 @@ from rlvr_cpp.adapters.registry.versions import Version
 from rlvr_cpp.errors import UserError, first_line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mirror:
     """What MLflow is told of a version."""
 
@@ -43,7 +43,13 @@ def mirror_of(version: Version, adapter: Path, aliases: tuple[str, ...]) -> Mirr
         for measure, facts in step.evidence["measured"].items():
             tags[f"rlvr_cpp.{measure.replace(' ', '_').replace('@', '_at_')}"] = f"{facts['new']:.4f}"
     description = f"{version.name}: a {version.training_method} adapter for {version.base_model}"
-    return Mirror(version.project, adapter.resolve().as_uri(), description, tags, aliases)
+    return Mirror(
+        model=version.project,
+        source=adapter.resolve().as_uri(),
+        description=description,
+        tags=tags,
+        aliases=aliases,
+    )
 
 
 def push(mirror: Mirror, uri: str) -> str:

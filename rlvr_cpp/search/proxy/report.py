@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.runs.pages import BLUE, GREY, axes
 from rlvr_cpp.runs.statistics import Estimate, Rows, cohen_kappa, over_tasks
-from rlvr_cpp.search.proxy.data import Verified, label
+from rlvr_cpp.search.proxy.data import Target, Verified, label
 from rlvr_cpp.search.proxy.model import Floats, Proxy
 
 BINS = 10
@@ -42,11 +42,11 @@ class Bin:
     programs: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProxyReport:
     """What a proxy is worth on held-out tasks."""
 
-    target: str
+    target: Target
     programs: int
     tasks: int
     base_rate: float

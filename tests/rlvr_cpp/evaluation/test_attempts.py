@@ -107,7 +107,10 @@ def test_an_interruption_that_was_lost_ends_it_between_two_batches(verifier, mon
 
 
 def attempts(kind, *results):
-    return [Attempt(kind, f"t{n}", 0, RIGHT, result) for n, result in enumerate(results)]
+    return [
+        Attempt(kind=kind, task_id=f"t{n}", sample=0, completion=RIGHT, result=result)
+        for n, result in enumerate(results)
+    ]
 
 
 def test_what_could_not_be_judged_counts_in_nothing():

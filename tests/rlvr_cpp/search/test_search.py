@@ -242,12 +242,17 @@ def test_an_empty_prompt_is_refused(model, verifier):
 def sample_of(body: str, reward: float | None, length: int = 10) -> Sample:
     status = {None: "sandbox_error", 1.0: "ok", 0.0: "compile_error"}.get(reward, "wrong")
     result = VerifyResult(status, reward not in (None, 0.0), reward == 1.0, 0, tests_passed=2, tests_total=2)
-    return Sample(7, body, f"{TASK.prompt}{body}\n", length, result, reward)
+    return Sample(seed=7, completion=body, code=f"{TASK.prompt}{body}\n", length=length, result=result, reward=reward)
 
 
 def outcome(*samples: tuple[str, float | None, bool | None], task_id: str = "twice", ended: str = "all") -> Searched:
-    found = BestOfN(len(samples), tuple(sample_of(body, reward) for body, reward, _ in samples), ended, 1.0)
-    return Searched(task_id, TASK.prompt, found, tuple(hidden for *_, hidden in samples))
+    found = BestOfN(
+        asked=len(samples),
+        samples=tuple(sample_of(body, reward) for body, reward, _ in samples),
+        ended=ended,
+        seconds=1.0,
+    )
+    return Searched(task_id=task_id, prompt=TASK.prompt, found=found, hidden=tuple(hidden for *_, hidden in samples))
 
 
 def test_an_outcome_survives_its_file():

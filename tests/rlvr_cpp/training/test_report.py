@@ -18,7 +18,7 @@ TASKS = [Task(f"t{n}", "int f() {", "x", "f", 4, tags=(("a", "b")[n % 2],)) for 
 def evaluation(*greedy: VerifyResult, sampled: tuple[VerifyResult, ...] = ()) -> Evaluation:
     return Evaluation(
         tuple(
-            Attempt(kind, TASKS[i % 4].task_id, i // 4, "return 1; }", result)
+            Attempt(kind=kind, task_id=TASKS[i % 4].task_id, sample=i // 4, completion="return 1; }", result=result)
             for kind, results in (("greedy", greedy), ("sampled", sampled))
             for i, result in enumerate(results)
         )

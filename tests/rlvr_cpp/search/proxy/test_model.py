@@ -20,6 +20,10 @@ from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 TASKS = {task.task_id: task for task in load_tasks(BUILTIN)}
 
 
+def verified(task_id: str, code: str, compiles: bool, passes: bool) -> Verified:
+    return Verified(task_id=task_id, code=code, compiles=compiles, passes=passes)
+
+
 def flaws(code: str) -> dict[str, int]:
     return dict(zip(FLAWS, read_tree(code).flaws, strict=True))
 
@@ -63,9 +67,9 @@ def programs() -> list[Verified]:
     found = []
     for task in rng.sample([task for task in TASKS.values() if task.reference], 60):
         bodies = [task.reference, *rng.sample(mutants(task.reference), 2)]
-        found += [Verified(task.task_id, task.prompt + body, True, body == task.reference) for body in bodies]
+        found += [verified(task.task_id, task.prompt + body, True, body == task.reference) for body in bodies]
         broken = rng.sample(breakages(task.reference), 2)
-        found += [Verified(task.task_id, task.prompt + body, False, False) for body in broken]
+        found += [verified(task.task_id, task.prompt + body, False, False) for body in broken]
     return found
 
 
@@ -85,7 +89,7 @@ def test_it_tells_what_compiles_on_tasks_it_has_not_seen(proxy, programs):
 
 def test_labels_without_a_meaning_cannot_be_learned(programs):
     rng = Random(2)
-    noise = [Verified(p.task_id, p.code, rng.random() < 0.5, False) for p in programs]
+    noise = [verified(p.task_id, p.code, rng.random() < 0.5, False) for p in programs]
     report = measure(train(noise[:225]), noise[225:])
     assert report.auroc.low < 0.5 < report.auroc.high
 
@@ -182,10 +186,10 @@ def test_the_files_of_every_kind_of_run_are_read(tmp_path):
     for name, line in LINES.items():
         (tmp_path / name).write_text(json.dumps(line) + "\n")
     assert read_verified([tmp_path, tmp_path / "samples.jsonl"], TASKS) == [
-        Verified(TASK.task_id, "int a;", True, True),
-        Verified(TASK.task_id, "int a", False, False),
-        Verified(TASK.task_id, f"{TASK.prompt}return 0;}}\n", True, False),
-        Verified(TASK.task_id, f"{TASK.prompt}return 1;}}\n", True, False),
+        verified(TASK.task_id, "int a;", True, True),
+        verified(TASK.task_id, "int a", False, False),
+        verified(TASK.task_id, f"{TASK.prompt}return 0;}}\n", True, False),
+        verified(TASK.task_id, f"{TASK.prompt}return 1;}}\n", True, False),
     ]
 
 
