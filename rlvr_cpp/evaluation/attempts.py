@@ -1,8 +1,7 @@
-"""Measure a model: ask it every problem, judge every answer, keep everything. Trainers and the command do it by this.
+"""Attempts at tasks: what a model wrote, what the judge said of it, and the rates of many.
 
-Completions are asked for in batches and judged while others are still being written. A batch is handed on as soon as
-it is judged, so that what is on disk need not be made again. What the infrastructure failed to judge is unscorable: it
-counts in no rate, and is not known.
+What the infrastructure failed to judge is unscorable: it counts in no rate, and an evaluation that goes on asks for it
+again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Ask a model every problem and judge every answer, batch by batch."""
+"""Ask a model every problem and judge every answer, for trainers and for `python -m rlvr_cpp.evaluate`.
+
+Completions are asked for in batches and judged while others are still being written. A batch is handed on as soon as
+it is judged, so that what is on disk need not be made again.
+"""
 
 from __future__ import annotations
 

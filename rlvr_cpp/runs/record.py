@@ -25,7 +25,7 @@ from rlvr_cpp.runs.files import replace_text
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-RUN_FILE = "run.json"
+RUN_FILE, METRICS = "run.json", "metrics.jsonl"
 PACKAGES = (
     "rlvr-cpp",
     "torch",

@@ -19,10 +19,9 @@ from omegaconf import OmegaConf
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.files import read_lines
-from rlvr_cpp.runs.record import RUN_FILE
+from rlvr_cpp.runs.record import METRICS, RUN_FILE
 
 OVERRIDES = Path(".hydra", "overrides.yaml")
-METRICS = "metrics.jsonl"
 GREEDY, SAMPLED = "greedy pass@1", "sampled pass@1"
 
 Curve = dict[int, float]

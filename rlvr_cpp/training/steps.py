@@ -18,10 +18,10 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from rlvr_cpp.runs.files import JsonLines, cut_lines, read_lines
+from rlvr_cpp.runs.record import METRICS
 
 StepMetrics = dict[str, Any]
 """Numbers by name; None where a step has none."""
-METRICS = "metrics.jsonl"
 COMPLETIONS = "completions.jsonl"
 
 

@@ -78,8 +78,9 @@ def measure(proxy: Proxy, programs: Sequence[Verified], seed: int = 0) -> ProxyR
 
     def estimate(statistic: Statistic) -> Estimate:
         def of_rows(drawn: Rows) -> float:
-            is_alike = len(np.unique(truth[drawn])) == 1  # then some statistics do not exist, and no other counts
-            return nan if is_alike else statistic(truth[drawn], scores[drawn])
+            really = truth[drawn]
+            is_alike = really.all() or not really.any()  # then some statistics do not exist, and no other counts
+            return nan if is_alike else statistic(really, scores[drawn])
 
         return over_tasks(of_rows, rows, seed)
 
