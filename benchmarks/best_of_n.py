@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.sampling import completion_seed, sample
 from rlvr_cpp.policy.settings import PolicySettings
 from rlvr_cpp.reward.tiers import compute_reward
 from rlvr_cpp.runs.console import console
+from rlvr_cpp.runs.pages import print_table
 from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.ranking import best_first, code_length
 from rlvr_cpp.search.search import BestOfN
@@ -122,16 +121,14 @@ def main() -> None:
             judge.verify(task.program(f"{task.prompt}{task.reference}"))  # builds what its tests need, for all ways
             for way in ways:
                 way.take(task, judge)
-    table = Table(title=f"best of {options.n} on {len(tasks)} tasks", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("", "seconds a task", "ratio", "judged", "passes hidden"):
-        table.add_column(column, justify="right" if column else "left")
     base = statistics.median(ways[0].seconds)
-    for way in ways:
-        seconds = statistics.median(way.seconds)
-        table.add_row(
-            way.name, f"{seconds:.2f}", f"{seconds / base:.2f}", str(way.judged), f"{way.passed}/{len(tasks)}"
-        )
-    console.print(table)
+    rows = [
+        (way.name, f"{seconds:.2f}", f"{seconds / base:.2f}", str(way.judged), f"{way.passed}/{len(tasks)}")
+        for way in ways
+        for seconds in [statistics.median(way.seconds)]
+    ]
+    columns = ("", "seconds a task", "ratio", "judged", "passes hidden")
+    print_table(console, f"best of {options.n} on {len(tasks)} tasks", columns, rows)
     late = f", by {statistics.median(overruns):.3f} s in the median, {max(overruns):.3f} s at most" if overruns else ""
     console.print(f"searches that their budget ended: {len(overruns)} of {len(tasks)}{late}", soft_wrap=True)
 

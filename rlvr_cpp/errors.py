@@ -15,5 +15,10 @@ class UserError(ValueError):
     """A mistake in the configuration or the input, told in one sentence with the fix."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, without the pages behind it."""
+    return str(error).strip().partition("\n")[0]
+
+
 class RunStopped(Exception):
     """A run ended itself; the text says why and what to do."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.adapters.metadata import CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE
+from rlvr_cpp.errors import UserError, first_line
+from rlvr_cpp.runs.files import sha256_of
+from rlvr_cpp.runs.record import RUN_FILE, read_record
 
 if TYPE_CHECKING:
     from rlvr_cpp.policy.policy import Policy
-
-
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-
-
-ARTIFACT = "rlvr_adapter.json"
 
 
 def find_weights(model: str, adapter: str | None) -> tuple[str, str | None]:
@@ -34,28 +30,26 @@ def find_weights(model: str, adapter: str | None) -> tuple[str, str | None]:
     from rlvr_cpp.adapters.registry.lookup import find_adapter
 
     folder = find_adapter(adapter) if adapter.startswith("registry:") else Path(adapter)
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise UserError(f"adapter_from is {adapter!r}, which is no folder with an {ADAPTER_CONFIG}: give one that is")
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(f"adapter_from is {adapter!r}, which is no folder with an {CONFIG_FILE}: give one that is")
     return found_model, str(folder)
 
 
 def _look_into(folder: Path) -> tuple[str, str | None] | None:
     """What a folder of ours says it holds; None for a plain model, in a folder or not."""
-    if (folder / "run.json").is_file():
-        from rlvr_cpp.runs.record import read_record
-
+    if (folder / RUN_FILE).is_file():
         base, trained = str(read_record(folder)["config"]["model"]), folder / "adapter"
-        if (trained / ADAPTER_CONFIG).is_file():
+        if (trained / CONFIG_FILE).is_file():
             return base, str(trained)
         if (folder / "model" / "config.json").is_file():
             return str(folder / "model"), None
         raise UserError(f"model is {str(folder)!r}, a run that has saved no adapter and no model: go on with it first")
-    if (folder / ADAPTER_CONFIG).is_file():
+    if (folder / CONFIG_FILE).is_file():
         try:
-            base = json.loads((folder / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
+            base = json.loads((folder / CONFIG_FILE).read_text())["base_model_name_or_path"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{folder / ADAPTER_CONFIG} names no base ({error!r}): give model= and adapter_from="
+                f"{folder / CONFIG_FILE} names no base ({error!r}): give model= and adapter_from="
             ) from error
         return str(base), str(folder)
     return None
@@ -67,7 +61,7 @@ def put_adapter_on(policy: Policy, folder: Path) -> str:
     An artifact proves that it belongs on this base; a bare peft folder can only fit. Raises UserError where it does
     not.
     """
-    if (folder / ARTIFACT).is_file():
+    if (folder / METADATA_FILE).is_file():
         from rlvr_cpp.adapters.artifact import load_adapter_artifact
 
         policy.model = load_adapter_artifact(policy.model, folder)
@@ -75,13 +69,13 @@ def put_adapter_on(policy: Policy, folder: Path) -> str:
         from peft import PeftModel
         from safetensors import SafetensorError
 
-        if not (folder / ADAPTER_WEIGHTS).is_file():
-            raise UserError(f"{folder} has no {ADAPTER_WEIGHTS}: only adapters in safetensors are read")
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise UserError(f"{folder} has no {WEIGHTS_FILE}: only adapters in safetensors are read")
         try:
             policy.model = PeftModel.from_pretrained(policy.model, str(folder))
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = first_line(error)
             raise UserError(
                 f"the adapter in {folder} cannot be put on the model ({reason}): give the model that it was trained on"
             ) from error
-    return hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
+    return sha256_of(folder / WEIGHTS_FILE)

@@ -8,8 +8,10 @@ same adapter), so the mean of several A and of several B is not the mean of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
+from typing import Literal
 
 import torch
 from peft import PeftModel
@@ -17,8 +19,10 @@ from peft.tuners.lora import LoraLayer
 
 from rlvr_cpp.adapters.fit import base_of, quantization_of
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.policy.merged import layers_merged
 
-METHODS = {"average": "cat", "ties": "ties_svd", "dare": "dare_linear_svd"}
+Method = Literal["average", "ties", "dare"]
+METHODS: Mapping[Method, str] = {"average": "cat", "ties": "ties_svd", "dare": "dare_linear_svd"}
 """Ours to peft's names: the exact sum of ranks; TIES (arXiv 2306.01708) and DARE (arXiv 2311.03099) on B A."""
 
 
@@ -32,27 +36,15 @@ class Merge:
     def __init__(self, model: PeftModel) -> None:
         if quantization_of(model) is not None:
             raise UserError("the base is quantized, and merged weights would be rounded to 4 bits: load it unquantized")
-        self._layers = [module for module in base_of(model).modules() if isinstance(module, LoraLayer)]
-        if any(layer.merged for layer in self._layers):
+        layers = [module for module in base_of(model).modules() if isinstance(module, LoraLayer)]
+        if any(layer.merged for layer in layers):
             raise UserError("an adapter is merged into the model's weights already: undo that first")
-        self._kept = [
-            (parameter, parameter.data)
-            for layer in self._layers
-            for parameter in layer.get_base_layer().parameters(recurse=False)
-        ]
-        try:
-            model.merge_adapter(safe_merge=True)  # into copies: the tensors that are kept stay as they are
-        except BaseException:
-            self.undo()
-            raise
+        self._merged = ExitStack()
+        self._merged.enter_context(layers_merged(layers))
 
     def undo(self) -> None:
         """Put the original weights back; a second time it does nothing."""
-        for parameter, data in self._kept:
-            parameter.data = data
-        for layer in self._layers:
-            layer.merged_adapters.clear()
-        self._kept, self._layers = [], []
+        self._merged.close()
 
     def __enter__(self) -> Merge:
         return self
@@ -68,7 +60,7 @@ def combine_adapters(
     adapters: Sequence[str],
     *,
     into: str,
-    method: str = "average",
+    method: Method = "average",
     density: float = 0.5,
     rank: int | None = None,
     seed: int = 0,
@@ -93,7 +85,7 @@ def combine_adapters(
         )
 
 
-def _check(model: PeftModel, adapters: Sequence[str], into: str, method: str, density: float) -> None:
+def _check(model: PeftModel, adapters: Sequence[str], into: str, method: Method, density: float) -> None:
     unknown = [name for name in adapters if name not in model.peft_config]
     if unknown or len(adapters) < 2:
         raise UserError(f"adapters are {list(adapters)}: give two or more of {', '.join(model.peft_config)}")

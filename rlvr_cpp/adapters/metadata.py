@@ -12,12 +12,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.files import canonical_json, sha256_of
+from rlvr_cpp.runs.record import utc_now
 
 ADAPTER_META_SCHEMA_VERSION = 2
 """Of the fields in `rlvr_adapter.json`."""
@@ -27,11 +27,12 @@ METADATA_FILE = "rlvr_adapter.json"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 HASHED = (CONFIG_FILE, WEIGHTS_FILE)
-TRAINING_METHODS = ("gspo", "grpo", "sft", "dcd")
+TrainingMethod = Literal["gspo", "grpo", "sft", "dcd"]
+TRAINING_METHODS = get_args(TrainingMethod)
 REMAKE = "make it anew with `python -m rlvr_cpp.artifact`"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdapterMetadata:
     """Of one adapter. Plain data: JSON one to one."""
 
@@ -49,8 +50,8 @@ class AdapterMetadata:
     """Trained on a quantized base; then `quantization` says on which."""
     quantization: Mapping[str, Any] | None
     """None, or how the base was quantized: see `fit.quantization_of`."""
-    training_method: str
-    """`gspo`, `grpo`, `sft` or `dcd`; LUSPO and DAPO are settings in `config`."""
+    training_method: TrainingMethod
+    """LUSPO and DAPO are settings in `config`."""
     config: Mapping[str, Any]
     """The resolved settings of the run that made it; empty where it was no run of ours."""
     contract: Mapping[str, Any] | None
@@ -80,12 +81,11 @@ class AdapterMetadata:
         return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """How an adapter came about."""
 
-    training_method: str
-    """`gspo`, `grpo`, `sft` or `dcd`."""
+    training_method: TrainingMethod
     base_model: str | None = None
     """A name by which others find the base; None is the one that the model was loaded by."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -123,7 +123,7 @@ def write_metadata(
         config=provenance.config,
         contract=provenance.contract,
         parents=provenance.parents,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         files={name: sha256_of(folder / name) for name in HASHED},
     )
     if problems := check_metadata(metadata):

@@ -1,8 +1,7 @@
-"""Measure a model: ask it every problem, judge every answer, keep everything. Trainers and the command do it by this.
+"""Attempts at tasks: what a model wrote, what the judge said of it, and the rates of many.
 
-Completions are asked for in batches and judged while others are still being written. A batch is handed on as soon as
-it is judged, so that what is on disk need not be made again. What the infrastructure failed to judge is unscorable: it
-counts in no rate, and is not known.
+What the infrastructure failed to judge is unscorable: it counts in no rate, and an evaluation that goes on asks for it
+again.
 """
 
 from __future__ import annotations
@@ -11,22 +10,21 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
+from statistics import fmean
 
-from rlvr_cpp.errors import UserError
-from rlvr_cpp.policy.completers import GREEDY, SAMPLED
+from rlvr_cpp.policy.completers import GREEDY, SAMPLED, Kind
 from rlvr_cpp.runs.evidence import Outcomes, task_scores
+from rlvr_cpp.runs.files import JsonLines, read_lines, replace_text
 from rlvr_cpp.runs.statistics import Estimate, pass_rate
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.result import VerifyResult
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One completion of one task and what became of it."""
 
-    kind: str
-    """`greedy` or `sampled`."""
+    kind: Kind
     task_id: str
     sample: int
     """Which of the task's completions of this kind, from 0."""
@@ -34,7 +32,7 @@ class Attempt:
     result: VerifyResult
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> tuple[Kind, str, int]:
         """Which question it answers."""
         return self.kind, self.task_id, self.sample
 
@@ -61,11 +59,11 @@ class Evaluation:
     attempts: tuple[Attempt, ...]
     """The greedy one of every task, then the first sampled one of every task, then the second."""
 
-    def of(self, kind: str) -> tuple[Attempt, ...]:
+    def of(self, kind: Kind) -> tuple[Attempt, ...]:
         """The attempts of one kind."""
         return tuple(attempt for attempt in self.attempts if attempt.kind == kind)
 
-    def outcomes(self, kind: str) -> Outcomes:
+    def outcomes(self, kind: Kind) -> Outcomes:
         """By task: did each of its completions pass."""
         found: dict[str, tuple[bool | None, ...]] = {}
         for attempt in self.of(kind):
@@ -89,18 +87,16 @@ class Evaluation:
     def pass_at_k(self) -> dict[int, float]:
         """Unbiased, by k: for 1 and the number of samples, over the tasks that were judged as often."""
         scores = {k: task_scores(self.outcomes(SAMPLED), k) for k in ends(self.samples)}
-        return {k: sum(values.values()) / len(values) for k, values in scores.items() if values}
+        return {k: fmean(values.values()) for k, values in scores.items() if values}
 
     def save(self, path: Path) -> None:
         """Every attempt, one JSON object a line; all or nothing."""
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text("".join(attempt.to_json() + "\n" for attempt in self.attempts))
-        partial.replace(path)
+        replace_text(path, "".join(attempt.to_json() + "\n" for attempt in self.attempts))
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
         """What `save` wrote."""
-        return cls(tuple(map(Attempt.from_json, path.read_text().splitlines())))
+        return cls(tuple(read_lines(path, Attempt.from_json)))
 
 
 def ends(samples: int) -> tuple[int, ...]:
@@ -114,42 +110,6 @@ def in_order(attempts: Collection[Attempt], tasks: Sequence[Task]) -> Evaluation
     return Evaluation(tuple(sorted(attempts, key=lambda a: (a.kind != GREEDY, a.sample, place[a.task_id]))))
 
 
-class SampleLog:
-    """`samples.jsonl`: knows what is in it, and adds to it. A context manager; leaving it closes the file."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises UserError where a line before the last one cannot be read."""
-        self.known = [attempt for attempt in _read(path) if attempt.passed is not None]
-        """What need not be made again."""
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text("".join(attempt.to_json() + "\n" for attempt in self.known))
-        partial.replace(path)
-        self._file = path.open("a")
-
-    def __enter__(self) -> SampleLog:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def write(self, attempts: Sequence[Attempt]) -> None:
-        """Add a batch; it is on its way to the disk when this returns."""
-        self._file.write("".join(attempt.to_json() + "\n" for attempt in attempts))
-        self._file.flush()
-
-
-def _read(path: Path) -> list[Attempt]:
-    if not path.exists():
-        return []
-    *lines, _ = path.read_text().split("\n")  # what stands behind the last line end was cut off
-    attempts = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            attempts.append(Attempt.from_json(line))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} line {number}: not a sample ({error}): remove the line, and it is made anew"
-            ) from error
-    return attempts
+def open_samples(path: Path) -> JsonLines[Attempt]:
+    """`samples.jsonl`, to be added to. What it knows need not be made again; what could not be judged is taken out."""
+    return JsonLines(path, Attempt.from_json, lambda attempt: attempt.passed is not None)

@@ -10,20 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.runs.evidence import EvaluationRecord, obstacles, task_scores
+from rlvr_cpp.runs.evidence import EVIDENCE_FILE, EvaluationRecord, obstacles, task_scores
+from rlvr_cpp.runs.pages import print_table
 from rlvr_cpp.runs.statistics import PairedDifference, holm, paired_difference
 
-RECORD = "evaluation.json"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ComparedMeasure:
     """One evaluation against the first, by one measure."""
 
@@ -40,7 +37,7 @@ class ComparedMeasure:
 
 def load_record(place: Path) -> EvaluationRecord:
     """The record in a run folder, or in the file itself. Raises UserError where there is none."""
-    return EvaluationRecord.load(place / RECORD if place.is_dir() else place)
+    return EvaluationRecord.load(place / EVIDENCE_FILE if place.is_dir() else place)
 
 
 def compare_records(records: Sequence[EvaluationRecord], names: Sequence[str]) -> list[ComparedMeasure]:
@@ -61,8 +58,12 @@ def compare_records(records: Sequence[EvaluationRecord], names: Sequence[str]) -
         differences = [paired_difference([a for a, _ in pair], [b for _, b in pair]) for pair in pairs]
         adjusted = holm([difference.p for difference in differences])
         for name, pair, difference, p in zip(names[1:], pairs, differences, adjusted, strict=True):
-            before, after = (sum(values) / len(pair) for values in zip(*pair, strict=True))
-            found.append(ComparedMeasure(measure, name, before, after, difference, p))
+            before, after = map(fmean, zip(*pair, strict=True))
+            found.append(
+                ComparedMeasure(
+                    measure=measure, name=name, first=before, other=after, difference=difference, adjusted_p=p
+                )
+            )
     if not found:
         raise UserError(f"{', '.join(names)} have nothing in common: evaluate all of them with greedy or with samples")
     return found
@@ -99,19 +100,22 @@ def print_comparison(rows: Sequence[ComparedMeasure], first: str, console: Conso
     """One table a measure."""
     for measure in dict.fromkeys(row.measure for row in rows):
         own = [row for row in rows if row.measure == measure]
-        title = f"{measure} against {escape(first)}, paired by task, 95 % intervals"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-        for column in ("", "tasks", "first", "this", "difference", "p", "Holm p"):
-            table.add_column(column, justify="right" if column else "left", overflow="fold", no_wrap=bool(column))
-        for row in own:
-            found = row.difference
-            table.add_row(
-                escape(row.name),
-                str(found.tasks),
-                f"{row.first:.3f}",
-                f"{row.other:.3f}",
-                f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
-                f"{found.p:.2g}",
-                f"{row.adjusted_p:.2g}",
-            )
-        console.print(table)
+        print_table(
+            console,
+            f"{measure} against {first}, paired by task, 95 % intervals",
+            ("", "tasks", "first", "this", "difference", "p", "Holm p"),
+            [_cells(row) for row in own],
+        )
+
+
+def _cells(row: ComparedMeasure) -> tuple[str, ...]:
+    found = row.difference
+    return (
+        row.name,
+        str(found.tasks),
+        f"{row.first:.3f}",
+        f"{row.other:.3f}",
+        f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
+        f"{found.p:.2g}",
+        f"{row.adjusted_p:.2g}",
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlvr_cpp.policy.settings import PolicySettings
+from rlvr_cpp.policy.settings import PolicySettings, Sampling
 from rlvr_cpp.runs.config import read_job
 from rlvr_cpp.tasks.settings import BenchmarkSettings
 from rlvr_cpp.verifier.settings import SandboxSettings, VerifierSettings
@@ -18,7 +18,7 @@ REPLAYED = ("canonical", "negated")
 """Models that replay reference solutions as they are, or wrong: the harness's test of itself."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class EvaluationJob:
     """Everything that the command may be told."""
 
@@ -46,6 +46,11 @@ class EvaluationJob:
     verifier: VerifierSettings
     sandbox: SandboxSettings
     benchmark: BenchmarkSettings
+
+    @property
+    def sampling(self) -> Sampling:
+        """How completions are drawn."""
+        return Sampling(self.seed, self.temperature, self.max_new_tokens)
 
     @property
     def sampled(self) -> int:

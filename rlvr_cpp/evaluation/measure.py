@@ -1,4 +1,8 @@
-"""Ask a model every problem and judge every answer, batch by batch."""
+"""Ask a model every problem and judge every answer, for trainers and for `python -m rlvr_cpp.evaluate`.
+
+Completions are asked for in batches and judged while others are still being written. A batch is handed on as soon as
+it is judged, so that what is on disk need not be made again.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +39,8 @@ def evaluate(
     `on_judged` hears of each batch of new ones.
     """
     answered = {attempt.key for attempt in known}
-    kinds = [(GREEDY, 0)] * greedy + [(SAMPLED, n) for n in range(samples)]
-    asked = [Question(task, kind, sample) for kind, sample in kinds for task in tasks]
+    asked = [Question(task, GREEDY, 0) for task in tasks] if greedy else []
+    asked += [Question(task, SAMPLED, number) for number in range(samples) for task in tasks]
     missing = [question for question in asked if question.key not in answered]
     missing.sort(key=lambda question: (question.kind, len(question.task.prompt)))  # like lengths share a batch
     attempts = list(known)
@@ -72,7 +76,13 @@ def _ask_and_judge(
         completer.complete(questions, judge)
         results = stream.results(on_verdict)
     return [
-        Attempt(question.kind, question.task.task_id, question.sample, completion, result)
+        Attempt(
+            kind=question.kind,
+            task_id=question.task.task_id,
+            sample=question.sample,
+            completion=completion,
+            result=result,
+        )
         for (question, completion), result in zip(answers, results, strict=True)
     ]
 

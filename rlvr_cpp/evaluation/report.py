@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
-
-import jinja2
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
 from rlvr_cpp.evaluation.attempts import Evaluation
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.evidence import PASS, EvaluationRecord, Outcomes, task_scores
+from rlvr_cpp.runs.files import replace_text
+from rlvr_cpp.runs.pages import print_table, render
 from rlvr_cpp.runs.statistics import Estimate, bootstrap_mean, pass_rate
 from rlvr_cpp.tasks.benchmarks import DIFFICULTY, difficulty_of
 from rlvr_cpp.tasks.task import Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measure:
     """One number of an evaluation."""
 
@@ -50,7 +48,7 @@ class Group:
     """The mean of each measure; None where no task of the group has it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Everything that is shown."""
 
@@ -92,7 +90,7 @@ def _measure(name: str, scores: dict[str, float]) -> Measure:
     values = list(scores.values())
     is_greedy = name.startswith(GREEDY)
     estimate = pass_rate([bool(value) for value in values]) if is_greedy or not values else bootstrap_mean(values)
-    return Measure(name, len(values), sum(values), estimate)
+    return Measure(name=name, tasks=len(values), passed=sum(values), estimate=estimate)
 
 
 def _groups(scores: Sequence[Scores], names: dict[str, list[str]]) -> tuple[Group, ...]:
@@ -102,43 +100,40 @@ def _groups(scores: Sequence[Scores], names: dict[str, list[str]]) -> tuple[Grou
         for name in own:
             members.setdefault(name, []).append(task_id)
     return tuple(
-        Group(name, len(ids), tuple(_mean(values[i] for i in ids if i in values) for _, values in scores))
+        Group(name, len(ids), tuple(_rate([values[i] for i in ids if i in values]) for _, values in scores))
         for name, ids in sorted(members.items())
     )
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return sum(found) / len(found) if found else None
+def _rate(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def print_summary(summary: Summary, record: EvaluationRecord) -> None:
     """The tables that end an evaluation."""
     title = f"{record.model} on {record.benchmark}, {record.split} tests, 95 % intervals"
-    table = _table(escape(title), ("", "passed", "tasks", "pass rate"))
-    for row in summary.measures:
-        table.add_row(row.name, _count(row.passed), str(row.tasks), str(row.estimate))
-    console.print(table)
+    print_table(
+        console,
+        title,
+        ("", "passed", "tasks", "pass rate"),
+        [(row.name, format_count(row.passed), str(row.tasks), str(row.estimate)) for row in summary.measures],
+    )
     for name, groups in (("difficulty", summary.difficulties), ("tag", summary.tags)):
         if groups:
-            table = _table(f"By {name}", (name, "tasks", *(row.name for row in summary.measures)))
-            for group in groups:
-                table.add_row(escape(group.name), str(group.tasks), *map(format_rate, group.rates))
-            console.print(table)
+            print_table(
+                console,
+                f"By {name}",
+                (name, "tasks", *(row.name for row in summary.measures)),
+                [(group.name, str(group.tasks), *map(format_rate, group.rates)) for group in groups],
+            )
     endings = ", ".join(f"{status.replace('_', ' ')} {count}" for status, count in summary.endings)
     console.print(f"endings: {endings}", soft_wrap=True)
     if record.status != PASS:
         console.print(f"{record.status}: {record.reason}", style="yellow", markup=False, soft_wrap=True)
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    return table
-
-
-def _count(passed: float) -> str:
+def format_count(passed: float) -> str:
+    """A whole number where it is one, else one digit more."""
     return f"{passed:.0f}" if passed == round(passed) else f"{passed:.1f}"
 
 
@@ -149,21 +144,18 @@ def format_rate(rate: float | None) -> str:
 
 def write_pages(folder: Path, summary: Summary, record: EvaluationRecord, command: Sequence[str]) -> Path:
     """`report.md` and `report.html` in the folder; returns the latter's path."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"count": _count, "rate": format_rate}
     facts = _facts(record, command)
-    for name in ("report.md.j2", "report.html.j2"):
-        page = environment.get_template(name).render(summary=summary, record=record, facts=facts)
-        path = folder / name.removesuffix(".j2")
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(page)
-        partial.replace(path)
+    for name in ("report.md", "report.html"):
+        path = folder / name
+        page = render(
+            Path(__file__).with_name(f"{name}.j2"),
+            summary=summary,
+            record=record,
+            facts=facts,
+            format_count=format_count,
+            format_rate=format_rate,
+        )
+        replace_text(path, page)
     return path
 
 

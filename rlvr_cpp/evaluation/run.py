@@ -9,30 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlvr_cpp.evaluation.attempts import Evaluation, SampleLog
+from rlvr_cpp.evaluation.attempts import Evaluation, open_samples
 from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.evaluation.report import print_summary, summarize, write_pages
 from rlvr_cpp.evaluation.subject import Subject, open_subject
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.console import banner, console
-from rlvr_cpp.runs.evidence import INVALID, PASS, Decoding, EvaluationRecord, task_scores
+from rlvr_cpp.runs.evidence import EVIDENCE_FILE, INVALID, PASS, Decoding, EvaluationRecord, task_scores
 from rlvr_cpp.runs.files import contract_hash
-from rlvr_cpp.runs.record import RunRecord, git_commit, package_versions
+from rlvr_cpp.runs.record import RunRecord, git_commit, package_versions, utc_now
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
 from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
 
-SAMPLES, RECORD = "samples.jsonl", "evaluation.json"
+SAMPLES = "samples.jsonl"
 
 
-@dataclass
-class Parts:
+@dataclass(kw_only=True)
+class Measuring:
     """What an evaluation works with."""
 
     job: EvaluationJob
@@ -44,7 +43,7 @@ class Parts:
 
 
 @contextmanager
-def prepare(job: EvaluationJob, folder: Path) -> Iterator[Parts]:
+def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
     benchmark = load_benchmark(job.benchmark)
     if job.model in REPLAYED:
@@ -59,7 +58,14 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Parts]:
                 judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
                 run=folder,
             )
-            yield Parts(job, folder, record, benchmark, subject, verifier)
+            yield Measuring(
+                job=job,
+                folder=folder,
+                record=record,
+                benchmark=benchmark,
+                subject=subject,
+                verifier=verifier,
+            )
 
 
 def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[str, Any]:
@@ -72,10 +78,10 @@ def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[s
     }
 
 
-def measure(parts: Parts) -> Evaluation:
+def measure(parts: Measuring) -> Evaluation:
     """Ask and judge what the run folder does not know yet."""
     job, benchmark = parts.job, parts.benchmark
-    with SampleLog(parts.folder / SAMPLES) as log:
+    with open_samples(parts.folder / SAMPLES) as log:
         if log.known:
             console.print(f"resume  {len(log.known)} completions are judged already")
         return evaluate(
@@ -88,16 +94,16 @@ def measure(parts: Parts) -> Evaluation:
             greedy=job.greedy,
             hidden=benchmark.hidden,
             known=log.known,
-            on_judged=log.write,
+            on_judged=lambda attempts: log.write(attempt.to_json() for attempt in attempts),
         )
 
 
-def report(parts: Parts, evaluation: Evaluation) -> float:
+def report(parts: Measuring, evaluation: Evaluation) -> float:
     """Write the evidence and the pages, print the tables, and return pass@1, greedy where that was measured."""
     ks = sorted(set(parts.job.k)) if parts.job.sampled else []
     summary = summarize(evaluation, parts.benchmark.tasks, ks)
     record = make_record(parts, evaluation, ks)
-    record.save(parts.folder / RECORD)
+    record.save(parts.folder / EVIDENCE_FILE)
     parts.record.add(
         record_id=record.record_id,
         status=record.status,
@@ -111,7 +117,7 @@ def report(parts: Parts, evaluation: Evaluation) -> float:
     return summary.measures[0].estimate.mean
 
 
-def make_record(parts: Parts, evaluation: Evaluation, ks: list[int]) -> EvaluationRecord:
+def make_record(parts: Measuring, evaluation: Evaluation, ks: list[int]) -> EvaluationRecord:
     """The evidence. It is `INVALID` where a task does not count in every number."""
     job, benchmark, subject = parts.job, parts.benchmark, parts.subject
     greedy, samples = evaluation.outcomes(GREEDY), evaluation.outcomes(SAMPLED)
@@ -129,11 +135,17 @@ def make_record(parts: Parts, evaluation: Evaluation, ks: list[int]) -> Evaluati
         model_hash=subject.model_hash,
         adapter=subject.adapter,
         adapter_hash=subject.adapter_hash,
-        decoding=Decoding(job.temperature, job.max_new_tokens, job.sampled, job.greedy, job.seed),
+        decoding=Decoding(
+            temperature=job.temperature,
+            max_new_tokens=job.max_new_tokens,
+            samples=job.sampled,
+            greedy=job.greedy,
+            seed=job.seed,
+        ),
         prompt_format=subject.prompt_format,
         packages=package_versions(),
         git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         status=INVALID if missing else PASS,
         reason=f"{missing} of {len(benchmark.tasks)} tasks could not be judged often enough; resume={parts.folder} "
         "judges what is missing"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rlvr_cpp.adapters.locate import find_weights, put_adapter_on
 from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
@@ -16,7 +17,7 @@ from rlvr_cpp.tasks.negation import negated_solution
 from rlvr_cpp.tasks.task import Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """What is measured."""
 
@@ -28,21 +29,22 @@ class Subject:
     adapter_hash: str | None = None
 
     @property
-    def prompt_format(self) -> str:
-        """`chat` or `completion`."""
+    def prompt_format(self) -> Literal["chat", "completion"]:
+        """How it is asked."""
         return "chat" if self.completer.chat else "completion"
 
 
 def open_subject(job: EvaluationJob) -> Subject:
     """Load what the job names. Raises UserError where it cannot be."""
     if job.model in REPLAYED:
-        return Subject(Replay(_reference if job.model == "canonical" else negated_solution), job.model)
+        answer = _reference if job.model == "canonical" else negated_solution
+        return Subject(completer=Replay(answer), model=job.model)
     if job.endpoint is not None:
         from rlvr_cpp.policy.endpoint import Endpoint
 
         chat = job.policy.prompt_format == "chat"
-        answerer = Endpoint(job.endpoint, job.model, chat, job.seed, job.temperature, job.max_new_tokens)
-        return Subject(answerer, job.model)
+        answerer = Endpoint(url=job.endpoint, model=job.model, chat=chat, sampling=job.sampling)
+        return Subject(completer=answerer, model=job.model)
     return _open_local(job)
 
 
@@ -61,5 +63,10 @@ def _open_local(job: EvaluationJob) -> Subject:
     policy = load_policy(model, job.policy)
     model_hash = weights_hash(policy.model.named_parameters())
     adapter_hash = None if adapter is None else put_adapter_on(policy, Path(adapter))
-    completer = LocalModel(policy, job.seed, job.temperature, job.max_new_tokens)
-    return Subject(completer, model, model_hash, job.adapter_from or adapter, adapter_hash)
+    return Subject(
+        completer=LocalModel(policy, job.sampling),
+        model=model,
+        model_hash=model_hash,
+        adapter=job.adapter_from or adapter,
+        adapter_hash=adapter_hash,
+    )

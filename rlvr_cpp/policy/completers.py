@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args
 
+from rlvr_cpp.policy.settings import Sampling
 from rlvr_cpp.tasks.task import Task
 
 if TYPE_CHECKING:
     from rlvr_cpp.policy.policy import Policy
 
-GREEDY, SAMPLED = "greedy", "sampled"
+Kind = Literal["greedy", "sampled"]
+"""How a completion is decoded: the most likely token each time, or one that is drawn."""
+GREEDY: Final = "greedy"
+SAMPLED: Final = "sampled"
 Answered = Callable[[int, str], None]
 """Called with a question's place in the batch and its answer."""
 
@@ -25,13 +29,12 @@ class Question:
     """One completion that is asked for."""
 
     task: Task
-    kind: str
-    """`greedy` or `sampled`."""
+    kind: Kind
     sample: int
     """Which of the task's completions of this kind, from 0."""
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> tuple[Kind, str, int]:
         """What its answer is filed under."""
         return self.kind, self.task.task_id, self.sample
 
@@ -65,9 +68,7 @@ class LocalModel:
     """A Hugging Face model. Each sample has a random stream of its own, made of seed, task and number."""
 
     policy: Policy
-    seed: int
-    temperature: float
-    max_new_tokens: int
+    sampling: Sampling
 
     @property
     def chat(self) -> bool:
@@ -76,30 +77,25 @@ class LocalModel:
 
     def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
         """Answer every question, all of one kind together."""
-        for kind in (GREEDY, SAMPLED):
+        for kind in get_args(Kind):
             places = [place for place, question in enumerate(questions) if question.kind == kind]
             if places:
                 self._complete_kind(kind, [questions[place] for place in places], places, on_answer)
 
     def _complete_kind(
-        self, kind: str, questions: Sequence[Question], places: Sequence[int], on_answer: Answered
+        self, kind: Kind, questions: Sequence[Question], places: Sequence[int], on_answer: Answered
     ) -> None:
-        import torch
+        from rlvr_cpp.policy.sampling import completion_seed, for_inference, sample
 
-        from rlvr_cpp.policy.sampling import completion_seed, sample
-
-        policy = self.policy
-        was_training = policy.model.training
-        policy.model.eval()
-        with torch.no_grad():
+        policy, sampling = self.policy, self.sampling
+        with for_inference(policy.model):
             sample(
                 policy.model,
                 [policy.prompt_ids(question.task) for question in questions],
-                max_new_tokens=self.max_new_tokens,
+                max_new_tokens=sampling.max_new_tokens,
                 eos_ids=policy.eos_ids,
                 pad_id=policy.tokenizer.pad_token_id,
-                temperature=self.temperature if kind == SAMPLED else 0.0,
-                seeds=[completion_seed("evaluation", self.seed, q.task.task_id, q.sample) for q in questions],
+                temperature=sampling.temperature if kind == SAMPLED else 0.0,
+                seeds=[completion_seed("evaluation", sampling.seed, q.task.task_id, q.sample) for q in questions],
                 on_finished=lambda index, ids: on_answer(places[index], policy.decode(ids)),
             )
-        policy.model.train(was_training)

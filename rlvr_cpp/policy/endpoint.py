@@ -20,8 +20,9 @@ from typing import Any
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.completers import SAMPLED, Answered, Question
-from rlvr_cpp.policy.policy import CHAT_REQUEST
+from rlvr_cpp.policy.policy import chat_messages
 from rlvr_cpp.policy.sampling import completion_seed
+from rlvr_cpp.policy.settings import Sampling
 
 AT_ONCE = 16  # requests under way: the server batches them
 TRIES = 5
@@ -31,7 +32,7 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 KEY = "OPENAI_API_KEY"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """Answers questions by HTTP. The key in the environment's `OPENAI_API_KEY` is sent where there is one."""
 
@@ -39,10 +40,8 @@ class Endpoint:
     """Base URL, the version included, such as `http://localhost:8000/v1`."""
     model: str
     chat: bool
-    seed: int
-    """Each request has a seed of its own made of it; whether it is heeded is the server's business."""
-    temperature: float
-    max_new_tokens: int
+    sampling: Sampling
+    """Each request has a seed of its own made of its seed; whether it is heeded is the server's business."""
     pause: float = 1.0
     """Seconds before the second try, doubled before each further one."""
 
@@ -80,13 +79,12 @@ class Endpoint:
         task = question.task
         asked: dict[str, Any] = {
             "model": self.model,
-            "max_tokens": self.max_new_tokens,
-            "temperature": self.temperature if question.kind == SAMPLED else 0.0,
-            "seed": completion_seed("evaluation", self.seed, task.task_id, question.sample) >> 32,  # 31 bits
+            "max_tokens": self.sampling.max_new_tokens,
+            "temperature": self.sampling.temperature if question.kind == SAMPLED else 0.0,
+            "seed": completion_seed("evaluation", self.sampling.seed, task.task_id, question.sample) >> 32,  # 31 bits
         }
         if self.chat:
-            request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
-            asked["messages"] = [{"role": "user", "content": request}]
+            asked["messages"] = chat_messages(task)
         else:
             asked["prompt"] = task.prompt
         answer = self._post("chat/completions" if self.chat else "completions", asked)

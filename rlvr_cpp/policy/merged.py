@@ -7,7 +7,7 @@ ones, keep their adapter apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,16 +18,26 @@ from torch import nn
 @contextmanager
 def adapter_merged(model: nn.Module) -> Iterator[None]:
     """Inside the block, `model` has its active adapters in its float32 linear layers; for inference only."""
-    layers = _mergeable_layers(model)
-    own = [layer.get_base_layer().weight.data for layer in layers]
+    with layers_merged(_mergeable_layers(model)):
+        yield
+
+
+@contextmanager
+def layers_merged(layers: Sequence[Any]) -> Iterator[None]:
+    """Inside the block, LoRA layers have their active adapters in their base layers' tensors.
+
+    Those are copies: after the block, however it ends, the layers have the very tensors back that they had.
+    """
+    own = [(tensor, tensor.data) for layer in layers for tensor in layer.get_base_layer().parameters(recurse=False)]
     try:
         for layer in layers:
-            layer.merge(safe_merge=True)  # into a new tensor
+            layer.merge(safe_merge=True)  # into copies
         yield
     finally:
-        for layer, weight in zip(layers, own, strict=True):
-            layer.unmerge()
-            layer.get_base_layer().weight.data = weight
+        for tensor, data in own:
+            tensor.data = data
+        for layer in layers:
+            layer.merged_adapters.clear()
 
 
 def _mergeable_layers(model: nn.Module) -> list[Any]:

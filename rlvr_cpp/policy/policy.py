@@ -15,7 +15,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import UserError, first_line
 from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
 from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.console import console
@@ -36,6 +36,12 @@ CHAT_REQUEST = (
 )
 
 
+def chat_messages(task: Task) -> list[dict[str, str]]:
+    """The conversation in which a task is asked: one user message."""
+    request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
+    return [{"role": "user", "content": request}]
+
+
 @dataclass
 class Policy:
     """A model, its tokenizer and how it is asked."""
@@ -47,10 +53,7 @@ class Policy:
 
     def prompt(self, task: Task) -> str | list[dict[str, str]]:
         """What the model is asked: the task's own text, or one user message."""
-        if not self.chat:
-            return task.prompt
-        request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
-        return [{"role": "user", "content": request}]
+        return chat_messages(task) if self.chat else task.prompt
 
     def answer_prefix(self, task: Task, solution_prefix: str) -> str:
         """How an answer begins whose solution begins with `solution_prefix`; empty where that is empty."""
@@ -101,7 +104,7 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
         _never_repack(loaded)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         shelf = ", ".join(sorted(path.name for path in SHELF.iterdir() if path.is_dir()))
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"model {model!r} cannot be loaded ({reason}): set model= to a shipped model ({shelf}), a local folder, or "
             "a Hugging Face id that this machine can reach"
@@ -182,7 +185,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(f"policy.device is {name!r}, which is not here ({reason}): use auto or cpu") from error
     return device
 
@@ -223,7 +226,7 @@ def attach_adapter(policy: Policy, settings: AdapterSettings) -> None:
     try:
         policy.model = PeftModel.from_pretrained(policy.model, settings.start, is_trainable=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"adapter.start is {settings.start!r}, which cannot be put on the model ({reason}): give the folder of a "
             "LoRA adapter that was trained on this model, or null for a fresh one"

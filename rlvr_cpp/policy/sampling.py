@@ -9,7 +9,8 @@ completion while others are still being written: that is when its verification c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,6 +34,18 @@ def completion_seed(*parts: object) -> int:
     """A seed in [0, 2^63) from anything that names a completion, such as run seed, step, task and member."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8]) >> 1
+
+
+@contextmanager
+def for_inference(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block the model neither drops out nor keeps gradients; after it, however it ends, it is as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def sample(

@@ -1,8 +1,17 @@
-"""How a model is loaded and adapted, as a config says it."""
+"""How a model is loaded and adapted, as a config says it, and how completions are drawn from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. Each has a random stream of its own, made of the seed and of what names it."""
+
+    seed: int
+    temperature: float
+    max_new_tokens: int
 
 
 @dataclass

@@ -69,12 +69,6 @@ def comparable(measured: Mapping[int, T | None], groups: Sequence[str]) -> dict[
     return {i: value for i, value in measured.items() if value is not None and groups[i] not in lost}
 
 
-def suppressions_per_kloc(programs: Iterable[Program], results: Iterable[VerifyResult]) -> float:
-    """Attempts to silence warnings, in a thousand lines of code: they earn nothing, but show what a policy is up to."""
-    lines = sum(text.count("\n") + 1 for program in programs for text in program.files.values())
-    return 1000 * sum(result.suppressions for result in results) / max(1, lines)
-
-
 class CompilerRewardShaper:
     """Rewards with all terms. A context manager, for the verifier of its own that builds for the sanitizers."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rlvr_cpp.errors import RunStopped, UserError
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.config import CONF
-from rlvr_cpp.runs.record import FILE, read_record
+from rlvr_cpp.runs.record import RUN_FILE, read_record
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -100,7 +100,7 @@ def _run(
     if raw.resume is not None:
         _forget(own)
         settings = load(_resumed_config(folder, asked))
-    elif (folder / FILE).exists():
+    elif (folder / RUN_FILE).exists():
         raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
     else:
         settings = load(raw)
@@ -137,7 +137,7 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
         print(f"stopped: {stop}", file=sys.stderr)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        if (folder / FILE).exists():
+        if (folder / RUN_FILE).exists():
             print(f"interrupted; what there is stands in {folder}; go on with resume={folder}", file=sys.stderr)
         else:
             _forget(own)
@@ -147,7 +147,7 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
 
 def _forget(folder: Path) -> None:
     """Remove Hydra's own files of a run that never began, and the folder if that leaves it empty."""
-    if not (folder / FILE).exists():
+    if not (folder / RUN_FILE).exists():
         if _is_first():
             shutil.rmtree(folder / ".hydra", ignore_errors=True)
         with suppress(OSError):

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import UserError, first_line
 
 _PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = str(_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf")
@@ -29,7 +29,7 @@ def read_job(raw: Any, kind: type[Job], problems: Callable[[Job], Iterable[str]]
     try:
         job = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
     except OmegaConfBaseException as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(f"config key {error.full_key!r}: {reason}") from error
     assert isinstance(job, kind)
     if found := [*out_of_bounds(job), *problems(job)]:

@@ -13,20 +13,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.runs.files import canonical_json, contract_hash, differing_fields
+from rlvr_cpp.runs.files import canonical_json, contract_hash, differing_fields, replace_text
 from rlvr_cpp.runs.statistics import pass_at_k
 
+EVIDENCE_FILE = "evaluation.json"
 SCHEMA_VERSION = 1
-SPLITS = ("hidden", "public")
-PASS, INVALID = "PASS", "INVALID"
+PASS: Final = "PASS"
+INVALID: Final = "INVALID"
 Outcomes = Mapping[str, tuple[bool | None, ...]]
 """By task id, one for each completion: did it pass every test; None where the infrastructure failed to judge it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How completions were drawn."""
 
@@ -40,7 +41,7 @@ class Decoding:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
     """One evaluation of one model on one benchmark. Plain data: `save` and `load` are inverse."""
 
@@ -48,7 +49,7 @@ class EvaluationRecord:
     """Its name, such as `humaneval_cpp`."""
     benchmark_hash: str
     """SHA-256 over the content of every problem: prompts, tests, standards, ids."""
-    split: str
+    split: Literal["hidden", "public"]
     """`hidden`: judged by tests that no reward has seen; `public`: by the tests that a reward may have seen."""
     contract: Mapping[str, Any]
     """See `contract.verifier_contract`."""
@@ -63,13 +64,12 @@ class EvaluationRecord:
     adapter_hash: str | None
     """SHA-256 of the file `adapter_model.safetensors`; None without an adapter."""
     decoding: Decoding
-    prompt_format: str
-    """`completion` or `chat`."""
+    prompt_format: Literal["completion", "chat"]
     packages: Mapping[str, str]
     git_commit: str | None
     created: str
     """ISO 8601 in UTC."""
-    status: str
+    status: Literal["PASS", "INVALID"]
     """`PASS`, or `INVALID`: the outcomes are kept, and no number may be quoted from them."""
     reason: str | None
     """Why it is `INVALID`; None where it is `PASS`."""
@@ -88,10 +88,8 @@ class EvaluationRecord:
 
     def save(self, path: Path) -> None:
         """Write the record and its id as JSON, all or nothing."""
-        partial = path.with_name(f"{path.name}.partial")
         fields = {"record_id": self.record_id, **dataclasses.asdict(self)}
-        partial.write_text(json.dumps(fields, indent=2, allow_nan=False) + "\n")
-        partial.replace(path)
+        replace_text(path, json.dumps(fields, indent=2, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> EvaluationRecord:

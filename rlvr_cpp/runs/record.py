@@ -22,11 +22,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rlvr_cpp.errors import RunStopped, UserError
+from rlvr_cpp.runs.files import replace_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FILE = "run.json"
+RUN_FILE, METRICS = "run.json", "metrics.jsonl"
 PACKAGES = (
     "rlvr-cpp",
     "torch",
@@ -53,11 +54,11 @@ class RunRecord:
         self, folder: Path, job: DataclassInstance, compiler: str, fixed: Mapping[str, Any], *, write: bool = True
     ) -> None:
         self.folder, self.write = folder, write
-        if (folder / FILE).exists():
+        if (folder / RUN_FILE).exists():
             self.fields = read_record(folder)
             _refuse_changes(folder, self.fields["results"], fixed)
             self.fields.update(status="running", ended=None, error=None)
-            self.fields.setdefault("resumed", []).append(_now())
+            self.fields.setdefault("resumed", []).append(utc_now())
         else:
             self.fields = _fresh(job, compiler)
         self.add(**fixed)
@@ -72,7 +73,7 @@ class RunRecord:
         for ending, name in ((KeyboardInterrupt, "interrupted"), (RunStopped, "stopped")):
             if kind is not None and issubclass(kind, ending):
                 status = name
-        self.fields.update(status=status, ended=_now(), error=None if error is None else str(error) or repr(error))
+        self.fields.update(status=status, ended=utc_now(), error=None if error is None else str(error) or repr(error))
         self._write()
 
     def add(self, **results: Any) -> None:
@@ -81,19 +82,18 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        if not self.write:
-            return
-        partial = self.folder / f"{FILE}.partial"
-        partial.write_text(json.dumps(self.fields, indent=2) + "\n")
-        partial.replace(self.folder / FILE)
+        if self.write:
+            replace_text(self.folder / RUN_FILE, json.dumps(self.fields, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of the run in a folder. Raises UserError where there is none that can be read."""
     try:
-        fields: dict[str, Any] = json.loads((folder / FILE).read_text())
+        fields: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no run that can be read ({error}): give the folder with its {FILE}") from error
+        raise UserError(
+            f"{folder} holds no run that can be read ({error}): give the folder with its {RUN_FILE}"
+        ) from error
     return fields
 
 
@@ -111,7 +111,7 @@ def _fresh(job: DataclassInstance, compiler: str) -> dict[str, Any]:
     config = asdict(job)
     return {
         "status": "running",
-        "started": _now(),
+        "started": utc_now(),
         "ended": None,
         "error": None,
         "command": sys.orig_argv,
@@ -158,5 +158,6 @@ def git_commit() -> str | None:
     return (ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain") else "")) or None
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """The time as records have it: ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rlvr_cpp.policy.settings import PolicySettings
 from rlvr_cpp.reward.settings import RewardSettings
@@ -15,10 +15,12 @@ from rlvr_cpp.runs.config import read_job
 from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.verifier.settings import SandboxSettings, VerifierSettings
 
-LENGTHS = ("code", "raw")
+Length = Literal["code", "raw"]
+"""The length that ranks equal rewards: of the code without comments and white space, or of the text."""
+LENGTHS = get_args(Length)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class BestOfNJob:
     """Everything that the command may be told."""
 

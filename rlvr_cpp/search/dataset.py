@@ -12,24 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_cpp.policy.policy import Policy
-from rlvr_cpp.search.outcome import Outcome
+from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.search.search import Sample
+from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.task import Task
 
-FILE = "train.jsonl"
+DATASET_FILE = "train.jsonl"
 
 
-def write_dataset(outcomes: Sequence[Outcome], policy: Policy, tasks: Sequence[Task], folder: Path) -> Path:
+def write_dataset(outcomes: Sequence[Searched], policy: Policy, tasks: Sequence[Task], folder: Path) -> Path:
     """Write `train.jsonl`, all or nothing, into a folder that `datasets.load_dataset` takes."""
     by_id = {task.task_id: task for task in tasks}
     rows = [row for outcome in outcomes if (row := dataset_row(outcome, policy, by_id[outcome.task_id])) is not None]
     folder.mkdir(exist_ok=True)
-    partial = folder / f"{FILE}.partial"
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return partial.replace(folder / FILE)
+    path = folder / DATASET_FILE
+    replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
-def dataset_row(outcome: Outcome, policy: Policy, task: Task) -> dict[str, Any] | None:
+def dataset_row(outcome: Searched, policy: Policy, task: Task) -> dict[str, Any] | None:
     """One row; None where no candidate was scored.
 
     `chosen` is the best candidate, `rejected` the worst where that has a lower reward, else None: candidates that tie

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.search.config import search_problems
+from rlvr_cpp.policy.settings import Sampling
+from rlvr_cpp.search.config import Length, search_problems
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.verifier import Verifier
 
@@ -32,7 +33,7 @@ def best_of_n_generate(
     batch_size: int | None = None,
     chat: bool = False,
     score: Score | None = None,
-    length: str = "code",
+    length: Length = "code",
     stop_at_full_pass: bool = False,
     budget_s: float | None = None,
 ) -> tuple[str | None, BestOfN]:
@@ -63,7 +64,14 @@ def best_of_n_generate(
         raise UserError("prompt_ids is empty: give the tokens of a prompt")
     if isinstance(task, str):
         task = Task("prompt", "" if chat else policy.decode(ids), task, "")
-    search = Search(n, seed, temperature, max_new_tokens, batch_size, length, stop_at_full_pass, budget_s)
+    search = Search(
+        n=n,
+        sampling=Sampling(seed, temperature, max_new_tokens),
+        batch_size=batch_size,
+        length=length,
+        stop_at_full_pass=stop_at_full_pass,
+        budget_s=budget_s,
+    )
     with Verifier() if verifier is None else nullcontext(verifier) as judge:
         found = search.run(policy, ids, task, judge, score or rewards_by_tests)
     return found.best_code, found

@@ -1,4 +1,4 @@
-"""Which of several candidates is the best, and what the best of fewer would have been worth.
+"""Which of several candidates is the best.
 
 A candidate is better by its reward, then by the length of its code, then by being earlier. Raw length would let blanks
 and comments win ties, so what counts is what the compiler reads. Longer winning ties is a choice with a price: code
@@ -8,7 +8,7 @@ that is selected this way and then trained on teaches length, so the lengths by 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
+from statistics import fmean
 
 from rlvr_cpp.verifier.cpp.lexemes import LEXEME
 
@@ -39,22 +39,8 @@ def best_first(rewards: Sequence[float | None], lengths: Sequence[int]) -> list[
     return sorted(range(len(rewards)), key=key)
 
 
-def best_of_k(values: Sequence[float], k: int) -> float:
-    """The expected value of the best of `k` candidates drawn from those whose values are given best first.
-
-    Exact: the best of the draw is the one of rank r with probability C(n-1-r, k-1) / C(n, k). With rewards in
-    descending order this is the unbiased estimate of E[max of k], with passes pass@k (arXiv 2107.03374); with the
-    hidden outcomes in the order of the public ranking it is what choosing among k would pass. Raises ValueError unless
-    1 <= k <= n.
-    """
-    n = len(values)
-    if not 1 <= k <= n:
-        raise ValueError(f"k is {k} with {n} candidates: it must be between 1 and their number")
-    return sum(comb(n - 1 - rank, k - 1) * value for rank, value in enumerate(values)) / comb(n, k)
-
-
 def mean_by_rank(ranked: Sequence[Sequence[float]]) -> list[float]:
     """The mean at each rank of lists that may differ in length."""
     longest = max(map(len, ranked), default=0)
     columns = ([values[rank] for values in ranked if rank < len(values)] for rank in range(longest))
-    return [sum(column) / len(column) for column in columns]
+    return [fmean(column) for column in columns]

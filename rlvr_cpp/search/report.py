@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from math import nan
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
 from rlvr_cpp.runs.console import console
-from rlvr_cpp.runs.record import RunRecord
-from rlvr_cpp.runs.statistics import Estimate, PairedDifference, bootstrap_mean, paired_difference, pass_at_k
-from rlvr_cpp.search.outcome import Outcome
-from rlvr_cpp.search.ranking import best_of_k, mean_by_rank
+from rlvr_cpp.runs.files import replace_text
+from rlvr_cpp.runs.pages import BLUE, GREY, axes, markdown_table, print_table
+from rlvr_cpp.runs.record import RunRecord, utc_now
+from rlvr_cpp.runs.statistics import Estimate, PairedDifference, best_of_k, bootstrap_mean, paired_difference, pass_at_k
+from rlvr_cpp.search.ranking import mean_by_rank
+from rlvr_cpp.search.searched import Searched
 
-BLUE, GREY = "#2563a8", "#9aa5b1"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Rates over tasks, judged by hidden tests."""
 
@@ -47,7 +44,7 @@ class Summary:
     """Candidates that the infrastructure failed to judge, by either kind of test."""
 
 
-def summarize(outcomes: Sequence[Outcome]) -> Summary:
+def summarize(outcomes: Sequence[Searched]) -> Summary:
     """The rates of a run's outcomes; NaN where nothing counts."""
     counted = [values for outcome in outcomes if (values := ranked_passes(outcome)) is not None]
     single = [_mean(values) for values in counted]
@@ -74,7 +71,7 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
     )
 
 
-def ranked_passes(outcome: Outcome) -> list[float] | None:
+def ranked_passes(outcome: Searched) -> list[float] | None:
     """1 or 0 for each candidate whose hidden tests could be judged, best first; None where the choice could not be.
 
     Where no candidate was finished in time there is nothing to hand out, which is a failure: `[0.0]`.
@@ -90,25 +87,23 @@ def ranked_passes(outcome: Outcome) -> list[float] | None:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else nan
+    return fmean(values) if values else nan
 
 
 def _estimate(values: Sequence[float]) -> Estimate:
     return bootstrap_mean(values) if values else Estimate(nan, nan, nan)
 
 
-def report(outcomes: Sequence[Outcome], record: RunRecord) -> float:
+def report(outcomes: Sequence[Searched], record: RunRecord) -> float:
     """Print the table, write `report.md`, `best_of_n.png` and the record; returns best-of-N on hidden tests."""
     summary = summarize(outcomes)
     folder = record.folder
-    record.add(measured=datetime.now(UTC).isoformat(timespec="seconds"), best_of_n=asdict(summary))
+    record.add(measured=utc_now(), best_of_n=asdict(summary))
     if summary.by_k:
         plot(summary, folder / "best_of_n.png")
     page = folder / "report.md"
-    partial = page.with_name("report.md.partial")
-    partial.write_text(markdown(summary, record.fields))
-    partial.replace(page)
-    print_table(summary, record.fields["config"]["n"])
+    replace_text(page, markdown(summary, record.fields))
+    print_summary(summary, record.fields["config"]["n"])
     console.print(f"report: {page}", soft_wrap=True)
     return summary.best_of_n.mean
 
@@ -122,14 +117,10 @@ def rows(summary: Summary, n: int) -> list[tuple[str, Estimate]]:
     ]
 
 
-def print_table(summary: Summary, n: int) -> None:
+def print_summary(summary: Summary, n: int) -> None:
     """The table that ends a run."""
-    table = Table(title=f"{summary.tasks} tasks, hidden tests, 95 % intervals", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
-    table.add_column("pass", justify="right", no_wrap=True)
-    for name, estimate in rows(summary, n):
-        table.add_row(name, str(estimate))
-    console.print(table)
+    title = f"{summary.tasks} tasks, hidden tests, 95 % intervals"
+    print_table(console, title, ("", "pass"), [(name, str(estimate)) for name, estimate in rows(summary, n)])
     for line in remarks(summary, n):
         console.print(line, soft_wrap=True)
 
@@ -165,33 +156,23 @@ def markdown(summary: Summary, record: dict[str, Any]) -> str:
         f"{record['started']}, {record['compiler']}; split {config['split']}, temperature {config['temperature']}; "
         f"{summary.tasks} tasks, judged by hidden tests, 95 % intervals by bootstrap over tasks.",
         "",
-        "| | pass |",
-        "|---|---|",
-        *(f"| {name} | {estimate} |" for name, estimate in rows(summary, n)),
+        *markdown_table(("", "pass"), [(name, str(estimate)) for name, estimate in rows(summary, n)]),
         "",
         *(f"- {line}" for line in remarks(summary, n)),
         "",
     ]
     if summary.by_k:
-        lines += ["| k | best of k | pass@k |", "|---|---|---|"]
-        lines += [f"| {k} | {best:.3f} | {any_of:.3f} |" for k, best, any_of in summary.by_k]
+        by_k = [(str(k), f"{best:.3f}", f"{any_of:.3f}") for k, best, any_of in summary.by_k]
+        lines += markdown_table(("k", "best of k", "pass@k"), by_k)
         lines += ["", "![best of k and pass@k](best_of_n.png)", ""]
     return "\n".join(lines)
 
 
 def plot(summary: Summary, path: Path) -> None:
     """Hidden-test pass by the number of candidates: as chosen, and the bound that a perfect choice sets."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.8), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
     ks, best, any_of = zip(*summary.by_k, strict=True)
-    axes.plot(ks, any_of, "o-", color=GREY, label="pass@k: a perfect choice")
-    axes.plot(ks, best, "o-", color=BLUE, label="best of k: chosen by public tests")
-    axes.set(xlabel="k candidates", ylabel="passes hidden tests", ylim=(0, 1.02), xticks=ks)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", frameon=False)
-    figure.savefig(path)
+    with axes(path, (6, 3.8)) as (panel,):
+        panel.plot(ks, any_of, "o-", color=GREY, label="pass@k: a perfect choice")
+        panel.plot(ks, best, "o-", color=BLUE, label="best of k: chosen by public tests")
+        panel.set(xlabel="k candidates", ylabel="passes hidden tests", ylim=(0, 1.02), xticks=ks)
+        panel.legend(loc="lower right", frameon=False)

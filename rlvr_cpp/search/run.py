@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from rlvr_cpp.adapters.locate import find_weights, put_adapter_on
 from rlvr_cpp.policy.policy import Policy, load_policy
@@ -19,12 +20,12 @@ from rlvr_cpp.reward.shaping import CompilerRewardShaper
 from rlvr_cpp.reward.tiers import binary_reward
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.console import banner, progress_bar
-from rlvr_cpp.runs.files import contract_hash
+from rlvr_cpp.runs.files import JsonLines, contract_hash
 from rlvr_cpp.runs.record import RunRecord
-from rlvr_cpp.search.config import BestOfNJob
+from rlvr_cpp.search.config import BestOfNJob, Length
 from rlvr_cpp.search.generate import best_of_n_generate
-from rlvr_cpp.search.outcome import Outcome
 from rlvr_cpp.search.search import Score, rewards_by_tests
+from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.contract import verifier_contract
@@ -37,8 +38,8 @@ from rlvr_sandbox import describe
 CANDIDATES = "candidates.jsonl"
 
 
-@dataclass
-class Parts:
+@dataclass(kw_only=True)
+class Searching:
     """What a run works with."""
 
     job: BestOfNJob
@@ -51,7 +52,7 @@ class Parts:
 
 
 @contextmanager
-def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
+def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
     tasks = _choose(job)
     with ExitStack() as stack:
@@ -70,7 +71,15 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
             judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
             run=folder,
         )
-        yield Parts(job, folder, record, tasks, policy, verifier, shaper)
+        yield Searching(
+            job=job,
+            folder=folder,
+            record=record,
+            tasks=tasks,
+            policy=policy,
+            verifier=verifier,
+            shaper=shaper,
+        )
 
 
 def _choose(job: BestOfNJob) -> list[Task]:
@@ -101,33 +110,23 @@ def _fixed(policy: Policy, tasks: Sequence[Task], verifier: Verifier) -> dict[st
     }
 
 
-def search_all(parts: Parts) -> list[Outcome]:
+def search_all(parts: Searching) -> list[Searched]:
     """Every task's outcome, in the order of the tasks; those that the folder holds already are read from there."""
-    path = parts.folder / CANDIDATES
-    known = _read_outcomes(path)
-    with path.open("a") as file, progress_bar("sample and judge", len(parts.tasks)) as advance:
+    with (
+        JsonLines(parts.folder / CANDIDATES, Searched.from_json) as log,
+        progress_bar("sample and judge", len(parts.tasks)) as advance,
+    ):
+        found = {outcome.task_id: outcome for outcome in log.known}
         for task in parts.tasks:
             interruption.check()
-            if task.task_id not in known:
-                known[task.task_id] = outcome = _search(parts, task)
-                file.write(outcome.to_json() + "\n")
-                file.flush()
+            if task.task_id not in found:
+                found[task.task_id] = _search(parts, task)
+                log.write([found[task.task_id].to_json()])
             advance()
-    return [known[task.task_id] for task in parts.tasks]
+    return [found[task.task_id] for task in parts.tasks]
 
 
-def _read_outcomes(path: Path) -> dict[str, Outcome]:
-    """By task; a line that was not written to its end is taken back."""
-    if not path.exists():
-        return {}
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text("".join(lines))
-    partial.replace(path)
-    return {outcome.task_id: outcome for outcome in map(Outcome.from_json, lines)}
-
-
-def _search(parts: Parts, task: Task) -> Outcome:
+def _search(parts: Searching, task: Task) -> Searched:
     job = parts.job
     _, found = best_of_n_generate(
         parts.policy.model,
@@ -142,17 +141,17 @@ def _search(parts: Parts, task: Task) -> Outcome:
         batch_size=job.batch_size,
         chat=parts.policy.chat,
         score=_score(parts, task),
-        length=job.length,
+        length=cast(Length, job.length),  # checked with the config
         budget_s=job.budget_s,
     )
     programs = [task.program(sample.code, hidden=True) for sample in found.samples]
     hidden = (
         None if result.status == "sandbox_error" else result.passed for result in parts.verifier.verify_many(programs)
     )
-    return Outcome(task.task_id, task.prompt, found, tuple(hidden))
+    return Searched(task_id=task.task_id, prompt=task.prompt, found=found, hidden=tuple(hidden))
 
 
-def _score(parts: Parts, task: Task) -> Score:
+def _score(parts: Searching, task: Task) -> Score:
     """What makes rewards of results: the config's reward."""
     shaper = parts.shaper
     if shaper is not None:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-
-import torch
+from typing import Literal
 
 from rlvr_cpp.policy.policy import Policy
-from rlvr_cpp.policy.sampling import Finished, completion_seed, sample
+from rlvr_cpp.policy.sampling import Finished, completion_seed, for_inference, sample
+from rlvr_cpp.policy.settings import Sampling
 from rlvr_cpp.reward.tiers import compute_reward
+from rlvr_cpp.search.config import Length
 from rlvr_cpp.search.ranking import best_first, code_length
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import Task
@@ -31,7 +32,11 @@ Score = Callable[[Sequence[Program], Sequence[VerifyResult]], Sequence[float | N
 """The rewards of judged programs, in order; None is unscorable."""
 
 
-@dataclass(frozen=True)
+Ending = Literal["all", "full pass", "budget"]
+"""Why a search ended: all candidates were judged, or early, at one that passes every test or when the time was up."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One candidate that was written to its end."""
 
@@ -47,7 +52,7 @@ class Sample:
     """None where it is not known or the infrastructure failed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BestOfN:
     """What a search found. Lists are in the order of the seeds."""
 
@@ -55,8 +60,7 @@ class BestOfN:
     """How many candidates were asked for."""
     samples: tuple[Sample, ...]
     """Those that were written to their end."""
-    ended: str
-    """`all` were judged, or it ended early: `full pass` or `budget`."""
+    ended: Ending
     seconds: float
     """On the clock, from the first token to the last process that was ended."""
 
@@ -129,28 +133,26 @@ def rewards_by_tests(programs: Sequence[Program], results: Sequence[VerifyResult
     return [compute_reward(result) for result in results]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Search:
     """How candidates are sampled, judged and ranked."""
 
     n: int
-    seed: int
-    temperature: float
-    max_new_tokens: int
+    sampling: Sampling
     batch_size: int | None
     """Candidates that are sampled together; None is all."""
-    length: str
-    """What ranks equal rewards: `code` or `raw`."""
+    length: Length
+    """What ranks equal rewards."""
     stop_at_full_pass: bool
     budget_s: float | None
 
     def run(self, policy: Policy, prompt_ids: Sequence[int], task: Task, verifier: Verifier, score: Score) -> BestOfN:
         """Search on one prompt."""
         started = time.monotonic()
-        seeds = [completion_seed("best_of_n", self.seed, index) for index in range(self.n)]
+        seeds = [completion_seed("best_of_n", self.sampling.seed, index) for index in range(self.n)]
         written: dict[int, tuple[str, str]] = {}
         end = math.inf if self.budget_s is None else started + self.budget_s
-        ended = "all"
+        ended: Ending = "all"
         with _Judging(task, verifier, self.n, end, self.stop_at_full_pass) as judging:
 
             def on_finished(index: int, ids: list[int]) -> None:
@@ -164,39 +166,46 @@ class Search:
                     self._sample(policy, prompt_ids, seeds, on_finished)
                 judging.wait()
             except _Enough as enough:
-                ended = str(enough)
+                ended = enough.ending
             results = judging.results()
         programs = [task.program(written[index][1]) for index in results]
         rewards = dict(zip(results, score(programs, list(results.values())), strict=True))
         measure = len if self.length == "raw" else code_length
         samples = (
-            Sample(seeds[i], completion, code, measure(code), results.get(i), rewards.get(i))
+            Sample(
+                seed=seeds[i],
+                completion=completion,
+                code=code,
+                length=measure(code),
+                result=results.get(i),
+                reward=rewards.get(i),
+            )
             for i, (completion, code) in sorted(written.items())
         )
-        return BestOfN(self.n, tuple(samples), ended, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return BestOfN(asked=self.n, samples=tuple(samples), ended=ended, seconds=seconds)
 
     def _sample(self, policy: Policy, prompt_ids: Sequence[int], seeds: Sequence[int], on_finished: Finished) -> None:
-        was_training = policy.model.training
-        policy.model.eval()
-        try:
-            with torch.no_grad():
-                sample(
-                    policy.model,
-                    [prompt_ids] * self.n,
-                    max_new_tokens=self.max_new_tokens,
-                    eos_ids=policy.eos_ids,
-                    pad_id=policy.tokenizer.pad_token_id,
-                    temperature=self.temperature,
-                    seeds=seeds,
-                    batch_size=self.batch_size,
-                    on_finished=on_finished,
-                )
-        finally:
-            policy.model.train(was_training)
+        with for_inference(policy.model):
+            sample(
+                policy.model,
+                [prompt_ids] * self.n,
+                max_new_tokens=self.sampling.max_new_tokens,
+                eos_ids=policy.eos_ids,
+                pad_id=policy.tokenizer.pad_token_id,
+                temperature=self.sampling.temperature,
+                seeds=seeds,
+                batch_size=self.batch_size,
+                on_finished=on_finished,
+            )
 
 
 class _Enough(Exception):
-    """The search may end; the text is why."""
+    """The search may end."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending)
+        self.ending = ending
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.files import canonical_json
@@ -39,7 +40,7 @@ class Benchmark:
     """Judged by hidden tests where a problem has any, else always by the public ones."""
 
     @property
-    def split(self) -> str:
+    def split(self) -> Literal["hidden", "public"]:
         """`hidden` where no reward has seen the tests: hidden ones, or those of problems that are not trained on."""
         unseen = all(task.hidden_test is not None or task.split == "held_out" for task in self.tasks)
         return "hidden" if self.hidden and unseen else "public"

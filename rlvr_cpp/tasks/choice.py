@@ -1,4 +1,4 @@
-"""Which tasks are trained on and which are held out."""
+"""Which tasks are trained on, which are held out, and some of many."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import UserError, first_line
 
 Row = Mapping[str, Any]
 Placed = tuple[str, Row]
@@ -103,7 +103,7 @@ def _download(name: str, config: str | None, split: str) -> Iterator[Placed]:
     try:
         rows = load_dataset(name, config, split=split)
     except Exception as error:  # datasets raises whatever its many loaders and transports raise
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"task source {name!r} is neither a file nor a data set that can be loaded ({reason}): "
             "give the path of a .jsonl file, or check the name and the network"

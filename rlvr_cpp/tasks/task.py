@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.tasks.rows import Row, read_source
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.program import STANDARD, Program
@@ -82,9 +83,7 @@ def load_tasks(source: str | Path, *, config: str | None = None, split: str | No
 def save_tasks(tasks: Sequence[Task], path: Path) -> None:
     """Write the tasks, one a line, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(task.to_json() + "\n" for task in tasks))
-    partial.replace(path)
+    replace_text(path, "".join(task.to_json() + "\n" for task in tasks))
 
 
 def parse_task(row: Row, where: str) -> Task:

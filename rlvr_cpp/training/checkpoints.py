@@ -8,11 +8,12 @@ curriculum, guards and the order of tasks are all there is.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
+
+from rlvr_cpp.runs.files import flush, flush_folder
 
 FOLDER = "checkpoints"
 DRAFTS = ".partial"
@@ -31,19 +32,10 @@ def open_draft(place: Path) -> Path:
 
 def publish(draft: Path, place: Path) -> None:
     """Flush a draft to the disk and give it its place: whole, or not at all if the machine stops on the way."""
-    for path in (*draft.rglob("*"), draft):
-        _flush(path)
+    flush_folder(draft)
     _remove(place)
     draft.rename(place)
-    _flush(place.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(place.parent)
 
 
 def find_checkpoints(run: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import UserError, first_line
 from rlvr_cpp.policy.policy import DEMO, expand_targets, find_model, know_hybrids
 from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
 from rlvr_cpp.runs import processes
@@ -127,7 +127,7 @@ def _skeleton(name: str) -> tuple[Any, torch.nn.Module]:
         with torch.device("meta"):
             return config, AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"the config of model {name!r} cannot be read ({reason}): set model= to a shipped model ({DEMO}), a local "
             "folder, or a Hugging Face id that this machine can reach"

@@ -5,31 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
-
-import jinja2
-import matplotlib
-import matplotlib.pyplot as plt
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from rlvr_cpp.evaluation.attempts import Attempt, Evaluation, ends
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.evidence import task_scores
+from rlvr_cpp.runs.files import replace_text
+from rlvr_cpp.runs.pages import BLUE, GREEN, GREY, ORANGE, axes, print_table, render, smoothed
 from rlvr_cpp.runs.statistics import Estimate, bootstrap_mean, mcnemar_p, pass_rate, sign_flip_p
 from rlvr_cpp.tasks.task import Task
 
-matplotlib.use("agg")
-
-BLUE, GREEN, ORANGE, GREY = "#2563a8", "#2f855a", "#c05621", "#9aa5b1"
-
 
 @dataclass(frozen=True)
-class Comparison:
+class BeforeAfter:
     """Before and after on the same held-out tasks."""
 
     measure: str
@@ -44,16 +36,16 @@ class Comparison:
         return self.after.mean - self.before.mean
 
 
-def compare(before: Evaluation, after: Evaluation) -> list[Comparison]:
+def compare(before: Evaluation, after: Evaluation) -> list[BeforeAfter]:
     """Greedy pass@1 and, of n samples, pass@1 and pass@n; over the tasks that could be judged both times."""
     low, high = _common(task_scores(before.outcomes(GREEDY)), task_scores(after.outcomes(GREEDY)))
     first, second = list(map(bool, low)), list(map(bool, high))
-    rows = [Comparison("greedy pass@1", pass_rate(first), pass_rate(second), mcnemar_p(first, second))]
+    rows = [BeforeAfter("greedy pass@1", pass_rate(first), pass_rate(second), mcnemar_p(first, second))]
     for k in ends(min(before.samples, after.samples)):
         low, high = _common(task_scores(before.outcomes(SAMPLED), k), task_scores(after.outcomes(SAMPLED), k))
         if low:
             name = "sampled pass@1" if k == 1 else f"pass@{k}"
-            rows.append(Comparison(name, bootstrap_mean(low), bootstrap_mean(high), sign_flip_p(low, high)))
+            rows.append(BeforeAfter(name, bootstrap_mean(low), bootstrap_mean(high), sign_flip_p(low, high)))
     return rows
 
 
@@ -71,25 +63,25 @@ def by_family(tasks: list[Task], before: Evaluation, after: Evaluation) -> list[
         if task.task_id in first and task.task_id in second:
             families.setdefault(task.tags[0] if task.tags else "tasks", []).append(task.task_id)
     return [
-        (name, len(ids), sum(first[i] for i in ids) / len(ids), sum(second[i] for i in ids) / len(ids))
+        (name, len(ids), fmean(first[i] for i in ids), fmean(second[i] for i in ids))
         for name, ids in sorted(families.items())
     ]
 
 
-def print_comparison(rows: list[Comparison], families: list[tuple[str, int, float, float]]) -> None:
+def print_comparison(rows: list[BeforeAfter], families: list[tuple[str, int, float, float]]) -> None:
     """The two tables that end a run."""
-    table = Table(title="Held-out tasks, hidden tests, 95 % intervals", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("", "before", "after", "rise", "paired p"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(row.measure, str(row.before), str(row.after), f"{row.rise:+.3f}", format_p(row.p))
-    console.print(table)
-    table = Table(title="Greedy pass@1 by family", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("family", "tasks", "before", "after"):
-        table.add_column(column, justify="left" if column == "family" else "right")
-    for name, count, low, high in families:
-        table.add_row(name, str(count), f"{low:.2f}", f"{high:.2f}")
-    console.print(table)
+    print_table(
+        console,
+        "Held-out tasks, hidden tests, 95 % intervals",
+        ("", "before", "after", "rise", "paired p"),
+        [(row.measure, str(row.before), str(row.after), f"{row.rise:+.3f}", format_p(row.p)) for row in rows],
+    )
+    print_table(
+        console,
+        "Greedy pass@1 by family",
+        ("family", "tasks", "before", "after"),
+        [(name, str(count), f"{low:.2f}", f"{high:.2f}") for name, count, low, high in families],
+    )
 
 
 def print_examples(examples: list[dict[str, Any]]) -> None:
@@ -124,33 +116,23 @@ def plot_curve(
 
     A reward that is None (a step without a scorable completion) leaves a gap.
     """
-    figure, axes = plt.subplots(figsize=(8, 4.2), dpi=150)
     numbers = [row["step"] for row in steps]
-    for name, color, label in (
-        ("compile_rate", GREY, "compiles (training)"),
-        ("reward", BLUE, "reward (training)"),
-        ("pass_rate", GREEN, "passes all tests (training)"),
-    ):
-        values = [math.nan if row[name] is None else row[name] for row in steps]
-        axes.plot(numbers, values, color=color, alpha=0.25, linewidth=1)
-        axes.plot(numbers, running_mean(values), color=color, label=label)
-    axes.plot(*zip(*greedy, strict=True), "o-", color=ORANGE, label="greedy pass@1 (held out)")
-    for k, line in zip(sorted({k for _, rates in sampled for k in rates}, key=int), (".--", ".:"), strict=False):
-        measured = [(step, rates[k]) for step, rates in sampled if k in rates]
-        axes.plot(*zip(*measured, strict=True), line, color=ORANGE, label=f"sampled pass@{k} (held out)")
-    axes.set(xlabel="step", ylim=(0, 1.02), xlim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", frameon=False)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
-
-
-def running_mean(values: Sequence[float]) -> list[float]:
-    """Each value's mean with its neighbours, three to each side where there are so many."""
-    windows = (values[max(0, i - 3) : i + 4] for i in range(len(values)))
-    return [sum(window) / len(window) for window in windows]
+    with axes(path, (8, 4.2)) as (panel,):
+        for name, color, label in (
+            ("compile_rate", GREY, "compiles (training)"),
+            ("reward", BLUE, "reward (training)"),
+            ("pass_rate", GREEN, "passes all tests (training)"),
+        ):
+            known = {row["step"]: row[name] for row in steps if row[name] is not None}
+            mean = smoothed(known)
+            panel.plot(numbers, [known.get(step, math.nan) for step in numbers], color=color, alpha=0.25, linewidth=1)
+            panel.plot(numbers, [mean.get(step, math.nan) for step in numbers], color=color, label=label)
+        panel.plot(*zip(*greedy, strict=True), "o-", color=ORANGE, label="greedy pass@1 (held out)")
+        for k, line in zip(sorted({k for _, rates in sampled for k in rates}, key=int), (".--", ".:"), strict=False):
+            measured = [(step, rates[k]) for step, rates in sampled if k in rates]
+            panel.plot(*zip(*measured, strict=True), line, color=ORANGE, label=f"sampled pass@{k} (held out)")
+        panel.set(xlabel="step", ylim=(0, 1.02), xlim=(0, None))
+        panel.legend(loc="lower right", frameon=False)
 
 
 def pick_examples(tasks: list[Task], before: Evaluation, after: Evaluation, count: int) -> list[dict[str, Any]]:
@@ -184,17 +166,11 @@ def outcome(attempt: Attempt) -> str:
 
 
 def write_report(
-    folder: Path, record: dict[str, Any], rows: list[Comparison], families: list[Any], examples: list[Any]
+    folder: Path, record: dict[str, Any], rows: list[BeforeAfter], families: list[Any], examples: list[Any]
 ) -> Path:
     """`report.html` in the run folder, with the curve inside; it refers to nothing outside."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"p": format_p, "fact": format_fact}
-    page = environment.get_template("report.html.j2").render(
+    page = render(
+        Path(__file__).with_name("report.html.j2"),
         record=record,
         active=record["results"]["active"],
         config=json.dumps(record["config"], indent=2),
@@ -202,7 +178,9 @@ def write_report(
         families=families,
         examples=examples,
         curve=base64.b64encode((folder / "curve.png").read_bytes()).decode(),
+        format_p=format_p,
+        format_fact=format_fact,
     )
     path = folder / "report.html"
-    path.write_text(page)
+    replace_text(path, page)
     return path

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,16 @@ from rich.progress import (
 
 from rlvr_cpp.adapters.fit import base_facts
 from rlvr_cpp.adapters.from_run import parents_of
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import UserError, first_line
 from rlvr_cpp.evaluation.attempts import Evaluation, in_order
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.policy.completers import LocalModel
 from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
+from rlvr_cpp.policy.settings import Sampling
 from rlvr_cpp.reward.shaping import CompilerRewardShaper, open_shaper
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
-from rlvr_cpp.runs.record import RunRecord
+from rlvr_cpp.runs.record import RunRecord, utc_now
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.active import active_parts, overlap
@@ -78,7 +78,7 @@ class Parts:
         """Measure the policy on the held-out tasks, which the processes share."""
         job = self.job
         own = evaluate(
-            LocalModel(self.policy, job.seed, job.algorithm.temperature, job.algorithm.max_gen_len),
+            LocalModel(self.policy, Sampling(job.seed, job.algorithm.temperature, job.algorithm.max_gen_len)),
             self.held_out[processes.rank() :: processes.count()],
             self.verifier,
             label=label,
@@ -204,7 +204,7 @@ def build_trainer(
     except UserError:
         raise
     except (ValueError, TypeError, ImportError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"the trainer cannot be built with these trainer, adapter and algorithm settings: {reason}"
         ) from error
@@ -300,7 +300,7 @@ def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) ->
     whole.note(parts.job.trainer.steps, after)
     plot_curve(whole.steps, whole.greedy, whole.sampled, parts.folder / "curve.png")
     parts.record.add(
-        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured=utc_now(),
         comparison=[{**asdict(row), "rise": row.rise} for row in rows],
         unscorable={"before": before.unscorable, "after": after.unscorable},
         **whole.facts(),

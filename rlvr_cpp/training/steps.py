@@ -17,7 +17,11 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-METRICS = "metrics.jsonl"
+from rlvr_cpp.runs.files import JsonLines, cut_lines, read_lines
+from rlvr_cpp.runs.record import METRICS
+
+StepMetrics = dict[str, Any]
+"""Numbers by name; None where a step has none."""
 COMPLETIONS = "completions.jsonl"
 
 
@@ -27,9 +31,8 @@ class StepLog:
     def __init__(self, folder: Path, done: int, *, write: bool = True) -> None:
         self._write = write
         if write:
-            for name in (METRICS, COMPLETIONS):
-                keep_steps(folder / name, done)
-            self._file = (folder / METRICS).open("a", buffering=1)
+            keep_steps(folder / COMPLETIONS, done)
+            self._metrics = JsonLines[StepMetrics](folder / METRICS, json.loads, lambda row: row["step"] <= done)
             self._board = SummaryWriter(folder / "tensorboard", purge_step=done + 1)
 
     def __enter__(self) -> StepLog:
@@ -39,14 +42,14 @@ class StepLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._write:
-            self._file.close()
+            self._metrics.__exit__(kind, error, trace)
             self._board.close()
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: StepMetrics) -> None:
         """Note one step by its metrics; `step` is its number."""
         if not self._write:
             return
-        self._file.write(json.dumps(row) + "\n")
+        self._metrics.write([json.dumps(row)])
         for name, value in row.items():
             if isinstance(value, int | float) and name != "step":
                 self._board.add_scalar(name, value, row["step"])
@@ -55,20 +58,12 @@ class StepLog:
 
 def keep_steps(path: Path, last: int) -> None:
     """Drop the lines of a JSONL file whose `step` is above `last`, and a line that was not written to its end."""
-    if not path.exists():
-        return
-    rows = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text("".join(line for line in rows if json.loads(line)["step"] <= last))
-    partial.replace(path)
+    cut_lines(path, json.loads, lambda row: row["step"] <= last)
 
 
-def read_steps(folder: Path, last: int) -> list[dict[str, Any]]:
+def read_steps(folder: Path, last: int) -> list[StepMetrics]:
     """The rows of the first `last` steps."""
-    path = folder / METRICS
-    if last == 0 or not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    rows: list[StepMetrics] = read_lines(folder / METRICS, json.loads)
     return [row for row in rows if row["step"] <= last]
 
 
@@ -88,10 +83,6 @@ def step_line(step: int, steps: int, metrics: Mapping[str, float | None], groups
         f"{m.get('kl', 0.0):>7.4f}{m['clip_fraction']:>6.2f}{m['grad_norm']:>6.2f}"
         f"{m['generate']:>6.1f}{m['wait']:>5.1f}{m['update']:>5.1f}{m['seconds']:>5.1f}|{m['verify']:>6.1f}"
     )
-
-
-StepMetrics = dict[str, Any]
-"""Numbers by name; None where a step has none."""
 
 
 class Clock:

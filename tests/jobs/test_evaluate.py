@@ -72,18 +72,19 @@ def test_everything_is_in_the_run_folder(tmp_path):
 
 HALF_A_BATCH = """
 import os, signal
-from rlvr_cpp.evaluation.attempts import SampleLog
+from rlvr_cpp.runs.files import JsonLines
 
-write = SampleLog.write
+write = JsonLines.write
 
-def write_half(log, attempts):
+def write_half(log, lines):
+    first, *others = lines
     if len(log.known) == 0 and os.path.getsize("run/samples.jsonl") > 0:
-        log._file.write(attempts[0].to_json()[:100])
+        log._file.write(first[:100])
         log._file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
-    write(log, attempts)
+    write(log, [first, *others])
 
-SampleLog.write = write_half
+JsonLines.write = write_half
 """
 """Dies while it writes the second batch."""
 

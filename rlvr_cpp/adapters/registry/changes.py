@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rlvr_cpp.adapters.metadata import HASHED, METADATA_FILE, AdapterMetadata, read_metadata
@@ -31,6 +30,7 @@ from rlvr_cpp.adapters.registry.versions import (
     DRAFT,
     EVIDENCE,
     STATE_FILE,
+    Status,
     Transition,
     Version,
     active_of,
@@ -42,7 +42,8 @@ from rlvr_cpp.adapters.registry.versions import (
 )
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.evidence import EvaluationRecord
-from rlvr_cpp.runs.files import flush, publish
+from rlvr_cpp.runs.files import publish
+from rlvr_cpp.runs.record import utc_now
 
 DRAFTS = ".draft-"
 ABANDONED = 24 * 3600.0  # seconds after which a draft's process is taken to be gone
@@ -106,10 +107,9 @@ def promote(
         _refuse_overtaken(version, incumbent, now)
         for record in (new, old):
             if record is not None:
-                _keep(record, root / version.folder / EVIDENCE)
-        step = Transition(next_sequence(now), _now(), _who(), version.status, ACTIVE, reason=reason)
-        step = replace(step, evidence=decision.evidence or None, overridden=decision.problems)
-        promoted = version.then(step)
+                record.save(root / version.folder / EVIDENCE / f"{record.record_id}.json")
+        step = _transition(now, version.status, ACTIVE, reason)
+        promoted = version.then(replace(step, evidence=decision.evidence or None, overridden=decision.problems))
         write_version(root, promoted)
         index.refresh()
     return promoted
@@ -120,14 +120,14 @@ def archive(root: Path, project: str, which: str, *, deprecate: bool = False, re
 
     Raises UserError where the version's status does not lead there.
     """
-    allowed, after = ((ARCHIVED,), DEPRECATED) if deprecate else ((DRAFT, ACTIVE), ARCHIVED)
+    allowed = (ARCHIVED,) if deprecate else (DRAFT, ACTIVE)
+    after: Status = DEPRECATED if deprecate else ARCHIVED
     with opened(root) as index:
         versions = index.versions(project)
         version = named(versions, project, which)
         if version.status not in allowed:
             raise UserError(f"{version.name} is {version.status}: only {' or '.join(allowed)} can become {after}")
-        step = Transition(next_sequence(versions), _now(), _who(), version.status, after, reason=reason)
-        changed = version.then(step)
+        changed = version.then(_transition(versions, version.status, after, reason))
         write_version(root, changed)
         index.refresh()
     return changed
@@ -157,7 +157,16 @@ def _next_version(versions: Sequence[Version], project: str, metadata: AdapterMe
         base_model=metadata.base_model,
         base_hash=metadata.base_hash,
         training_method=metadata.training_method,
-        history=(Transition(next_sequence(versions), _now(), _who(), None, DRAFT),),
+        history=(_transition(versions, None, DRAFT),),
+    )
+
+
+def _transition(
+    versions: Sequence[Version], before: Status | None, after: Status, reason: str | None = None
+) -> Transition:
+    """The next one of a project, made now by whoever runs this."""
+    return Transition(
+        sequence=next_sequence(versions), when=utc_now(), who=_who(), before=before, after=after, reason=reason
     )
 
 
@@ -208,17 +217,6 @@ def _refuse_overtaken(version: Version, incumbent: Version | None, now: Sequence
         )
     if active != incumbent or version not in now:
         raise UserError(f"{version.name} or the active version was changed meanwhile: look at it and promote again")
-
-
-def _keep(record: EvaluationRecord, folder: Path) -> None:
-    path = folder / f"{record.record_id}.json"
-    record.save(path)
-    flush(path)
-    flush(folder)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _who() -> str:

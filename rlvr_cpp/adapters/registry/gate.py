@@ -32,7 +32,7 @@ DEFAULT_RULE = Rule()
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedMeasure:
     """One measure of two records, over the tasks that both judged."""
 
     old: float
@@ -82,7 +82,7 @@ def decide(
         "old": old.record_id,
         "benchmark": new.benchmark,
         "rule": asdict(rule),
-        "measured": {measure: comparison.facts() for measure, comparison in measured.items()},
+        "measured": {measure: paired.facts() for measure, paired in measured.items()},
     }
     return Decision(tuple(problems), evidence)
 
@@ -122,13 +122,13 @@ def _decoding(record: EvaluationRecord) -> Mapping[str, Any]:
     }
 
 
-def _results(measured: Mapping[str, Comparison], incumbent: Version | None, rule: Rule) -> list[str]:
+def _results(measured: Mapping[str, PairedMeasure], incumbent: Version | None, rule: Rule) -> list[str]:
     """The first measure decides; no other may be worse beyond chance."""
     if not measured:
         return ["the records share no outcome of a task"]
     problems = []
-    for place, (measure, comparison) in enumerate(measured.items()):
-        difference = comparison.difference
+    for place, (measure, paired) in enumerate(measured.items()):
+        difference = paired.difference
         failed = {
             f"fewer than min_tasks {rule.min_tasks}": difference.tasks < rule.min_tasks,
             "not better than the base": place == 0 and incumbent is None and difference.mean <= 0,
@@ -137,11 +137,11 @@ def _results(measured: Mapping[str, Comparison], incumbent: Version | None, rule
             and difference.low < -rule.delta,
             "worse beyond chance": place > 0 and difference.high < 0,
         }
-        problems += [f"{what}: {measure} {comparison}" for what, holds in failed.items() if holds]
+        problems += [f"{what}: {measure} {paired}" for what, holds in failed.items() if holds]
     return problems
 
 
-def compare_records(new: EvaluationRecord, old: EvaluationRecord) -> dict[str, Comparison]:
+def compare_records(new: EvaluationRecord, old: EvaluationRecord) -> dict[str, PairedMeasure]:
     """By measure, over the tasks that both judged; a measure without any is left out.
 
     The first one decides: sampled pass@1, which has less noise, where both have two samples or more of each task.
@@ -154,5 +154,5 @@ def compare_records(new: EvaluationRecord, old: EvaluationRecord) -> dict[str, C
         shared = sorted(there.keys() & here.keys())
         if shared:
             first, second = [there[i] for i in shared], [here[i] for i in shared]
-            measured[measure] = Comparison(fmean(first), fmean(second), paired_difference(first, second))
+            measured[measure] = PairedMeasure(fmean(first), fmean(second), paired_difference(first, second))
     return measured

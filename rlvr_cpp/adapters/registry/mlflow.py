@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlvr_cpp.adapters.registry.versions import Version
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import UserError, first_line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mirror:
     """What MLflow is told of a version."""
 
@@ -43,7 +43,13 @@ def mirror_of(version: Version, adapter: Path, aliases: tuple[str, ...]) -> Mirr
         for measure, facts in step.evidence["measured"].items():
             tags[f"rlvr_cpp.{measure.replace(' ', '_').replace('@', '_at_')}"] = f"{facts['new']:.4f}"
     description = f"{version.name}: a {version.training_method} adapter for {version.base_model}"
-    return Mirror(version.project, adapter.resolve().as_uri(), description, tags, aliases)
+    return Mirror(
+        model=version.project,
+        source=adapter.resolve().as_uri(),
+        description=description,
+        tags=tags,
+        aliases=aliases,
+    )
 
 
 def push(mirror: Mirror, uri: str) -> str:
@@ -75,7 +81,7 @@ def push(mirror: Mirror, uri: str) -> str:
         for alias in mirror.aliases:
             client.set_registered_model_alias(mirror.model, alias, version.version)
     except MlflowException as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"the MLflow registry at {uri} did not take {mirror.tags['rlvr_cpp.version']}: {reason}"
         ) from error

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
 from rlvr_cpp.adapters.metadata import AdapterMetadata
 from rlvr_cpp.adapters.registry.versions import ACTIVE, Transition, Version
+from rlvr_cpp.runs.pages import print_table
 
 console = Console(highlight=False, markup=False)
 
 
 def print_versions(versions: Sequence[Version]) -> None:
     """One line a version."""
-    table = _table("version", "status", "method", "base", "adapter", "since")
-    for version in versions:
-        status = f"{version.status} (forced)" if version.status == ACTIVE and version.forced else version.status
-        since = version.history[-1].when[:10]
-        table.add_row(
-            version.name, status, version.training_method, version.base_model, version.adapter_hash[:12], since
-        )
-    console.print(table)
+    columns = ("version", "status", "method", "base", "adapter", "since")
+    print_table(console, "", columns, map(_cells, versions), justify="left")
+
+
+def _cells(version: Version) -> tuple[str, ...]:
+    status = f"{version.status} (forced)" if version.status == ACTIVE and version.forced else version.status
+    since = version.history[-1].when[:10]
+    return version.name, status, version.training_method, version.base_model, version.adapter_hash[:12], since
 
 
 def print_log(versions: Sequence[Version]) -> None:
@@ -80,14 +80,4 @@ def print_version(version: Version, aliases: Sequence[str], metadata: AdapterMet
 
 def print_differences(first: Version, second: Version, rows: Sequence[tuple[str, str, str]]) -> None:
     """Fields in which two versions differ."""
-    table = _table("", first.name, second.name)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    print_table(console, "", ("", first.name, second.name), rows, justify="left")

@@ -17,22 +17,26 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
-from rlvr_cpp.adapters.metadata import read_metadata
+from rlvr_cpp.adapters.metadata import TrainingMethod, read_metadata
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.files import replace_text
 
 SCHEMA_VERSION = 1
 STATE_FILE = "state.json"
 ADAPTER, EVIDENCE = "adapter", "evidence"
-DRAFT, ACTIVE, ARCHIVED, DEPRECATED = "draft", "active", "archived", "deprecated"
-STATUSES = (DRAFT, ACTIVE, ARCHIVED, DEPRECATED)
+Status = Literal["draft", "active", "archived", "deprecated"]
+DRAFT: Final = "draft"
+ACTIVE: Final = "active"
+ARCHIVED: Final = "archived"
+DEPRECATED: Final = "deprecated"
+STATUSES = get_args(Status)
 PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 FOLDER = re.compile(r"v(\d{4,})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Transition:
     """One line of the audit log."""
 
@@ -42,9 +46,9 @@ class Transition:
     """ISO 8601 in UTC."""
     who: str
     """User and host."""
-    before: str | None
+    before: Status | None
     """The status until then; None for a registration."""
-    after: str
+    after: Status
     evidence: Mapping[str, Any] | None = None
     """What a promotion rests on: ids of both evaluation records and the difference; None for other transitions."""
     overridden: tuple[str, ...] = ()
@@ -53,7 +57,7 @@ class Transition:
     """What the person said, or why it happened by itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Version:
     """One adapter of a project. Plain data: `state.json` one to one."""
 
@@ -65,13 +69,13 @@ class Version:
     """Of the whole metadata, which has the hash of every file."""
     base_model: str
     base_hash: str
-    training_method: str
+    training_method: TrainingMethod
     history: tuple[Transition, ...]
     schema_version: int = SCHEMA_VERSION
 
     @property
-    def status(self) -> str:
-        """`draft`, `active`, `archived` or `deprecated`."""
+    def status(self) -> Status:
+        """What its last transition made it."""
         return self.history[-1].after
 
     @property
@@ -125,9 +129,14 @@ def settled(versions: Iterable[Version]) -> list[Version]:
     for base in sorted({version.base_hash for version in versions}):
         active = sorted((v for v in versions if v.base_hash == base and v.status == ACTIVE), key=_activated)
         for old in active[:-1]:
-            step = active[-1].history[-1]
+            promotion = active[-1].history[-1]
             archival = Transition(
-                sequence, step.when, step.who, ACTIVE, ARCHIVED, reason=f"{active[-1].name} became active"
+                sequence=sequence,
+                when=promotion.when,
+                who=promotion.who,
+                before=ACTIVE,
+                after=ARCHIVED,
+                reason=f"{active[-1].name} became active",
             )
             changed.append(old.then(archival))
             sequence += 1

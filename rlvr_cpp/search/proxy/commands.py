@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.search.proxy.data import TARGETS, Verified, read_verified, split_by_task
-from rlvr_cpp.search.proxy.model import FILE, Proxy, train
+from rlvr_cpp.search.proxy.model import PROXY_FILE, Proxy, train
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 
 
@@ -43,11 +43,11 @@ def _train_command(options: argparse.Namespace) -> None:
     proxy = train(training, options.target, options.seed)
     report = proxy_report.measure(proxy, held_out, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
-    proxy.save(options.out / FILE)
+    proxy.save(options.out / PROXY_FILE)
     proxy_report.write(report, options.out)
     print(f"trained on {len(training)} programs of {len({program.task_id for program in training})} tasks")
     print("\n".join(proxy_report.lines(report)))
-    print(f"proxy: {options.out / FILE}")
+    print(f"proxy: {options.out / PROXY_FILE}")
 
 
 def _measure_command(options: argparse.Namespace) -> None:
@@ -63,7 +63,7 @@ def _programs(options: argparse.Namespace) -> list[Verified]:
 
 
 def _load(path: Path) -> Proxy:
-    return Proxy.load(path / FILE if path.is_dir() else path)
+    return Proxy.load(path / PROXY_FILE if path.is_dir() else path)
 
 
 def _score_command(options: argparse.Namespace) -> None:

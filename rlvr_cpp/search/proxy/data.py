@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.completion import read_completion
@@ -19,12 +19,13 @@ from rlvr_cpp.tasks.rows import Row, read_file
 from rlvr_cpp.tasks.task import Task
 
 FILES = ("candidates.jsonl", "completions.jsonl", "samples.jsonl")
-TARGETS = ("compiles", "passes")
+Target = Literal["compiles", "passes"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 UNDECIDED = ("sandbox_error", "compile_limit")
 REJECTED = ("compile_error", "link_error")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verified:
     """One program and its verdict."""
 
@@ -52,7 +53,7 @@ def read_verified(sources: Sequence[Path], tasks: Mapping[str, Task], chat: bool
     return list(found.values())
 
 
-def label(programs: Sequence[Verified], target: str) -> list[bool]:
+def label(programs: Sequence[Verified], target: Target) -> list[bool]:
     """Of each program. Raises UserError where there is nothing to tell apart: all are alike."""
     if target not in TARGETS:
         raise UserError(f"target is {target!r}: it must be one of {', '.join(TARGETS)}")
@@ -98,7 +99,8 @@ def _verified(row: Row, where: str, tasks: Mapping[str, Task], chat: bool) -> It
                 continue
             code = sample["code"] if "code" in sample else _program(sample, tasks[task_id], chat)
             passes = result["status"] == "ok" and result["tests_total"] > 0
-            yield Verified(task_id, code, result["status"] not in REJECTED, passes)
+            compiles = result["status"] not in REJECTED
+            yield Verified(task_id=task_id, code=code, compiles=compiles, passes=passes)
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{where}: not a judged sample of a known task ({error!r}): give a run's own file, and its --tasks"

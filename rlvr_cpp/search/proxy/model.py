@@ -17,22 +17,23 @@ import numpy as np
 import numpy.typing as npt
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.search.proxy.data import Verified, label
+from rlvr_cpp.runs.files import draft_of
+from rlvr_cpp.search.proxy.data import Target, Verified, label
 from rlvr_cpp.search.proxy.features import SETTINGS, vectorize
 
 Floats = npt.NDArray[np.float64]
-FILE = "proxy.safetensors"
+PROXY_FILE = "proxy.safetensors"
 FOLDS = 5
 STRENGTH = 10.0
 """Inverse of the regularization: rows have length 1, so weights have to be large."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Proxy:
     """A trained proxy verifier. `save` and `load` are inverse, to the last bit of a score."""
 
-    target: str
-    """What it guesses: `compiles` or `passes`."""
+    target: Target
+    """What it guesses."""
     weights: Floats
     """(features,)"""
     bias: float
@@ -52,10 +53,9 @@ class Proxy:
         from safetensors.numpy import save_file
 
         numbers = np.array([self.bias, self.slope, self.shift])
-        partial = path.with_name(f"{path.name}.partial")
         about = {"target": self.target, "features": json.dumps(SETTINGS)}
-        save_file({"weights": self.weights, "numbers": numbers}, partial, metadata=about)
-        partial.replace(path)
+        with draft_of(path) as draft:
+            save_file({"weights": self.weights, "numbers": numbers}, draft, metadata=about)
 
     @classmethod
     def load(cls, path: Path) -> Proxy:
@@ -71,10 +71,10 @@ class Proxy:
             raise UserError(f"{path} is no proxy verifier that can be read ({error}): train one") from error
         if features != SETTINGS:
             raise UserError(f"{path} was trained on features {features}, but this version has {SETTINGS}: train again")
-        return cls(target, weights, float(bias), float(slope), float(shift))
+        return cls(target=target, weights=weights, bias=float(bias), slope=float(slope), shift=float(shift))
 
 
-def train(programs: Sequence[Verified], target: str = "compiles", seed: int = 0) -> Proxy:
+def train(programs: Sequence[Verified], target: Target = "compiles", seed: int = 0) -> Proxy:
     """Learn to guess `target` from judged programs.
 
     Raises UserError where they have one label only, or too few tasks have both.
@@ -98,4 +98,10 @@ def train(programs: Sequence[Verified], target: str = "compiles", seed: int = 0)
     (calibrated,) = model.calibrated_classifiers_
     (sigmoid,) = calibrated.calibrators
     linear = calibrated.estimator
-    return Proxy(target, linear.coef_[0].astype(np.float64), float(linear.intercept_[0]), sigmoid.a_, sigmoid.b_)
+    return Proxy(
+        target=target,
+        weights=linear.coef_[0].astype(np.float64),
+        bias=float(linear.intercept_[0]),
+        slope=sigmoid.a_,
+        shift=sigmoid.b_,
+    )

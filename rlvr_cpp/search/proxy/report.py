@@ -2,6 +2,8 @@
 
 Ranking (AUROC), probabilities (Brier score, expected calibration error) and decisions (agreement with the real verifier
 at 0.5) are three questions. Programs of one task resemble each other, so every interval is a bootstrap over tasks.
+1,000 resamples of scikit-learn's `roc_auc_score` and `brier_score_loss` take eight seconds, of the same sums here half
+a second; its `calibration_curve` does not tell how many programs a bin holds, which the calibration error needs.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from rlvr_cpp.runs.statistics import CONFIDENCE, Estimate
-from rlvr_cpp.search.proxy.data import Verified, label
+from rlvr_cpp.runs.files import replace_text
+from rlvr_cpp.runs.pages import BLUE, GREY, axes
+from rlvr_cpp.runs.statistics import Estimate, Rows, cohen_kappa, over_tasks
+from rlvr_cpp.search.proxy.data import Target, Verified, label
 from rlvr_cpp.search.proxy.model import Floats, Proxy
 
-RESAMPLES = 1_000
 BINS = 10
 THRESHOLD = 0.5
-BLUE, GREY = "#2563a8", "#9aa5b1"
 Labels = npt.NDArray[np.bool_]
 Statistic = Callable[[Labels, Floats], float]
 """Of which programs really do, and their probabilities."""
@@ -40,11 +42,11 @@ class Bin:
     programs: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProxyReport:
     """What a proxy is worth on held-out tasks."""
 
-    target: str
+    target: Target
     programs: int
     tasks: int
     base_rate: float
@@ -75,7 +77,12 @@ def measure(proxy: Proxy, programs: Sequence[Verified], seed: int = 0) -> ProxyR
     rows = [np.array(indices) for indices in tasks.values()]
 
     def estimate(statistic: Statistic) -> Estimate:
-        return over_tasks(statistic, truth, scores, rows, seed)
+        def of_rows(drawn: Rows) -> float:
+            really = truth[drawn]
+            is_alike = really.all() or not really.any()  # then some statistics do not exist, and no other counts
+            return nan if is_alike else statistic(really, scores[drawn])
+
+        return over_tasks(of_rows, rows, seed)
 
     bins = reliability(truth, scores)
     return ProxyReport(
@@ -112,32 +119,8 @@ def agreement(truth: Labels, scores: Floats) -> float:
 
 
 def kappa(truth: Labels, scores: Floats) -> float:
-    """Agreement beyond what guesses at these rates would have by chance."""
-    does, guessed = float(truth.mean()), float((scores >= THRESHOLD).mean())
-    chance = does * guessed + (1 - does) * (1 - guessed)
-    return (agreement(truth, scores) - chance) / (1 - chance)
-
-
-def over_tasks(
-    statistic: Statistic,
-    truth: Labels,
-    scores: Floats,
-    rows: Sequence[npt.NDArray[np.intp]],
-    seed: int,
-) -> Estimate:
-    """A statistic of all programs with its percentile bootstrap over tasks, each given by its rows.
-
-    Resamples in which all programs are alike are left out: some statistics do not exist there.
-    """
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(RESAMPLES):
-        drawn = np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])
-        if truth[drawn].any() and not truth[drawn].all():
-            found.append(statistic(truth[drawn], scores[drawn]))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(found, [tail, 1 - tail]) if found else (nan, nan)
-    return Estimate(statistic(truth, scores), float(low), float(high))
+    """Cohen's, of the guesses and the verdicts."""
+    return cohen_kappa(truth, scores >= THRESHOLD, np.array([False, True]))
 
 
 def reliability(truth: Labels, scores: Floats) -> tuple[Bin, ...]:
@@ -170,25 +153,17 @@ def verb(report: ProxyReport) -> str:
 
 def write(report: ProxyReport, folder: Path) -> None:
     """`proxy.json` with all numbers and `reliability.png`."""
-    partial = folder / "proxy.json.partial"
-    partial.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    partial.replace(folder / "proxy.json")
+    replace_text(folder / "proxy.json", json.dumps(asdict(report), indent=2) + "\n")
     plot(report, folder / "reliability.png")
 
 
 def plot(report: ProxyReport, path: Path) -> None:
     """Observed against predicted shares; the size of a point tells how many programs it stands for."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
-    predicted, observed = [b.predicted for b in report.reliability], [b.observed for b in report.reliability]
-    axes.plot(predicted, observed, color=BLUE, linewidth=1)
-    axes.scatter(predicted, observed, [20 + 300 * b.programs / report.programs for b in report.reliability], color=BLUE)
-    axes.set(xlabel=f"predicted probability that it {report.target}", ylabel="observed", xlim=(0, 1), ylim=(0, 1.02))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    figure.savefig(path)
+    bins = report.reliability
+    predicted, observed = [b.predicted for b in bins], [b.observed for b in bins]
+    with axes(path, (4.6, 4.4)) as (panel,):
+        panel.plot([0, 1], [0, 1], color=GREY, linewidth=1)
+        panel.plot(predicted, observed, color=BLUE, linewidth=1)
+        panel.scatter(predicted, observed, [20 + 300 * b.programs / report.programs for b in bins], color=BLUE)
+        panel.set(xlabel=f"predicted probability that it {report.target}", ylabel="observed")
+        panel.set(xlim=(0, 1), ylim=(0, 1.02))

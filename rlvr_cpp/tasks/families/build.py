@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.console import console, progress_bar
+from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.tasks.families import ABLATION_FAMILIES, FAMILIES, split_exercises
 from rlvr_cpp.tasks.families.corpus import corpus_rows
 from rlvr_cpp.tasks.families.exercise import Exercise
@@ -98,7 +99,7 @@ def _write_tasks(arguments: argparse.Namespace) -> None:
 def _write_corpus(arguments: argparse.Namespace) -> None:
     rows = corpus_rows(_families(arguments), arguments.seed, arguments.rows)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    replace_text(arguments.out, "".join(json.dumps(row) + "\n" for row in rows))
     console.print(f"{arguments.rows} rows in {arguments.out}")
 
 

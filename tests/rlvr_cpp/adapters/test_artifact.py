@@ -19,7 +19,9 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.weights import weights_hash
 
 IDS = torch.arange(12).reshape(2, 6)
-GSPO = Provenance("gspo", "tiny", {"seed": 3}, {"compiler_version": "g++ 12"})
+GSPO = Provenance(
+    training_method="gspo", base_model="tiny", config={"seed": 3}, contract={"compiler_version": "g++ 12"}
+)
 
 
 def tiny(seed: int = 0, dtype=torch.float32, **sizes) -> LlamaForCausalLM:
@@ -189,7 +191,9 @@ def test_the_gate_is_closed_where_something_is_not_said(artifact, fields, words)
 def test_what_the_gate_would_refuse_is_not_even_written(tmp_path):
     config = {"policy": {"quantization": "nf4"}}
     with pytest.raises(UserError, match="cannot be saved: quantization is missing"):
-        save_adapter_artifact(adapted(tiny()), tmp_path / "artifact", Provenance("gspo", "tiny", config))
+        save_adapter_artifact(
+            adapted(tiny()), tmp_path / "artifact", Provenance(training_method="gspo", base_model="tiny", config=config)
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -147,7 +147,7 @@ def test_a_combination_is_saved_and_loaded_like_any_adapter(tmp_path):
     combine_adapters(model, ["a0", "a1"], into="both", method="ties")
     model.set_adapter("both")
     parents = ("first", "second")
-    metadata = save_adapter_artifact(model, tmp_path / "both", Provenance("gspo", "tiny", parents=parents), adapter_name="both")  # fmt: skip
+    metadata = save_adapter_artifact(model, tmp_path / "both", Provenance(training_method="gspo", base_model="tiny", parents=parents), adapter_name="both")  # fmt: skip
     assert (metadata.rank, metadata.parents) == (8, parents)
     said = logits(model)
     torch.testing.assert_close(logits(load_adapter_artifact(model.unload(), tmp_path / "both")), said)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from rlvr_cpp import UserError, Verifier, VerifyResult
-from rlvr_cpp.evaluation.attempts import Attempt, Evaluation, SampleLog, ends, in_order
+from rlvr_cpp.evaluation.attempts import Attempt, Evaluation, ends, in_order, open_samples
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED, Question, Replay
 from rlvr_cpp.runs import interruption
@@ -107,7 +107,10 @@ def test_an_interruption_that_was_lost_ends_it_between_two_batches(verifier, mon
 
 
 def attempts(kind, *results):
-    return [Attempt(kind, f"t{n}", 0, RIGHT, result) for n, result in enumerate(results)]
+    return [
+        Attempt(kind=kind, task_id=f"t{n}", sample=0, completion=RIGHT, result=result)
+        for n, result in enumerate(results)
+    ]
 
 
 def test_what_could_not_be_judged_counts_in_nothing():
@@ -142,23 +145,23 @@ def test_saving_and_loading_are_inverse(tmp_path):
 def test_a_log_forgets_what_was_cut_off_and_what_was_not_judged(tmp_path):
     path = tmp_path / "samples.jsonl"
     done, lost = attempts(GREEDY, PASS, FAIL), attempts(SAMPLED, LOST)
-    with SampleLog(path) as log:
+    with open_samples(path) as log:
         assert log.known == []
-        log.write(done)
-        log.write(lost)
+        log.write(attempt.to_json() for attempt in done)
+        log.write([lost[0].to_json()])
     whole = path.read_text()
     path.write_text(whole + done[0].to_json()[:-1])  # all but its last brace and line end
-    with SampleLog(path) as log:
+    with open_samples(path) as log:
         assert log.known == done
-        log.write([dataclasses.replace(lost[0], result=PASS)])
+        log.write([dataclasses.replace(lost[0], result=PASS).to_json()])
     assert [Attempt.from_json(line).passed for line in path.read_text().splitlines()] == [True, False, True]
 
 
 def test_a_line_that_is_whole_and_no_sample_is_an_error(tmp_path):
     path = tmp_path / "samples.jsonl"
     path.write_text(attempts(GREEDY, PASS)[0].to_json() + "\n{}\n")
-    with pytest.raises(UserError, match=r"samples\.jsonl line 2: not a sample"):
-        SampleLog(path)
+    with pytest.raises(UserError, match=r"samples\.jsonl line 2: cannot be read \(KeyError"):
+        open_samples(path)
     assert path.read_text().endswith("{}\n")
 
 

@@ -23,7 +23,7 @@ TASKS = [
 def evaluation(greedy, *sampled):
     return Evaluation(
         tuple(
-            Attempt(kind, f"t{n}", sample, "", result)
+            Attempt(kind=kind, task_id=f"t{n}", sample=sample, completion="", result=result)
             for kind, sample, results in (
                 ("greedy", 0, greedy),
                 *(("sampled", s, row) for s, row in enumerate(sampled)),

@@ -5,12 +5,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 
 from rlvr_cpp import UserError
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED, LocalModel, Question
 from rlvr_cpp.policy.endpoint import TRIES, Endpoint
 from rlvr_cpp.policy.policy import load_policy
-from rlvr_cpp.policy.settings import PolicySettings
+from rlvr_cpp.policy.settings import PolicySettings, Sampling
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 
 SETTINGS = PolicySettings("float32", None, "cpu", None, "auto", 1)
@@ -31,17 +32,32 @@ def policy():
 
 def test_a_sample_depends_on_its_seed_task_and_number_alone(policy):
     asked = [Question(task, SAMPLED, n) for task in TASKS for n in range(3)] + [Question(TASKS[0], GREEDY, 0)]
-    whole = answers(LocalModel(policy, 0, 1.5, 24), asked)
-    assert answers(LocalModel(policy, 0, 1.5, 24), asked[::-3]) == whole[::-3]
-    assert answers(LocalModel(policy, 1, 1.5, 24), asked)[:9] != whole[:9]
-    assert answers(LocalModel(policy, 1, 1.5, 24), asked)[9] == whole[9]
+    whole = answers(LocalModel(policy, Sampling(0, 1.5, 24)), asked)
+    assert answers(LocalModel(policy, Sampling(0, 1.5, 24)), asked[::-3]) == whole[::-3]
+    assert answers(LocalModel(policy, Sampling(1, 1.5, 24)), asked)[:9] != whole[:9]
+    assert answers(LocalModel(policy, Sampling(1, 1.5, 24)), asked)[9] == whole[9]
     assert len(set(whole[:9])) > 3
 
 
 def test_the_model_is_left_as_it_was(policy):
     policy.model.train()
-    answers(LocalModel(policy, 0, 1.0, 4), [Question(TASKS[0], GREEDY, 0)])
+    answers(LocalModel(policy, Sampling(0, 1.0, 4)), [Question(TASKS[0], GREEDY, 0)])
     assert policy.model.training
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_an_interruption_leaves_the_model_as_it_was(policy, mode):
+    def interrupt(place: int, completion: str) -> None:
+        assert not policy.model.training
+        raise KeyboardInterrupt
+
+    was = policy.model.training
+    policy.model.train(mode)
+    with pytest.raises(KeyboardInterrupt):
+        LocalModel(policy, Sampling(0, 1.0, 4)).complete([Question(TASKS[0], GREEDY, 0)], interrupt)
+    assert policy.model.training is mode
+    assert torch.is_grad_enabled()
+    policy.model.train(was)
 
 
 class Server:
@@ -79,7 +95,7 @@ class Server:
 
 
 def endpoint(url, chat=False, **changes):
-    return Endpoint(url, "some/model", chat, seed=0, temperature=0.7, max_new_tokens=99, pause=0.0, **changes)
+    return Endpoint(url=url, model="some/model", chat=chat, sampling=Sampling(0, 0.7, 99), pause=0.0, **changes)
 
 
 def echo(path, body):

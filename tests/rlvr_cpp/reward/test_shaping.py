@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlvr_cpp import Program, UserError, Verifier, VerifyResult
 from rlvr_cpp.reward import shaping as shaping_module
-from rlvr_cpp.reward.shaping import CompilerRewardShaper, comparable, suppressions_per_kloc
+from rlvr_cpp.reward.shaping import CompilerRewardShaper, comparable
 from rlvr_cpp.reward.terms import Measured, ShapingWeights, is_sampled, shaped_reward
 from rlvr_cpp.verifier.toolchain.tidy import find_tidy
 
@@ -200,13 +200,6 @@ def test_groups_are_drawn_by_seed_term_and_name():
 def test_what_failed_for_one_is_left_out_for_its_whole_group():
     measured = {0: False, 1: None, 3: True, 4: False}
     assert comparable(measured, ["a", "a", "a", "b", "b"]) == {3: True, 4: False}
-
-
-def test_suppressions_are_counted_by_lines_of_code():
-    programs = [Program("int a;\nint b;\n"), Program({"a.cpp": "int a;\n", "a.h": "//"})]
-    judged = [dataclasses.replace(ran(1, 1), suppressions=count) for count in (2, 1)]
-    assert suppressions_per_kloc(programs, judged) == 1000 * 3 / 6
-    assert suppressions_per_kloc([], []) == 0.0
 
 
 # With a real compiler from here on.

@@ -13,21 +13,10 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.runs.sweep import (
-    COLORS,
-    GREEDY,
-    SAMPLED,
-    Comparison,
-    best_settings,
-    compare_runs,
-    markdown,
-    mean_curve,
-    plot,
-    print_table,
-    read_sweep,
-    smoothed,
-    to_json,
-)
+from rlvr_cpp.runs.pages import SERIES
+from rlvr_cpp.runs.sweep import CompareRuns
+from rlvr_cpp.runs.sweep_report import best_settings, compare_runs, markdown, plot, print_sweep
+from rlvr_cpp.runs.sweep_runs import GREEDY, SAMPLED, mean_curve, read_sweep, to_json
 
 
 def row(measure: str, before: float, after: float) -> dict:
@@ -70,7 +59,7 @@ def folder(tmp_path) -> Path:
 def printed(sweep, width=80) -> str:
     console = Console(width=width, highlight=False)
     with console.capture() as capture:
-        print_table(sweep, console)
+        print_sweep(sweep, console)
     return capture.get()
 
 
@@ -162,6 +151,15 @@ def test_what_a_killed_run_left_breaks_nothing(tmp_path):
     assert markdown(sweep).count("\n- ") == 3
 
 
+def test_a_run_with_a_broken_line_is_named_and_counts_in_nothing(tmp_path):
+    write_run(tmp_path / "0", "seed=0")
+    write_run(tmp_path / "1", "seed=1")
+    (tmp_path / "1" / "metrics.jsonl").write_text('{"step": 1}\n{"step": \n{"step": 3}\n')
+    sweep = compare_runs(tmp_path, Console(quiet=True))
+    assert [(run.status, run.has_results) for run in sweep.runs] == [("finished", True), ("unreadable", False)]
+    assert "metrics.jsonl line 2: cannot be read" in markdown(sweep)
+
+
 def test_a_sweep_without_any_result_is_told_and_drawn(tmp_path):
     write_run(tmp_path / "0", after=None, status="failed", error="boom", steps=0)
     compare_runs(tmp_path, Console(quiet=True))
@@ -206,7 +204,7 @@ def test_more_settings_than_colors_are_drawn_by_rank(tmp_path):
     for number in range(10):
         write_run(tmp_path / str(number), f"x={number}", after=number / 10)
     sweep = read_sweep(tmp_path)
-    assert [setting.label for setting in best_settings(sweep, len(COLORS))] == [f"x={n}" for n in range(2, 10)]
+    assert [setting.label for setting in best_settings(sweep, len(SERIES))] == [f"x={n}" for n in range(2, 10)]
     plot(sweep, tmp_path / "plot.png")
 
 
@@ -215,15 +213,10 @@ def test_a_mean_curve_ends_with_the_first_of_its_curves():
     assert mean_curve([]) == {}
 
 
-def test_smoothing_keeps_constants_and_skips_what_is_missing():
-    assert smoothed({1: 0.5, 2: 0.5, 9: 0.5}) == {1: 0.5, 2: 0.5, 9: 0.5}
-    assert smoothed({1: 0.0, 3: 1.0}) == {1: 0.5, 3: 0.5}
-
-
 def test_the_callback_compares_at_the_end_of_a_multirun(folder, monkeypatch):
     monkeypatch.setattr("rlvr_cpp.runs.console.console", Console(quiet=True))
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
-    callback = Comparison()
+    callback = CompareRuns()
     callback.on_multirun_start(config)
     callback.on_multirun_end(config)
     assert (folder / "comparison.md").exists()
@@ -235,7 +228,7 @@ def test_the_callback_compares_at_the_end_of_a_multirun(folder, monkeypatch):
 def test_the_callback_says_that_a_sweep_is_empty(tmp_path, monkeypatch):
     terminal = Console(record=True, file=io.StringIO())
     monkeypatch.setattr("rlvr_cpp.runs.console.console", terminal)
-    Comparison().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    CompareRuns().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
     assert "holds no runs" in terminal.export_text()
 
 
@@ -273,7 +266,7 @@ bad: 9.0
 hydra:
   callbacks:
     comparison:
-      _target_: rlvr_cpp.runs.sweep.Comparison
+      _target_: rlvr_cpp.runs.sweep.CompareRuns
   sweep: {dir: swept, subdir: "${hydra.job.num}"}
 """
 

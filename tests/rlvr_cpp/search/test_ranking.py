@@ -1,14 +1,14 @@
-"""The order of candidates and the value of the best of fewer, against the vectors and against plain counting."""
+"""The order of candidates, against the vectors and against plain counting."""
 
 import json
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr_cpp.search.ranking import best_first, best_of_k, code_length, mean_by_rank
+from rlvr_cpp.search.ranking import best_first, code_length, mean_by_rank
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "best_of_n.json").read_text())
 REWARDS = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 0.3, 0.65, 1.0])), min_size=1, max_size=9)
@@ -56,27 +56,6 @@ def test_reward_counts_before_length_and_length_before_index(rewards, data):
             assert first is not None or (-lengths[better], better) < (-lengths[worse], worse)
         else:
             assert (-first, -lengths[better], better) < (-second, -lengths[worse], worse)
-
-
-def test_the_expected_best_is_the_vectors():
-    vector = VECTORS["best_of_n_expected"]
-    ranked = sorted(vector["rewards"], reverse=True)
-    for k, expected in vector["table"].items():
-        assert best_of_k(ranked, int(k)) == pytest.approx(expected, abs=1e-12)
-
-
-@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=7), st.data())
-def test_the_best_of_k_is_the_mean_over_all_draws(hidden, data):
-    """`hidden` need not fall with the rank: the public tests that rank may be wrong."""
-    k = data.draw(st.integers(1, len(hidden)))
-    draws = [hidden[min(draw)] for draw in combinations(range(len(hidden)), k)]
-    assert best_of_k(hidden, k) == pytest.approx(sum(draws) / len(draws), abs=1e-12)
-
-
-@pytest.mark.parametrize("k", [0, 4])
-def test_more_candidates_than_there_are_cannot_be_drawn(k):
-    with pytest.raises(ValueError, match=f"k is {k} with 3 candidates"):
-        best_of_k([1.0, 0.0, 0.0], k)
 
 
 def test_a_mean_by_rank_is_over_the_lists_that_reach_it():

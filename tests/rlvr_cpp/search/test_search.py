@@ -12,9 +12,9 @@ from rlvr_cpp import UserError, Verifier
 from rlvr_cpp.policy.policy import SHELF, Policy
 from rlvr_cpp.search.dataset import dataset_row, write_dataset
 from rlvr_cpp.search.generate import best_of_n_generate
-from rlvr_cpp.search.outcome import Outcome
 from rlvr_cpp.search.report import markdown, summarize
 from rlvr_cpp.search.search import BestOfN, Sample
+from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.result import VerifyResult
 
@@ -242,17 +242,22 @@ def test_an_empty_prompt_is_refused(model, verifier):
 def sample_of(body: str, reward: float | None, length: int = 10) -> Sample:
     status = {None: "sandbox_error", 1.0: "ok", 0.0: "compile_error"}.get(reward, "wrong")
     result = VerifyResult(status, reward not in (None, 0.0), reward == 1.0, 0, tests_passed=2, tests_total=2)
-    return Sample(7, body, f"{TASK.prompt}{body}\n", length, result, reward)
+    return Sample(seed=7, completion=body, code=f"{TASK.prompt}{body}\n", length=length, result=result, reward=reward)
 
 
-def outcome(*samples: tuple[str, float | None, bool | None], task_id: str = "twice", ended: str = "all") -> Outcome:
-    found = BestOfN(len(samples), tuple(sample_of(body, reward) for body, reward, _ in samples), ended, 1.0)
-    return Outcome(task_id, TASK.prompt, found, tuple(hidden for *_, hidden in samples))
+def outcome(*samples: tuple[str, float | None, bool | None], task_id: str = "twice", ended: str = "all") -> Searched:
+    found = BestOfN(
+        asked=len(samples),
+        samples=tuple(sample_of(body, reward) for body, reward, _ in samples),
+        ended=ended,
+        seconds=1.0,
+    )
+    return Searched(task_id=task_id, prompt=TASK.prompt, found=found, hidden=tuple(hidden for *_, hidden in samples))
 
 
 def test_an_outcome_survives_its_file():
     there = outcome((RIGHT, 1.0, True), (HALF, None, None))
-    assert Outcome.from_json(there.to_json()) == there
+    assert Searched.from_json(there.to_json()) == there
 
 
 def test_what_choosing_was_worth_is_told_by_the_hidden_tests():

@@ -6,7 +6,7 @@ import pytest
 
 from rlvr_cpp.evaluation.attempts import Attempt, Evaluation
 from rlvr_cpp.tasks.task import Task
-from rlvr_cpp.training.report import by_family, compare, format_p, pick_examples, plot_curve, running_mean
+from rlvr_cpp.training.report import by_family, compare, format_p, pick_examples, plot_curve
 from rlvr_cpp.verifier.result import VerifyResult
 
 PASS = VerifyResult("ok", True, True, 0, tests_passed=4, tests_total=4)
@@ -18,7 +18,7 @@ TASKS = [Task(f"t{n}", "int f() {", "x", "f", 4, tags=(("a", "b")[n % 2],)) for 
 def evaluation(*greedy: VerifyResult, sampled: tuple[VerifyResult, ...] = ()) -> Evaluation:
     return Evaluation(
         tuple(
-            Attempt(kind, TASKS[i % 4].task_id, i // 4, "return 1; }", result)
+            Attempt(kind=kind, task_id=TASKS[i % 4].task_id, sample=i // 4, completion="return 1; }", result=result)
             for kind, results in (("greedy", greedy), ("sampled", sampled))
             for i, result in enumerate(results)
         )
@@ -73,11 +73,6 @@ def test_a_step_without_a_reward_is_a_gap(tmp_path):
     steps = [{"step": n, "reward": None if n == 2 else 0.5, "compile_rate": 1.0, "pass_rate": 0.0} for n in (1, 2, 3)]
     plot_curve(steps, [(0, 0.1), (3, 0.2)], [(0, {"1": 0.1, "2": 0.2}), (3, {"1": 0.2})], tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_running_mean_keeps_length_and_constants():
-    assert running_mean([0.5] * 9) == [0.5] * 9
-    assert running_mean([0.0, 1.0]) == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0215, "0.021"), (1.0, "1"), (3.2e-9, "3e-09")])

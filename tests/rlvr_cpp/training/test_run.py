@@ -10,7 +10,13 @@ FAIL = VerifyResult("wrong", True, False, 1, tests_total=1)
 
 def evaluation(greedy, *samples):
     rows = [("greedy", 0, greedy), *(("sampled", number, row) for number, row in enumerate(samples))]
-    return Evaluation(tuple(Attempt(kind, f"t{i}", n, "", r) for kind, n, row in rows for i, r in enumerate(row)))
+    return Evaluation(
+        tuple(
+            Attempt(kind=kind, task_id=f"t{i}", sample=n, completion="", result=r)
+            for kind, n, row in rows
+            for i, r in enumerate(row)
+        )
+    )
 
 
 def test_every_evaluation_is_a_point_of_the_curve_with_its_pass_at_k():

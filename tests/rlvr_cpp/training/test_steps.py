@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from rlvr_cpp.training.steps import COMPLETIONS, METRICS, StepLog, keep_steps, read_steps
+from rlvr_cpp.runs.record import METRICS
+from rlvr_cpp.training.steps import COMPLETIONS, StepLog, keep_steps, read_steps
 
 
 def lines(*steps: int) -> str:

@@ -52,7 +52,7 @@ def record(word: str | None, passed: int, **fields) -> EvaluationRecord:
         "benchmark": "tasks", "benchmark_hash": "b" * 64, "split": "hidden", "contract": CONTRACT,
         "contract_hash": contract_hash(fields.get("contract", CONTRACT)), "model": "tiny-cpp", "model_hash": BASE_HASH,
         "adapter": None if word is None else f"adapters/{word}", "adapter_hash": None if word is None else adapter_hash(word),
-        "decoding": Decoding(1.0, 128, 0, True, 0), "prompt_format": "completion", "packages": {"torch": "2.13.0"},
+        "decoding": Decoding(temperature=1.0, max_new_tokens=128, samples=0, greedy=True, seed=0), "prompt_format": "completion", "packages": {"torch": "2.13.0"},
         "git_commit": None, "created": "2026-11-27T09:00:00+00:00", "status": "PASS", "reason": None,
         "greedy": {f"t{i:02d}": (i < passed,) for i in range(TASKS)}, "samples": {},
     }  # fmt: skip

@@ -34,7 +34,16 @@ def test_the_head_is_what_the_hub_reads(metadata):
 
 def test_samples_have_a_line_of_their_own(metadata):
     rows = {f"t{i:02d}": (True, False) for i in range(TASKS)}
-    card = model_card("demo@v1", metadata, record("one", 45, samples=rows, decoding=Decoding(0.8, 128, 2, True, 0)))
+    card = model_card(
+        "demo@v1",
+        metadata,
+        record(
+            "one",
+            45,
+            samples=rows,
+            decoding=Decoding(temperature=0.8, max_new_tokens=128, samples=2, greedy=True, seed=0),
+        ),
+    )
     assert "| greedy pass@1 | 0.750 | [0.628, 0.842] |" in card
     assert "| pass@1 of 2 samples | 0.500 |" in card
     (result,) = head_of(card)["model-index"][0]["results"]

@@ -9,8 +9,13 @@ from tests.rlvr_cpp.adapters.registry.shelves import BASE_HASH, CONTRACT, TASKS,
 
 
 def version(number: int, word: str) -> Version:
-    history = (Transition(number, "2026-11-27T09:00:00+00:00", "me@here", None, "draft"),)
-    return Version("demo", number, adapter_hash(word), "id", "tiny-cpp", BASE_HASH, "gspo", history)
+    history = (
+        Transition(sequence=number, when="2026-11-27T09:00:00+00:00", who="me@here", before=None, after="draft"),
+    )
+    return Version(
+        project="demo", number=number, adapter_hash=adapter_hash(word), artifact_id="id", base_model="tiny-cpp", base_hash=BASE_HASH,
+        training_method="gspo", history=history,
+    )  # fmt: skip
 
 
 NEW, OLD = version(2, "new"), version(1, "old")
@@ -60,7 +65,7 @@ REFUSED = {
     "held against another base": ({"old": record("old", 40, model_hash="c" * 64)}, "model_hash of what it is held against"),
     "another benchmark": ({"new": record("new", 50, benchmark_hash="d" * 64)}, "benchmark_hash: 'dddd"),
     "another judge": ({"new": record("new", 50, contract=OTHER_CONTRACT)}, "contract timeout: 3.0 and 2.0"),
-    "another decoding": ({"new": record("new", 50, decoding=Decoding(0.5, 128, 0, True, 0))}, "decoding temperature: 0.5 and 1.0"),
+    "another decoding": ({"new": record("new", 50, decoding=Decoding(temperature=0.5, max_new_tokens=128, samples=0, greedy=True, seed=0))}, "decoding temperature: 0.5 and 1.0"),
     "invalid": ({"new": record("new", 50, status="INVALID", reason="3 tasks")}, "status: INVALID (3 tasks)"),
     "public tests": ({"new": record("new", 50, split="public"), "old": record("old", 40, split="public")}, "split is 'public', not 'hidden'"),
     "a prefix given": ({"new": record("new", 50, prefix_frac=0.5), "old": record("old", 40, prefix_frac=0.5)}, "prefix_frac is 0.5, not 0"),
@@ -87,7 +92,12 @@ def test_the_first_adapter_is_not_held_against_another_adapter():
 
 def sampled(word, rates, greedy):
     rows = {f"t{i:02d}": (True,) * rate + (False,) * (4 - rate) for i, rate in enumerate(rates)}
-    return record(word, greedy, samples=rows, decoding=Decoding(1.0, 128, 4, True, 0))
+    return record(
+        word,
+        greedy,
+        samples=rows,
+        decoding=Decoding(temperature=1.0, max_new_tokens=128, samples=4, greedy=True, seed=0),
+    )
 
 
 def test_samples_decide_where_both_have_them_and_greedy_must_not_be_worse():

@@ -64,7 +64,7 @@ def test_a_damaged_state_names_its_file(root):
 
 def test_a_promotion_that_was_cut_off_is_finished_by_the_next_who_looks(root):
     version = read_version(root / "demo" / "v0002")
-    step = Transition(4, "2026-11-27T10:00:00+00:00", "me@here", "draft", "active")
+    step = Transition(sequence=4, when="2026-11-27T10:00:00+00:00", who="me@here", before="draft", after="active")
     write_version(root, version.then(step))  # and nothing else: the process is gone
     assert statuses(root) == {1: "archived", 2: "active"}
     archival = read_version(root / "demo" / "v0001").history[-1]
@@ -92,8 +92,13 @@ def test_the_index_itself_refuses_two_active_versions_of_a_base(root):
 
 
 def version(number: int, base: str, *steps: tuple[int, str]) -> Version:
-    history = tuple(Transition(sequence, "now", "me", None, after) for sequence, after in steps)
-    return Version("demo", number, "a", "b", "tiny", base, "gspo", history)
+    history = tuple(
+        Transition(sequence=sequence, when="now", who="me", before=None, after=after) for sequence, after in steps
+    )
+    return Version(
+        project="demo", number=number, adapter_hash="a", artifact_id="b", base_model="tiny", base_hash=base,
+        training_method="gspo", history=history,
+    )  # fmt: skip
 
 
 def test_what_became_active_last_stays_and_each_base_is_for_itself():

@@ -12,12 +12,16 @@ from rlvr_cpp import UserError
 from rlvr_cpp.proxy import main
 from rlvr_cpp.search.proxy.data import Verified, label, read_verified, split_by_task
 from rlvr_cpp.search.proxy.features import FLAWS, read_tree, vectorize
-from rlvr_cpp.search.proxy.model import FILE, Proxy, train
-from rlvr_cpp.search.proxy.report import agreement, auroc, brier, kappa, measure, over_tasks, reliability
+from rlvr_cpp.search.proxy.model import PROXY_FILE, Proxy, train
+from rlvr_cpp.search.proxy.report import agreement, auroc, brier, kappa, measure, reliability
 from rlvr_cpp.tasks.families.mutation import breakages, mutants
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 
 TASKS = {task.task_id: task for task in load_tasks(BUILTIN)}
+
+
+def verified(task_id: str, code: str, compiles: bool, passes: bool) -> Verified:
+    return Verified(task_id=task_id, code=code, compiles=compiles, passes=passes)
 
 
 def flaws(code: str) -> dict[str, int]:
@@ -63,9 +67,9 @@ def programs() -> list[Verified]:
     found = []
     for task in rng.sample([task for task in TASKS.values() if task.reference], 60):
         bodies = [task.reference, *rng.sample(mutants(task.reference), 2)]
-        found += [Verified(task.task_id, task.prompt + body, True, body == task.reference) for body in bodies]
+        found += [verified(task.task_id, task.prompt + body, True, body == task.reference) for body in bodies]
         broken = rng.sample(breakages(task.reference), 2)
-        found += [Verified(task.task_id, task.prompt + body, False, False) for body in broken]
+        found += [verified(task.task_id, task.prompt + body, False, False) for body in broken]
     return found
 
 
@@ -85,18 +89,18 @@ def test_it_tells_what_compiles_on_tasks_it_has_not_seen(proxy, programs):
 
 def test_labels_without_a_meaning_cannot_be_learned(programs):
     rng = Random(2)
-    noise = [Verified(p.task_id, p.code, rng.random() < 0.5, False) for p in programs]
+    noise = [verified(p.task_id, p.code, rng.random() < 0.5, False) for p in programs]
     report = measure(train(noise[:225]), noise[225:])
     assert report.auroc.low < 0.5 < report.auroc.high
 
 
 def test_a_saved_proxy_scores_the_same_to_the_last_bit(proxy, programs, tmp_path):
     codes = [program.code for program in programs]
-    proxy.save(tmp_path / FILE)
-    again = Proxy.load(tmp_path / FILE)
+    proxy.save(tmp_path / PROXY_FILE)
+    again = Proxy.load(tmp_path / PROXY_FILE)
     assert again.target == "compiles"
     assert np.array_equal(again.score(codes), proxy.score(codes))
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [PROXY_FILE]
 
 
 def test_scores_are_scikit_learns_own(programs):
@@ -115,7 +119,7 @@ def test_scores_are_scikit_learns_own(programs):
 
 
 def test_scores_neither_need_torch_nor_start_a_process(proxy, tmp_path):
-    proxy.save(tmp_path / FILE)
+    proxy.save(tmp_path / PROXY_FILE)
     (tmp_path / "good.cpp").write_text("int twice(int x) { return 2 * x; }\n")
     code = (
         "import subprocess, sys; subprocess.Popen = None\n"
@@ -145,10 +149,10 @@ def test_a_file_that_is_no_proxy_is_refused(tmp_path, proxy, monkeypatch):
     (tmp_path / "x").write_bytes(b"\x80\x04pickle")
     with pytest.raises(UserError, match="is no proxy verifier"):
         Proxy.load(tmp_path / "x")
-    proxy.save(tmp_path / FILE)
+    proxy.save(tmp_path / PROXY_FILE)
     monkeypatch.setattr("rlvr_cpp.search.proxy.model.SETTINGS", {"version": 2})
     with pytest.raises(UserError, match="was trained on features"):
-        Proxy.load(tmp_path / FILE)
+        Proxy.load(tmp_path / PROXY_FILE)
 
 
 def test_a_task_stands_on_one_side(programs):
@@ -182,10 +186,10 @@ def test_the_files_of_every_kind_of_run_are_read(tmp_path):
     for name, line in LINES.items():
         (tmp_path / name).write_text(json.dumps(line) + "\n")
     assert read_verified([tmp_path, tmp_path / "samples.jsonl"], TASKS) == [
-        Verified(TASK.task_id, "int a;", True, True),
-        Verified(TASK.task_id, "int a", False, False),
-        Verified(TASK.task_id, f"{TASK.prompt}return 0;}}\n", True, False),
-        Verified(TASK.task_id, f"{TASK.prompt}return 1;}}\n", True, False),
+        verified(TASK.task_id, "int a;", True, True),
+        verified(TASK.task_id, "int a", False, False),
+        verified(TASK.task_id, f"{TASK.prompt}return 0;}}\n", True, False),
+        verified(TASK.task_id, f"{TASK.prompt}return 1;}}\n", True, False),
     ]
 
 
@@ -216,7 +220,7 @@ def test_the_command_trains_measures_and_scores(programs, tmp_path, capsys):
     printed = capsys.readouterr().out
     for word in ("trained on 225 programs of 45 tasks", "75 programs of 15 tasks", "AUROC", "Brier", "kappa"):
         assert word in printed
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {FILE, "proxy.json", "reliability.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {PROXY_FILE, "proxy.json", "reliability.png"}
     assert main(["measure", str(tmp_path / "out"), str(tmp_path / "rows.jsonl")]) == 0
     assert "300 programs of 60 tasks" in capsys.readouterr().out
     (tmp_path / "bad.cpp").write_text("int twice(int x) { return 2 * y }\n")
@@ -243,17 +247,3 @@ def test_bins_hold_every_program_once():
     bins = reliability(truth, scores)
     assert [(b.programs, b.observed) for b in bins] == [(2, 0.5), (1, 1.0), (1, 1.0)]
     assert bins[0].predicted == pytest.approx(0.025)
-
-
-def test_the_bootstrap_draws_whole_tasks():
-    """Ten programs of a task are one draw: the interval is as wide as that of one program a task."""
-    truth = np.array([True, False, True, True, False, True, False, True])
-    one = [np.array([i]) for i in range(8)]
-    ten = [np.arange(10) + 10 * i for i in range(8)]
-
-    def mean(y, p) -> float:
-        return float(y.mean())
-
-    assert over_tasks(mean, truth, truth * 1.0, one, 0) == over_tasks(
-        mean, truth.repeat(10), truth.repeat(10) * 1.0, ten, 0
-    )

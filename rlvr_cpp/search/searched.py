@@ -10,8 +10,8 @@ from rlvr_cpp.search.search import BestOfN, Sample
 from rlvr_cpp.verifier.result import VerifyResult
 
 
-@dataclass(frozen=True)
-class Outcome:
+@dataclass(frozen=True, kw_only=True)
+class Searched:
     """One task's candidates and what the hidden tests say of them."""
 
     task_id: str
@@ -25,12 +25,12 @@ class Outcome:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, line: str) -> Outcome:
+    def from_json(cls, line: str) -> Searched:
         """What `to_json` wrote."""
         row = json.loads(line)
         samples = tuple(Sample(**{**sample, "result": _result(sample["result"])}) for sample in row["found"]["samples"])
         found = BestOfN(**{**row["found"], "samples": samples})
-        return cls(row["task_id"], row["prompt"], found, tuple(row["hidden"]))
+        return cls(task_id=row["task_id"], prompt=row["prompt"], found=found, hidden=tuple(row["hidden"]))
 
 
 def _result(fields: dict[str, Any] | None) -> VerifyResult | None:
