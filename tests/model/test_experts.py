@@ -176,7 +176,7 @@ def test_the_load_is_counted_in_training_over_every_micro_step_and_forgotten_by_
 
 def test_a_recomputed_block_counts_its_load_once():
     model = HybridForCausalLM(config()).train()
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     router = next(module for module in model.modules() if isinstance(module, Router))
     ids = torch.randint(3, 64, (BATCH, LENGTH))
     model(ids, labels=ids).loss.backward()

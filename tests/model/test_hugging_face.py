@@ -193,7 +193,7 @@ def test_an_adapter_on_the_head_is_in_every_loss(ids):
 
 def test_reentrant_checkpoints_are_refused():
     with pytest.raises(ValueError, match="use_reentrant=True and this model clash"):
-        build("specialist_tiny").gradient_checkpointing_enable({"use_reentrant": True})
+        build("specialist_tiny").activation_checkpointing_enable({"use_reentrant": True})
 
 
 def test_a_refused_attention_implementation_is_not_set():

@@ -134,6 +134,7 @@ def test_dare_keeps_the_expected_difference_and_depends_on_nothing_but_its_seed(
     assert error.max() < 5  # standard errors, of 1024 entries
 
 
+@pytest.mark.filterwarnings("ignore:The density 1.0 is:UserWarning")  # what this test asks for
 def test_dare_that_drops_nothing_is_the_average():
     model = with_adapters(4, 4)
     combine_adapters(model, ["a0", "a1"], into="dare", method="dare", density=1.0)

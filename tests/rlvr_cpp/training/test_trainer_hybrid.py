@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:quantization_config and experts_layout:UserWarning")  # true, and no matter here
 @pytest.mark.parametrize("settings", [CPU, NF4], ids=["float32", "nf4"])
 @pytest.mark.parametrize(
     ("trainer", "algorithm"),

@@ -140,6 +140,7 @@ def test_one_kind_of_program_has_no_auroc(programs, proxy):
             act()
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")  # before scikit-learn gives up on them
 def test_too_few_tasks_cannot_be_folded(programs):
     with pytest.raises(UserError, match="do not make 5 folds"):
         train(programs[:10])
