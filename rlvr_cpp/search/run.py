@@ -7,7 +7,7 @@ the whole lines and searches on the other tasks. A candidate depends on its seed
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.sampling import completion_seed
 from rlvr_cpp.policy.weights import weights_hash
-from rlvr_cpp.reward.shaping import CompilerRewardShaper
-from rlvr_cpp.reward.tiers import binary_reward
+from rlvr_cpp.reward.score import Payment
+from rlvr_cpp.reward.shaping import open_score
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.console import console, progress_bar
 from rlvr_cpp.runs.files import contract_hash
@@ -27,12 +27,10 @@ from rlvr_cpp.runs.record import FILE, RunRecord, read_record
 from rlvr_cpp.search.config import BestOfNJob
 from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.outcome import Outcome
-from rlvr_cpp.search.search import Score, rewards_by_tests
+from rlvr_cpp.search.search import TaskScore
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.contract import verifier_contract
-from rlvr_cpp.verifier.program import Program
-from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
@@ -50,7 +48,8 @@ class Parts:
     tasks: list[Task]
     policy: Policy
     verifier: Verifier
-    shaper: CompilerRewardShaper | None
+    paid: Payment
+    """What makes rewards of results: the config's reward."""
 
 
 @contextmanager
@@ -62,7 +61,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require))
         verifier.check(task.std for task in tasks)
-        shaper = stack.enter_context(_open_shaper(job, verifier))
+        score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         model, adapter = find_weights(job.model, job.adapter_from)
         policy = load_policy(model, job.policy)
         fixed = _fixed(policy, tasks, verifier)
@@ -78,7 +77,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Parts]:
             f"run     {folder}",
             soft_wrap=True,
         )
-        yield Parts(job, folder, record, tasks, policy, verifier, shaper)
+        yield Parts(job, folder, record, tasks, policy, verifier, score.paid)
 
 
 def _choose(job: BestOfNJob) -> list[Task]:
@@ -89,16 +88,6 @@ def _choose(job: BestOfNJob) -> list[Task]:
         tasks = choose_tasks(settings, None, job.seed)[job.split == "held_out"]
     count = min(job.limit or len(tasks), len(tasks))
     return [tasks[i * len(tasks) // count] for i in range(count)]
-
-
-def _open_shaper(job: BestOfNJob, verifier: Verifier) -> AbstractContextManager[CompilerRewardShaper | None]:
-    if job.reward.kind != "shaped":
-        return nullcontext()
-    from rlvr_cpp.reward.shaping import open_shaper
-
-    shaper = open_shaper(job.reward, verifier, job.seed)
-    assert shaper is not None
-    return shaper
 
 
 def _fixed(policy: Policy, tasks: Sequence[Task], verifier: Verifier) -> dict[str, str]:
@@ -159,7 +148,7 @@ def _search(parts: Parts, task: Task) -> Outcome:
         max_new_tokens=job.max_new_tokens,
         batch_size=job.batch_size,
         chat=parts.policy.chat,
-        score=_score(parts, task),
+        score=_score(parts.paid, task),
         length=job.length,
         budget_s=job.budget_s,
     )
@@ -170,17 +159,7 @@ def _search(parts: Parts, task: Task) -> Outcome:
     return Outcome(task.task_id, task.prompt, found, tuple(hidden))
 
 
-def _score(parts: Parts, task: Task) -> Score:
-    """What makes rewards of results: the config's reward."""
-    shaper = parts.shaper
-    if shaper is not None:
-        references = {} if task.reference is None else {task.task_id: task.program(task.prompt + task.reference)}
-
-        def shaped(programs: Sequence[Program], results: Sequence[VerifyResult]) -> list[float | None]:
-            rewards = shaper.score_many(programs, results, [task.task_id] * len(programs), references)
-            return [reward.value for reward in rewards]
-
-        return shaped
-    if parts.job.reward.kind == "binary":
-        return lambda programs, results: [binary_reward(result) for result in results]
-    return rewards_by_tests
+def _score(paid: Payment, task: Task) -> TaskScore:
+    """The rewards of one task's candidates, which are one group."""
+    references = {} if task.reference is None else {task.task_id: task.program(task.prompt + task.reference)}
+    return lambda programs, results: paid(programs, results, [task.task_id] * len(programs), references)
