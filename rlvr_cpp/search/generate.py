@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from rlvr_cpp.search.search import BestOfN, Score
+    from rlvr_cpp.search.search import BestOfN, TaskScore
 
 
 def best_of_n_generate(
@@ -32,7 +32,7 @@ def best_of_n_generate(
     max_new_tokens: int = 512,
     batch_size: int | None = None,
     chat: bool = False,
-    score: Score | None = None,
+    score: TaskScore | None = None,
     length: Length = "code",
     stop_at_full_pass: bool = False,
     budget_s: float | None = None,

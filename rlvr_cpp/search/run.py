@@ -7,7 +7,7 @@ the whole lines and searches on the other tasks. A candidate depends on its seed
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,21 +16,19 @@ from rlvr_cpp.adapters.locate import find_weights, put_adapter_on
 from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.sampling import completion_seed
 from rlvr_cpp.policy.weights import weights_hash
-from rlvr_cpp.reward.shaping import CompilerRewardShaper
-from rlvr_cpp.reward.tiers import binary_reward
+from rlvr_cpp.reward.score import Payment
+from rlvr_cpp.reward.shaping import open_score
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.console import banner, progress_bar
 from rlvr_cpp.runs.files import JsonLines, contract_hash
 from rlvr_cpp.runs.record import RunRecord
 from rlvr_cpp.search.config import BestOfNJob, Length
 from rlvr_cpp.search.generate import best_of_n_generate
-from rlvr_cpp.search.search import Score, rewards_by_tests
+from rlvr_cpp.search.search import TaskScore
 from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.contract import verifier_contract
-from rlvr_cpp.verifier.program import Program
-from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
@@ -48,7 +46,8 @@ class Searching:
     tasks: list[Task]
     policy: Policy
     verifier: Verifier
-    shaper: CompilerRewardShaper | None
+    paid: Payment
+    """What makes rewards of results: the config's reward."""
 
 
 @contextmanager
@@ -58,7 +57,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require))
         verifier.check(task.std for task in tasks)
-        shaper = stack.enter_context(_open_shaper(job, verifier))
+        score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         model, adapter = find_weights(job.model, job.adapter_from)
         policy = load_policy(model, job.policy)
         fixed = _fixed(policy, tasks, verifier)
@@ -78,7 +77,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
             tasks=tasks,
             policy=policy,
             verifier=verifier,
-            shaper=shaper,
+            paid=score.paid,
         )
 
 
@@ -89,16 +88,6 @@ def _choose(job: BestOfNJob) -> list[Task]:
     else:
         tasks = choose_tasks(settings, None, job.seed)[job.split == "held_out"]
     return evenly_spaced(tasks, job.limit)
-
-
-def _open_shaper(job: BestOfNJob, verifier: Verifier) -> AbstractContextManager[CompilerRewardShaper | None]:
-    if job.reward.kind != "shaped":
-        return nullcontext()
-    from rlvr_cpp.reward.shaping import open_shaper
-
-    shaper = open_shaper(job.reward, verifier, job.seed)
-    assert shaper is not None
-    return shaper
 
 
 def _fixed(policy: Policy, tasks: Sequence[Task], verifier: Verifier) -> dict[str, str]:
@@ -140,7 +129,7 @@ def _search(parts: Searching, task: Task) -> Searched:
         max_new_tokens=job.max_new_tokens,
         batch_size=job.batch_size,
         chat=parts.policy.chat,
-        score=_score(parts, task),
+        score=_score(parts.paid, task),
         length=cast(Length, job.length),  # checked with the config
         budget_s=job.budget_s,
     )
@@ -151,17 +140,7 @@ def _search(parts: Searching, task: Task) -> Searched:
     return Searched(task_id=task.task_id, prompt=task.prompt, found=found, hidden=tuple(hidden))
 
 
-def _score(parts: Searching, task: Task) -> Score:
-    """What makes rewards of results: the config's reward."""
-    shaper = parts.shaper
-    if shaper is not None:
-        references = {} if task.reference is None else {task.task_id: task.program(task.prompt + task.reference)}
-
-        def shaped(programs: Sequence[Program], results: Sequence[VerifyResult]) -> list[float | None]:
-            rewards = shaper.score_many(programs, results, [task.task_id] * len(programs), references)
-            return [reward.value for reward in rewards]
-
-        return shaped
-    if parts.job.reward.kind == "binary":
-        return lambda programs, results: [binary_reward(result) for result in results]
-    return rewards_by_tests
+def _score(paid: Payment, task: Task) -> TaskScore:
+    """The rewards of one task's candidates, which are one group."""
+    references = {} if task.reference is None else {task.task_id: task.program(task.prompt + task.reference)}
+    return lambda programs, results: paid(programs, results, [task.task_id] * len(programs), references)

@@ -28,8 +28,8 @@ from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.verifier import Verifier
 
-Score = Callable[[Sequence[Program], Sequence[VerifyResult]], Sequence[float | None]]
-"""The rewards of judged programs, in order; None is unscorable."""
+TaskScore = Callable[[Sequence[Program], Sequence[VerifyResult]], Sequence[float | None]]
+"""The rewards of one task's judged programs, in order; None is unscorable."""
 
 
 Ending = Literal["all", "full pass", "budget"]
@@ -146,7 +146,9 @@ class Search:
     stop_at_full_pass: bool
     budget_s: float | None
 
-    def run(self, policy: Policy, prompt_ids: Sequence[int], task: Task, verifier: Verifier, score: Score) -> BestOfN:
+    def run(
+        self, policy: Policy, prompt_ids: Sequence[int], task: Task, verifier: Verifier, score: TaskScore
+    ) -> BestOfN:
         """Search on one prompt."""
         started = time.monotonic()
         seeds = [completion_seed("best_of_n", self.sampling.seed, index) for index in range(self.n)]

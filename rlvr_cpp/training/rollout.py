@@ -1,7 +1,7 @@
 """Judge what the policy writes while it is still writing, and keep how each score came about.
 
 trl's contract for a reward function returns floats only, while group rules, masks, curriculum and logs need the whole
-result. So the judge keeps the batch's rollouts and the trainer reads them right after scoring: nothing is verified
+result. So the scorer keeps the batch's rollouts and the trainer reads them right after scoring: nothing is verified
 twice, and nothing travels through dataset columns but the task's id.
 """
 
@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from rlvr_cpp.reward.shaping import CompilerRewardShaper
-from rlvr_cpp.reward.tiers import binary_reward, compute_reward
+from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.program import Program
@@ -78,7 +76,7 @@ class Rollout:
         )
 
 
-class RolloutJudge:
+class RolloutScorer:
     """Takes the completions of one batch as they end and gives the batch's rollouts."""
 
     def __init__(
@@ -87,16 +85,11 @@ class RolloutJudge:
         decode: Callable[[Sequence[int]], str],
         eos_ids: Collection[int],
         chat: bool,
-        reward: str = "tiers",
-        shaper: CompilerRewardShaper | None = None,
+        score: Score = BY_TESTS,
     ) -> None:
-        """`reward` is `tiers`, `binary`, or `shaped`, which needs a shaper."""
-        self.verifier, self.decode, self.eos_ids, self.chat = verifier, decode, eos_ids, chat
-        self.reward, self.shaper = reward, shaper
+        self.verifier, self.decode, self.eos_ids, self.chat, self.score = verifier, decode, eos_ids, chat, score
         self.busy_seconds = 0.0
-        """In which something of the last batch was being judged."""
-        self.waited_seconds = 0.0
-        """In which the trainer could do nothing but wait for it."""
+        """How long something of the last batch was being judged."""
         self._requests: Sequence[Request] = ()
         self._order: list[int] = []
         self._drafts: dict[int, _Draft] = {}
@@ -127,24 +120,17 @@ class RolloutJudge:
     def finish(self) -> list[Rollout]:
         """Every row's rollout, in order, once all are judged."""
         assert self._stream is not None
-        started = time.monotonic()
         results = dict(zip(self._order, self._stream.results(), strict=True))
         self.busy_seconds = self._stream.seconds
         self._open.close()
         rows = range(len(self._requests))
         rewards = self._rewards([self._drafts[i].program for i in rows], [results[i] for i in rows])
-        self.waited_seconds = time.monotonic() - started
         return [self._rollout(i, results[i], rewards[i]) for i in rows]
 
-    def _rewards(self, programs: Sequence[Program], results: Sequence[VerifyResult]) -> list[float | None]:
-        if self.shaper is None:
-            return [self._primary(result) for result in results]
+    def _rewards(self, programs: Sequence[Program], results: Sequence[VerifyResult]) -> Sequence[float | None]:
         groups = [request.group for request in self._requests]
         references = {r.group: reference for r in self._requests if (reference := _reference(r.task)) is not None}
-        return [reward.value for reward in self.shaper.score_many(programs, results, groups, references)]
-
-    def _primary(self, result: VerifyResult) -> float | None:
-        return binary_reward(result) if self.reward == "binary" else compute_reward(result)
+        return self.score.paid(programs, results, groups, references)
 
     def _rollout(self, index: int, result: VerifyResult, reward: float | None) -> Rollout:
         request, draft = self._requests[index], self._drafts[index]
@@ -154,7 +140,7 @@ class RolloutJudge:
             completion=draft.text,
             ids=draft.ids,
             truncated=draft.ids[-1] not in self.eos_ids,
-            primary=self._primary(result),
+            primary=self.score.primary(result),
             reward=reward,
             candidate=draft.candidate,
             program=draft.program,

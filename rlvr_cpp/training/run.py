@@ -29,7 +29,8 @@ from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.policy.completers import LocalModel
 from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.policy.settings import Sampling
-from rlvr_cpp.reward.shaping import CompilerRewardShaper, open_shaper
+from rlvr_cpp.reward.score import Score
+from rlvr_cpp.reward.shaping import open_score
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now
@@ -130,14 +131,12 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
         verifier.check(task.std for task in (*train_tasks, *held_out))
         check_coverage_tool(job, verifier)
-        shaper = open_shaper(job.reward, verifier, job.seed)
-        if shaper is not None:
-            stack.enter_context(shaper)
+        score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         policy = load_policy(job.model, job.policy)
         parameters = policy.model.num_parameters()
         fixed = {"contract": verifier_contract(verifier), **facts_for_an_artifact(job, policy)}
         attach_adapter(policy, job.adapter)
-        trainer = build_trainer(job, policy, train_tasks, verifier, shaper, folder)
+        trainer = build_trainer(job, policy, train_tasks, verifier, score, folder)
         fixed["reference_sha256"] = trainer.reference_hash()
         first = processes.rank() == 0
         record = stack.enter_context(RunRecord(folder, job, verifier.version, fixed, write=first))
@@ -179,7 +178,7 @@ def build_trainer(
     policy: Policy,
     tasks: list[Task],
     verifier: Verifier,
-    shaper: CompilerRewardShaper | None,
+    score: Score,
     folder: Path,
 ) -> GRPOTrainer:
     """The trainer, with its adapter in the policy. Raises UserError for an argument that trl or peft refuses."""
@@ -196,8 +195,7 @@ def build_trainer(
             adapter=job.adapter,
             generation=job.generation,
             stepcoder=job.stepcoder,
-            reward=job.reward.kind,
-            shaper=shaper,
+            score=score,
             seed=job.seed,
             processes=processes.count(),
         )
@@ -226,7 +224,7 @@ def train(parts: Parts) -> Curve:
     else:
         _train_steps(parts, curve, done)
     console.print(f"a step took {overlap(curve.steps):.2f} x max(generate + update, verify) in the median")
-    parts.record.add(active=active_parts(job, trainer, curve.steps))
+    parts.record.add(active=active_parts(job, trainer.model, trainer.loss_type, curve.steps))
     # by every process: the first one writes, but shards of a weight have to meet
     trainer.save_model(str(trained))
     return curve

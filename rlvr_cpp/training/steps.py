@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
 from rlvr_cpp.runs.files import JsonLines, cut_lines, read_lines
@@ -67,22 +69,28 @@ def read_steps(folder: Path, last: int) -> list[StepMetrics]:
     return [row for row in rows if row["step"] <= last]
 
 
-HEADER = "   step reward  comp  pass groups     kl  clip  grad   gen wait  upd step| ver s"
+HEADER = "   step reward comp pass groups     kl clip  grad sec: gen wait  upd  sum|judged"
 
 
 def step_line(step: int, steps: int, metrics: Mapping[str, float | None], groups: int) -> str:
     """A step as a row under `HEADER`.
 
-    Times are in seconds: generation, waiting for verdicts and the update add up to the step; how long something was
-    being judged meanwhile stands apart.
+    Times are in seconds: generation, waiting for verdicts and the update with their sum, the whole step; behind the
+    bar, how long something was being judged meanwhile.
     """
     m = {name: math.nan if value is None else value for name, value in metrics.items()}
     done, kept = f"{step}/{steps}", f"{m['kept_groups']:.0f}/{groups}"
     return (
-        f"{done:>7}{m['reward']:>7.3f}{m['compile_rate']:>6.2f}{m['pass_rate']:>6.2f}{kept:>7}"
-        f"{m.get('kl', 0.0):>7.4f}{m['clip_fraction']:>6.2f}{m['grad_norm']:>6.2f}"
-        f"{m['generate']:>6.1f}{m['wait']:>5.1f}{m['update']:>5.1f}{m['seconds']:>5.1f}|{m['verify']:>6.1f}"
+        f"{done:>7}{m['reward']:>7.3f}{m['compile_rate']:>5.2f}{m['pass_rate']:>5.2f}{kept:>7}"
+        f"{m.get('kl', 0.0):>7.4f}{m['clip_fraction']:>5.2f}{m['grad_norm']:>6.2f}"
+        f"{m['generate']:>9.1f}{m['wait']:>5.1f}{m['update']:>5.1f}{m['seconds']:>5.1f}|{m['verify']:>6.1f}"
     )
+
+
+def summed(numbers: Mapping[str, float], accelerator: Accelerator) -> dict[str, float]:
+    """Each number's sum over all processes."""
+    sums = torch.tensor(list(numbers.values()), dtype=torch.float64, device=accelerator.device)
+    return dict(zip(numbers, accelerator.reduce(sums, reduction="sum").tolist(), strict=True))
 
 
 class Clock:
@@ -92,7 +100,7 @@ class Clock:
         self.restart()
 
     def restart(self) -> None:
-        """A step begins."""
+        """Begin a step at zero."""
         self._started = time.monotonic()
         self._phases = {"generate": 0.0, "wait": 0.0}
 
@@ -104,6 +112,6 @@ class Clock:
         self._phases[name] += time.monotonic() - started
 
     def seconds(self) -> StepMetrics:
-        """Of the step so far; `generate`, `wait` and `update` add up to `seconds`."""
+        """Times of the step so far; `generate`, `wait` and `update` add up to `seconds`."""
         whole = time.monotonic() - self._started
         return {**self._phases, "update": whole - sum(self._phases.values()), "seconds": whole}

@@ -2,27 +2,33 @@
 
 One rollout step goes: prompts, with a curriculum's prefixes -> completions, each judged as soon as it ends -> group
 rules and masks -> live rows dealt out to the optimizer steps (`rollout_phase.py`) -> trl's loss, our KL term, exact
-denominators (`update_phase.py`). Here: what a trainer is made of, what it tells, what watches over it and what a
-checkpoint holds. These three files are the only ones that know trl's private names.
+denominators (`update_phase.py`). Both phases are objects that own their state. The trainer here is trl's: it makes
+them, hands trl's questions on to them, and is the only one that knows trl's private names.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before trl is imported: it reports home otherwise
+
 import torch
+import trl
 from datasets import Dataset
 from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback
+from trl.models import unwrap_model_for_generation
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.policy import Policy, lora_config
 from rlvr_cpp.policy.settings import AdapterSettings
 from rlvr_cpp.policy.weights import weights_hash
-from rlvr_cpp.reward.shaping import CompilerRewardShaper
+from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch
 from rlvr_cpp.training.canary import canary_due, canary_finding
@@ -35,42 +41,25 @@ from rlvr_cpp.training.config import (
     StepCoderConfig,
     TrainerSettings,
 )
-from rlvr_cpp.training.guards import Finding, Guards, coarse_dtype, empty_optimizer, fingerprint, nothing_moved
-from rlvr_cpp.training.objective import Window
-from rlvr_cpp.training.rollout import Request, Rollout, RolloutJudge
-from rlvr_cpp.training.stepcoder.curriculum import PrefixCurriculum
-from rlvr_cpp.training.steps import Clock, StepMetrics
+from rlvr_cpp.training.guards import Finding
+from rlvr_cpp.training.logps import Scored, score_in_float32, scored_by_length
+from rlvr_cpp.training.rollout import RolloutScorer
+from rlvr_cpp.training.rollout_phase import RolloutPhase
+from rlvr_cpp.training.start_guards import coarse_dtype, empty_optimizer, fingerprint
+from rlvr_cpp.training.steps import StepMetrics
 from rlvr_cpp.training.trl_arguments import to_trl
-from rlvr_cpp.training.update_phase import UpdatePhase, attributes
+from rlvr_cpp.training.update_phase import UpdatePhase
 from rlvr_cpp.verifier.verifier import Verifier
 
-OVERRIDDEN = (
-    "_tokenize_prompts",
-    "_generate_single_turn",
-    "_generate_and_score_completions",
-    "_get_train_sampler",
-    "_prepare_inputs",
-    "_get_per_token_logps_and_entropies",
-    "_compute_loss",
-    "training_step",
-    "log",
-    "_save_checkpoint",
-    "_get_output_dir",
-    "_load_from_checkpoint",
-    "create_optimizer",
-)
-"""trl's methods that are extended or called here; a test fails when one of them changes its signature."""
 
-
-class GRPOTrainer(UpdatePhase):
+class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
     """Trains a policy's adapter (or all its weights) on tasks, judged by a verifier.
 
     `on_step` is called after each rollout step with its number, from 1, and its metrics: `reward`, `compile_rate`,
     `pass_rate`, `kept_groups`, `tied_groups`, `infra_groups`, `kl`, `clip_fraction`, `grad_norm`, `skipped_updates`,
     and times: `seconds` is `generate`, `wait` (for verdicts) and `update` together, `verify` is how long something
-    was being judged meanwhile. Completions go to `completions.jsonl` in `out`, checkpoints to `checkpoints`. `on_step`
-    and `on_phase` are attributes and may be set later. Raises UserError where there are fewer tasks than prompts in a
-    step, GuardStop where a guard ends the run.
+    was being judged meanwhile. `on_phase` is told what begins. Both are attributes that may be set at any time.
+    Completions go to `completions.jsonl` in `out`, checkpoints to `checkpoints`.
     """
 
     default_algorithm: type[GRPOConfig] = GRPOConfig
@@ -88,114 +77,69 @@ class GRPOTrainer(UpdatePhase):
         adapter: AdapterSettings | None = None,
         generation: GenerationSettings | None = None,
         stepcoder: StepCoderConfig | None = None,
-        reward: str = "tiers",
-        shaper: CompilerRewardShaper | None = None,
+        score: Score = BY_TESTS,
         seed: int = 0,
         processes: int = 1,
-        on_step: Callable[[int, StepMetrics], None] = lambda step, metrics: None,
-        on_phase: Callable[[str], None] = lambda phase: None,
     ) -> None:
+        """Raises UserError where there are fewer tasks than prompts in a step, or `processes` cannot share a batch."""
         algorithm = algorithm or self.default_algorithm()
         generation = generation or GenerationSettings("transformers", None, 0.3, None)
-        prompts = settings.batch_size // algorithm.group_size
-        if len(tasks) < prompts:
-            raise UserError(
-                f"there are {len(tasks)} training tasks and a step takes {prompts}: "
-                "lower trainer.batch_size or give more tasks"
-            )
-        self.policy, self.algorithm, self.generation, self.seed = policy, algorithm, generation, seed
-        self.tasks: Mapping[str, Task] = {task.task_id: task for task in tasks}
-        self.stepcoder = stepcoder or StepCoderConfig()
-        self.curriculum = PrefixCurriculum(self.stepcoder) if self.stepcoder.cccs else None
-        self.guard_settings = guards
-        self.guards = Guards(
-            guards,
-            kl_coeff=algorithm.kl_coeff,
-            num_minibatches=algorithm.num_minibatches,
-            low_precision=policy.model.dtype != torch.float32,
-        )
-        self.judge = RolloutJudge(verifier, policy.decode, policy.eos_ids, policy.chat, reward, shaper)
-        self.out, self.on_step, self.on_phase = out, on_step, on_phase
-        self.rollouts: list[Rollout] = []
-        """Of the last batch, all processes' and rounds'."""
-        self._requests: list[Request] = []
-        self._passes: list[Batch] = []
-        self._refilled = 0
-        self._epochs = 0
-        """Behind a run that goes on."""
-        self._totals: dict[str, float] = defaultdict(float)
-        self._scored: tuple[Any, Any, Any] | None = None
-        self._start: dict[str, int] | None = None
-        """Fingerprint of the trained weights, until the first update was seen to move them."""
-        self._window = Window(0, 0, 0)
+        self.policy, self.algorithm, self.verifier, self.out = policy, algorithm, verifier, out
+        self.on_step: Callable[[int, StepMetrics], None] = lambda step, metrics: None
+        self.on_phase: Callable[[str], None] = lambda phase: None
+        self._scored: Scored | None = None
+        """The pass's log-probabilities while trl's loss asks for them."""
         self._drafts: Path | None = None
-        self._clock = Clock()
+        """Where a checkpoint is being written."""
         model = policy.model
+        shape = {"dtype": model.dtype, "device": model.device, "seed": seed, "out": out, "processes": processes}
+
+        def compiler(**_: Any) -> list[float | None]:
+            return self.rollout_phase.rewards()
+
         super().__init__(
             model=model,
-            reward_funcs=self._reward_function(),
-            args=to_trl(
-                algorithm,
-                settings,
-                generation,
-                dtype=model.dtype,
-                device=model.device,
-                seed=seed,
-                out=out,
-                processes=processes,
-            ),
-            train_dataset=Dataset.from_list([{"prompt": policy.prompt(t), "task_id": t.task_id} for t in tasks]),
+            reward_funcs=compiler,
+            args=to_trl(algorithm, settings, generation, **shape),
+            train_dataset=_prompts(policy, tasks, settings.batch_size // algorithm.group_size),
             processing_class=policy.tokenizer,
             peft_config=lora_config(adapter, model) if adapter else None,
         )
         policy.model = self.model
-        for parameter in self.model.parameters():
-            if parameter.requires_grad and isinstance(self.model, PeftModel):
-                parameter.data = parameter.data.float()  # trl rounds them to bf16 on a quantized base
-        self._score_in_float32()
+        _keep_adapter_in_float32(self.model)
+        score_in_float32((self.accelerator.unwrap_model(self.model), self.ref_model), self.temperature)
         self.remove_callback(PrinterCallback)
+        self.rollout_phase = RolloutPhase(
+            policy,
+            tasks,
+            RolloutScorer(verifier, policy.decode, policy.eos_ids, policy.chat, score),
+            algorithm,
+            settings,
+            generation,
+            stepcoder or StepCoderConfig(),
+            seed=seed,
+            out=out,
+            accelerator=self.accelerator,
+            on_phase=lambda phase: self.on_phase(phase),
+        )
+        self.update_phase = UpdatePhase(algorithm, guards, self.accelerator, self.model.dtype)
 
-    def log(self, logs: StepMetrics, start_time: float | None = None) -> None:
-        """Add our names and times to trl's metrics, tell `on_step`, ask the guards; other logs pass unchanged."""
-        is_step = "kept_groups" in self._metrics["train"]
-        if is_step:
-            self._record(self._clock.seconds())
-            self._record(self._step_totals())
-        super().log(logs, start_time)
-        if is_step:
-            step = self.rollout_step - 1
-            self.on_step(step, logs)
-            self._guard(step, logs)
-
-    def _guard(self, step: int, logs: StepMetrics) -> None:
-        settings = self.guard_settings
-        taken = self.algorithm.num_minibatches - int(logs["skipped_updates"])
-        findings: list[Finding | None] = [*self.guards.after_step(logs, taken)]
-        if taken and self._start is not None and self.guards.updates > 1:  # a warm-up's first update has rate 0
-            moved = fingerprint(self.model.named_parameters())
-            findings.append(nothing_moved(self._start, moved, logs["learning_rate"], action=settings.action))
-            self._start = None
-        if canary_due(step, settings.canary_every):
-            findings.append(canary_finding(self.judge.verifier, step, action=settings.action))
-        self._heed(*findings)
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """trl's optimizer. Raises GuardStop where it would train nothing."""
-        optimizer = super().create_optimizer(*args, **kwargs)
-        self._heed(empty_optimizer(self.model.parameters(), optimizer.param_groups))
-        return optimizer
+    @property
+    def rollout_step(self) -> int:
+        """The number of the rollout step that is under way, from 1."""
+        return int(self.state.global_step) // self.algorithm.num_minibatches + 1
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
-        """Train; from a checkpoint of this run on, exactly as if it had not been interrupted."""
+        """Train; from a checkpoint of this run on, exactly as if it had not been interrupted.
+
+        Raises GuardStop where a guard ends the run.
+        """
         named = list(self.model.named_parameters())
-        self._heed(
-            coarse_dtype(named, self.args.learning_rate),
-            canary_finding(self.judge.verifier, 0, action=self.guard_settings.action),
-        )
+        self.update_phase.heed(coarse_dtype(named, self.args.learning_rate), self._canary(0))
         if resume_from_checkpoint is not None:
             self._load_state(read_state(Path(resume_from_checkpoint)))
         else:
-            self._start = fingerprint(named)
+            self.update_phase.start = fingerprint(named)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def load_weights(self, checkpoint: Path) -> None:
@@ -212,20 +156,111 @@ class GRPOTrainer(UpdatePhase):
         named = self.model.named_parameters()
         return weights_hash((name, p) for name, p in named if ".lora_" not in name or f".{own}." in name)
 
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return self.rollout_phase.order_of(super()._get_train_sampler(*args, **kwargs))
+
+    def _prepare_inputs(self, generation_batch: Any) -> Batch:
+        sampling_step = super()._generate_and_score_completions
+        return self.rollout_phase.next_pass(generation_batch, self.rollout_step, sampling_step)
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return self.rollout_phase.prompt_ids(), None, {}
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        engine = partial(super()._generate_single_turn, prompt_ids, *args, **kwargs)
+        return self.rollout_phase.generate(prompt_ids, self._model_that_samples, engine)
+
+    @contextmanager
+    def _model_that_samples(self) -> Iterator[Any]:
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            torch.no_grad(),
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            yield model
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        logits_to_keep: int,
+        batch_size: Any = None,
+        **options: Any,
+    ) -> Scored:
+        forward = partial(super()._get_per_token_logps_and_entropies, model)
+        return self._scored or scored_by_length(
+            forward, input_ids, attention_mask, logits_to_keep, batch_size, **options
+        )
+
+    def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
+        scored = self._score(model, inputs)
+        return self.update_phase.loss(
+            inputs,
+            scored[0],
+            partial(self._policy_term, model, scored),
+            passes=self.current_gradient_accumulation_steps,
+            router_term=None if scored[2] is None else self.router_aux_loss_coef * scored[2],
+            is_first=self._step == 0 and self.state.global_step == 0,
+        )
+
+    def _score(self, model: Any, inputs: Batch) -> Scored:
+        return self._get_per_token_logps_and_entropies(
+            model,
+            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+            inputs["completion_ids"].size(1),
+            compute_entropy=True,
+            compute_aux_loss=self.aux_loss_enabled,
+        )
+
+    def _policy_term(self, model: Any, scored: Scored, inputs: Batch, level: str) -> torch.Tensor:
+        """trl's loss of log-probabilities that are known, without its own KL and router terms."""
+        with attributes(self, _scored=scored, beta=0.0, importance_sampling_level=level, aux_loss_enabled=False):
+            loss: torch.Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """trl's forward and backward pass; an update without a live row is not taken."""
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self.update_phase.leave_out_empty(self.optimizer, self.model.parameters())
+        return loss
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """trl's optimizer. Raises GuardStop where it would train nothing."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        self.update_phase.heed(empty_optimizer(self.model.parameters(), optimizer.param_groups))
+        return optimizer
+
+    def log(self, logs: StepMetrics, start_time: float | None = None) -> None:
+        """Add a rollout step's metrics to trl's, tell `on_step`, ask the guards; other logs pass unchanged."""
+        told = self.rollout_phase.metrics()
+        if told:
+            told |= self.update_phase.metrics()
+            self._metrics["train"].update({name: [float(value)] for name, value in told.items()})
+        super().log(logs, start_time)
+        if told:
+            step = self.rollout_step - 1
+            self.on_step(step, logs)
+            self.update_phase.heed(*self.update_phase.findings(logs, self.model), self._canary(step))
+
+    def _canary(self, step: int) -> Finding | None:
+        settings = self.update_phase.guards.settings
+        if not canary_due(step, settings.canary_every):
+            return None
+        return canary_finding(self.verifier, step, action=settings.action)
+
     def _state(self) -> dict[str, Any]:
-        return {
-            "epochs": (self.rollout_step - 1) // self._steps_in_epoch,
-            "refilled": self._refilled,
-            "curriculum": self.curriculum.state() if self.curriculum else None,
-            "guards": self.guards.state(),
-            "start": self._start,
-        }
+        return {**self.rollout_phase.state(), **self.update_phase.state()}
 
     def _load_state(self, state: dict[str, Any]) -> None:
-        self._epochs, self._refilled, self._start = state["epochs"], state["refilled"], state["start"]
-        self.guards.load_state(state["guards"])
-        if self.curriculum is not None:
-            self.curriculum.load_state(state["curriculum"])
+        self.rollout_phase.load_state(state)
+        self.update_phase.load_state(state)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """trl's checkpoint and our state, whole or not at all."""
@@ -254,3 +289,33 @@ class GSPOTrainer(GRPOTrainer):
     """GRPOTrainer with sequence ratios by default."""
 
     default_algorithm = GSPOConfig
+
+
+def _prompts(policy: Policy, tasks: Sequence[Task], prompts_of_a_step: int) -> Dataset:
+    """trl's data set. Raises UserError where a step takes more prompts than there are tasks."""
+    if len(tasks) < prompts_of_a_step:
+        raise UserError(
+            f"there are {len(tasks)} training tasks and a step takes {prompts_of_a_step}: "
+            "lower trainer.batch_size or give more tasks"
+        )
+    return Dataset.from_list([{"prompt": policy.prompt(task), "task_id": task.task_id} for task in tasks])
+
+
+def _keep_adapter_in_float32(model: Any) -> None:
+    """Undo that trl rounds an adapter to bf16 on a quantized base."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and isinstance(model, PeftModel):
+            parameter.data = parameter.data.float()
+
+
+@contextmanager
+def attributes(thing: Any, **values: Any) -> Iterator[None]:
+    """Set attributes for the length of a block."""
+    before = {name: getattr(thing, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(thing, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(thing, name, value)

@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
 def test_one_line_a_step_that_fits_a_terminal(finished):
     lines = finished[0].stderr.splitlines()
     header = next(line for line in lines if line.lstrip().startswith("step"))
-    for word in ("reward", "comp", "pass", "groups", "kl", "clip", "grad", "gen wait  upd step| ver s"):
+    for word in ("reward", "comp", "pass", "groups", "kl", "clip", "grad", "sec: gen wait  upd  sum|judged"):
         assert word in header
     rows = [line for line in lines if line.lstrip().startswith(("1/2 ", "2/2 "))]
     assert [row.split()[0] for row in rows] == ["1/2", "2/2"]

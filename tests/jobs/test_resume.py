@@ -75,7 +75,7 @@ def test_a_run_killed_between_two_checkpoints_ends_as_if_it_had_not_been(zygote,
 
 MOMENTS = {  # one run is killed at each in turn, at the n-th call of a function that its process makes
     "in the evaluation before": ("training.run", "evaluate", 0),
-    "while the first batch is judged": ("training.rollout", "RolloutJudge.finish", 0),
+    "while the first batch is judged": ("training.rollout", "RolloutScorer.finish", 0),
     "in the first checkpoint": ("training.trainer", "write_state", 0),
     "after the first checkpoint": ("training.trainer", "remove_old", 0),
     "while a resumed run reads its state": ("training.trainer", "GRPOTrainer._load_state", 0),
@@ -116,7 +116,7 @@ def test_whatever_is_trained_is_restored(zygote, uninterrupted, settings, tmp_pa
     few += ("trainer.save_every=1", "algorithm.refill_rounds=0")
     status, text = zygote.run(*few, f"hydra.run.dir={tmp_path}/whole")
     assert status == 0, text
-    run = begin(zygote, tmp_path, few, fault="die_at('training.rollout', 'RolloutJudge.finish', 1)")
+    run = begin(zygote, tmp_path, few, fault="die_at('training.rollout', 'RolloutScorer.finish', 1)")
     assert "resume  after step 1," in resume(zygote, run)
     assert differences(tmp_path / "whole", run) == []
 

@@ -1,4 +1,4 @@
-"""The judge of a batch: completions come in as they end, rollouts go out in the order of rows."""
+"""The scorer of a batch: completions come in as they end, rollouts go out in the order of rows."""
 
 import json
 import math
@@ -6,8 +6,9 @@ import math
 import pytest
 
 from rlvr_cpp import Verifier
+from rlvr_cpp.reward.score import BY_PASSING
 from rlvr_cpp.tasks.task import Task
-from rlvr_cpp.training.rollout import Request, RolloutJudge, batch_metrics, mean_reward
+from rlvr_cpp.training.rollout import Request, RolloutScorer, batch_metrics, mean_reward
 from rlvr_cpp.training.stepcoder.curriculum import group_outcomes
 
 EOS = 0
@@ -33,64 +34,64 @@ def requests(*prefixes: str) -> list[Request]:
 
 
 @pytest.fixture
-def judge():
+def scorer():
     with Verifier(workers=2, timeout=2.0) as verifier:
-        yield RolloutJudge(verifier, decode, [EOS], chat=False)
+        yield RolloutScorer(verifier, decode, [EOS], chat=False)
 
 
-def test_rollouts_come_in_the_order_of_rows_whatever_ended_first(judge):
+def test_rollouts_come_in_the_order_of_rows_whatever_ended_first(scorer):
     texts = ["    return 2 * x;\n}\n", "    return x;\n}\n", "    return z;\n}\n"]
-    judge.begin(requests("", "", ""))
+    scorer.begin(requests("", "", ""))
     for row in (2, 0, 1):
-        judge.submit(row, encode(texts[row]))
-    rollouts = judge.finish()
+        scorer.submit(row, encode(texts[row]))
+    rollouts = scorer.finish()
     assert [rollout.completion for rollout in rollouts] == texts
     assert [rollout.reward for rollout in rollouts] == pytest.approx([1.0, 0.65, 0.0])
-    assert judge.busy_seconds > 0
+    assert scorer.busy_seconds > 0
 
 
-def test_a_prefix_stands_before_the_completion_and_is_not_part_of_it(judge):
+def test_a_prefix_stands_before_the_completion_and_is_not_part_of_it(scorer):
     prefix = "    int y = x;\n"
-    judge.begin(requests(prefix))
-    judge.submit(0, encode("    return y + y;\n}\n"))
-    (rollout,) = judge.finish()
+    scorer.begin(requests(prefix))
+    scorer.submit(0, encode("    return y + y;\n}\n"))
+    (rollout,) = scorer.finish()
     assert rollout.reward == 1.0
     assert rollout.program.code.startswith(TASK.prompt + prefix)
     assert rollout.completion == "    return y + y;\n}\n"
     assert json.loads(rollout.log_line(3))["prefix"] == prefix
 
 
-def test_a_completion_without_an_end_is_truncated(judge):
-    judge.begin(requests("", ""))
-    judge.submit(0, encode("    return 2 * x;\n}\n"))
-    judge.submit(1, encode("    return 2 * x;\n}\n", ended=False))
-    assert [rollout.truncated for rollout in judge.finish()] == [False, True]
+def test_a_completion_without_an_end_is_truncated(scorer):
+    scorer.begin(requests("", ""))
+    scorer.submit(0, encode("    return 2 * x;\n}\n"))
+    scorer.submit(1, encode("    return 2 * x;\n}\n", ended=False))
+    assert [rollout.truncated for rollout in scorer.finish()] == [False, True]
 
 
-def test_a_batch_that_was_left_leaves_nothing_to_the_next(judge):
-    judge.begin(requests("", ""))
-    judge.submit(1, encode("    return 0;\n}\n"))
-    judge.begin(requests(""))
-    judge.submit(0, encode("    return 2 * x;\n}\n"))
-    assert [rollout.reward for rollout in judge.finish()] == [1.0]
+def test_a_batch_that_was_left_leaves_nothing_to_the_next(scorer):
+    scorer.begin(requests("", ""))
+    scorer.submit(1, encode("    return 0;\n}\n"))
+    scorer.begin(requests(""))
+    scorer.submit(0, encode("    return 2 * x;\n}\n"))
+    assert [rollout.reward for rollout in scorer.finish()] == [1.0]
 
 
 def test_a_binary_reward_knows_passes_only():
     with Verifier(workers=2, timeout=2.0) as verifier:
-        judge = RolloutJudge(verifier, decode, [EOS], chat=False, reward="binary")
-        judge.begin(requests("", ""))
-        judge.submit(0, encode("    return 2 * x;\n}\n"))
-        judge.submit(1, encode("    return x;\n}\n"))
-        rollouts = judge.finish()
+        scorer = RolloutScorer(verifier, decode, [EOS], chat=False, score=BY_PASSING)
+        scorer.begin(requests("", ""))
+        scorer.submit(0, encode("    return 2 * x;\n}\n"))
+        scorer.submit(1, encode("    return x;\n}\n"))
+        rollouts = scorer.finish()
     assert [rollout.primary for rollout in rollouts] == [1.0, 0.0]
     assert mean_reward(rollouts) == 0.5
 
 
-def test_what_a_batch_amounts_to(judge):
-    judge.begin(requests("", "", "", ""))
+def test_what_a_batch_amounts_to(scorer):
+    scorer.begin(requests("", "", "", ""))
     for row, body in enumerate(("2 * x", "x", "z", "x + x")):
-        judge.submit(row, encode(f"    return {body};\n}}\n"))
-    rollouts = judge.finish()
+        scorer.submit(row, encode(f"    return {body};\n}}\n"))
+    rollouts = scorer.finish()
     metrics = batch_metrics(rollouts)
     assert (metrics["compile_rate"], metrics["pass_rate"], metrics["truncated"]) == (0.75, 0.5, 0.0)
     first, second = group_outcomes(rollouts, 2)

@@ -11,7 +11,22 @@ METRICS = {
 def test_a_step_stands_under_its_header_and_fits_a_terminal():
     line = step_line(10, 60, METRICS, 8)
     assert len(line) == len(HEADER) <= 80
-    assert line.split() == [
+    names = [
+        "step",
+        "reward",
+        "comp",
+        "pass",
+        "groups",
+        "kl",
+        "clip",
+        "grad",
+        "sec:",
+        "gen",
+        "wait",
+        "upd",
+        "sum|judged",
+    ]
+    numbers = [
         "10/60",
         "0.688",
         "0.95",
@@ -26,6 +41,14 @@ def test_a_step_stands_under_its_header_and_fits_a_terminal():
         "13.3|",
         "12.9",
     ]
+    assert HEADER.split() == names
+    assert line.split() == numbers
+
+
+def test_a_number_ends_where_its_name_does():
+    line = step_line(10, 60, METRICS, 8)
+    ends = [end for end in range(1, len(HEADER)) if HEADER[end] in " |" and HEADER[end - 1] not in " :|"]
+    assert all(line[end] in " |" and line[end - 1] not in " |" for end in ends)
 
 
 def test_a_number_that_a_step_does_not_have_is_shown_as_such():

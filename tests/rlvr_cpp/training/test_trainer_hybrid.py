@@ -7,19 +7,14 @@ from transformers import AutoTokenizer
 from rlvr_cpp.policy.policy import SHELF, load_policy
 from rlvr_cpp.policy.sampling import completion_seed, sample
 from rlvr_cpp.policy.settings import AdapterSettings
-from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 from rlvr_cpp.training.config import GRPOConfig, GSPOConfig
-from rlvr_cpp.training.trainer import GRPOTrainer
+from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
 from rlvr_model import HybridForCausalLM
 from rlvr_model.presets import load_preset
-from tests.rlvr_cpp.training.test_trainer import CPU, NF4, DecidedVerifier, InOrder, build
+from tests.rlvr_cpp.training.decided import CPU, NF4, DecidedVerifier, build
 
 TARGETS = AdapterSettings(True, 4, 8, ["mlp", "mamba"], None)
 SHAPE = {"group_size": 4, "max_gen_len": 8, "kl_coeff": 0.1}
-
-
-class PlainInOrder(InOrder, GRPOTrainer):
-    """The same for GRPO."""
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +34,17 @@ def folder(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore:quantization_config and experts_layout:UserWarning")  # true, and no matter here
 @pytest.mark.parametrize("settings", [CPU, NF4], ids=["float32", "nf4"])
 @pytest.mark.parametrize(
-    ("trainer", "algorithm"),
-    [(InOrder, GSPOConfig(**SHAPE)), (PlainInOrder, GRPOConfig(**SHAPE))],
+    ("kind", "algorithm"),
+    [(GSPOTrainer, GSPOConfig(**SHAPE)), (GRPOTrainer, GRPOConfig(**SHAPE))],
     ids=["gspo", "grpo"],
 )
-def test_two_steps_move_every_adapter_and_nothing_else(folder, tmp_path, settings, trainer, algorithm):
-    tasks = [task for task in load_tasks(BUILTIN) if task.split == "train"][:16]
+def test_two_steps_move_every_adapter_and_nothing_else(folder, tasks, tmp_path, settings, kind, algorithm):
     seen = []
     parts = build(
         tasks, DecidedVerifier("ok", "wrong"), tmp_path / "run", algorithm,
-        policy=load_policy(str(folder), settings), trainer=trainer, adapter=TARGETS, seen=seen, steps=2,
+        policy=load_policy(str(folder), settings), kind=kind, adapter=TARGETS, steps=2,
     )  # fmt: skip
+    parts.on_step = lambda step, metrics: seen.append({"step": step, **metrics})
     before = {name: value.detach().clone() for name, value in parts.model.named_parameters()}
     parts.train()
     moved = {name for name, value in parts.model.named_parameters() if not torch.equal(value, before[name])}

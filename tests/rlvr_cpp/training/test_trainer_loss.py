@@ -1,4 +1,4 @@
-"""The trainer's loss and its gradient on given log-probabilities: a trainer whose model is a table."""
+"""The update's loss and its gradient on given log-probabilities: those of a row stand in a table."""
 
 import json
 from collections import defaultdict
@@ -7,14 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import trl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr_cpp.training.batches import deal, pass_rows, pass_width, without_fillers
-from rlvr_cpp.training.config import GRPOConfig, GSPOConfig
+from rlvr_cpp.training.config import GRPOConfig, GSPOConfig, GuardSettings
 from rlvr_cpp.training.groups import group_advantages, live_rows
 from rlvr_cpp.training.objective import Window, window_of
-from rlvr_cpp.training.trainer import GRPOTrainer
+from rlvr_cpp.training.update_phase import UpdatePhase
 
 DATA = Path(__file__).parents[2] / "data"
 VECTORS = json.loads((DATA / "policy_losses.json").read_text())
@@ -28,32 +29,33 @@ def tensor(values, dtype=torch.float64):
     return torch.tensor(values, dtype=dtype)
 
 
-class TableTrainer(GRPOTrainer):
-    """Has only what the loss reads. A row's log-probabilities are those of `table` at the row's first prompt token."""
+def accelerator(processes):
+    """One of `processes` whose sums and maxima over all of them are its own."""
+    return SimpleNamespace(num_processes=processes, gather=lambda x: x, reduce=lambda x, reduction: x)
 
-    def __init__(self, table, algorithm, passes=1, processes=1):
-        same = SimpleNamespace(
-            num_processes=processes, sync_gradients=True, gather=lambda x: x, reduce=lambda x, reduction=None: x
-        )
-        arguments = SimpleNamespace(
-            delta=None, steps_per_generation=passes * algorithm.num_minibatches, use_bias_correction_kl=False,
+
+def policy_term(algorithm, new, passes, processes):
+    """trl's loss of log-probabilities `new`, as a trainer with our words in trl's has it."""
+    high = algorithm.clip_eps if algorithm.clip_eps_high is None else algorithm.clip_eps_high
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(
+            delta=None, steps_per_generation=passes * algorithm.num_minibatches,
             sapo_temperature_neg=1.05, sapo_temperature_pos=1.0,
             vespo_k_pos=2.0, vespo_lambda_pos=3.0, vespo_k_neg=3.0, vespo_lambda_neg=2.0,
-        )  # fmt: skip
-        high = algorithm.clip_eps if algorithm.clip_eps_high is None else algorithm.clip_eps_high
-        self.__dict__.update(
-            table=table, algorithm=algorithm, accelerator=same, args=arguments,
-            importance_sampling_level=algorithm.ratio, loss_type=algorithm.loss_type, beta=algorithm.kl_coeff,
-            epsilon_low=algorithm.clip_eps, epsilon_high=high, max_completion_length=algorithm.max_gen_len,
-            current_gradient_accumulation_steps=passes, top_entropy_quantile=1.0, off_policy_mask_threshold=None,
-            use_vllm=False, aux_loss_enabled=False, _entropy_bonus_enabled=False, model=SimpleNamespace(training=True),
-            _metrics={"train": defaultdict(list)}, _totals=defaultdict(float), _scored=None, _step=1,
-            state=SimpleNamespace(global_step=1),
-        )  # fmt: skip
+        ),
+        loss_type=algorithm.loss_type, epsilon_low=algorithm.clip_eps, epsilon_high=high, beta=0.0,
+        max_completion_length=algorithm.max_gen_len, current_gradient_accumulation_steps=passes,
+        accelerator=accelerator(processes), model=SimpleNamespace(training=True), _metrics={"train": defaultdict(list)},
+        top_entropy_quantile=1.0, off_policy_mask_threshold=None, use_vllm=False, aux_loss_enabled=False,
+        _entropy_bonus_enabled=False, get_gamma_weights=trl.GRPOTrainer.get_gamma_weights,
+        _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None),
+    )  # fmt: skip
 
-    def _score(self, model, inputs):
-        new = self.table[inputs["prompt_ids"][:, 0]][:, : inputs["completion_ids"].shape[1]]
-        return new, torch.zeros_like(new), None
+    def term(inputs, level):
+        trainer.importance_sampling_level = level
+        return trl.GRPOTrainer._compute_loss(trainer, None, inputs)
+
+    return term
 
 
 def rows_of(new, old, ref, mask, advantages, loss_mask=None, ratio_mask=None):
@@ -87,12 +89,14 @@ def loss_and_gradient(algorithm, batch, new, update=None, passes=1, processes=1)
     width = max(pass_width(share, updates, passes) for share in shares)
     total = 0.0
     for share in shares:
-        trainer = TableTrainer(table, algorithm, passes, processes)
+        phase = UpdatePhase(algorithm, GuardSettings(), accelerator(processes), new.dtype)
         dealt = deal(share, batch["completion_mask"].sum(dim=1), updates, passes, width)
         for number, one in enumerate(zip(dealt.rows, dealt.counts, strict=True)):
             chosen = without_fillers(*one) if processes == 1 else one
             part = {**pass_rows(batch, *chosen), "window": windows[number // passes]}
-            total = total + trainer._compute_loss(None, part) / processes
+            scored = table[part["prompt_ids"][:, 0]][:, : part["completion_ids"].shape[1]]
+            term = policy_term(algorithm, scored, passes, processes)
+            total = total + phase.loss(part, scored, term, passes=passes) / processes
     total.backward()
     return total.item(), table.grad
 
