@@ -18,12 +18,12 @@ from pathlib import Path
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.rows import Row, read_source
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
+from rlvr_cpp.verifier.cpp.lexemes import lexemes
 from rlvr_cpp.verifier.program import STANDARD, Program
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 BUILTIN = Path(__file__).parents[1] / "data" / "families.jsonl"
 SPLITS = ("train", "held_out")
-COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _mbxp_shape(row: Row, where: str) -> Task:
 
 def _entry_point(declaration: str, where: str) -> str:
     """The last function that a declaration opens."""
-    code = COMMENT.sub(" ", declaration)
+    code = " ".join(word.text if word.kind in ("word", "mark") else "," for word in lexemes(declaration))
     names = re.findall(r"([A-Za-z_]\w*)\s*\([^;{}]*\)\s*(?:const\s*)?\{", code)
     if not names:
         raise UserError(f"{where}: no function is opened in the prompt: it must end with 'type name(...) {{'")

@@ -12,31 +12,43 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
+from rlvr_cpp.verifier.cpp.lexemes import POSSIBLE_SPLICE, Lexeme, lexemes
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
 from rlvr_cpp.verifier.toolchain.toolchain import Toolchain
 
 PAYS_AFTER = 4  # uses; building one takes as long as five or six plain parses
-SKIPPED = re.compile(r"\s+|//[^\n]*|/\*.*?\*/", re.DOTALL)
-INCLUDE = re.compile(r"[ \t]*#[ \t]*include[ \t]*<([A-Za-z0-9_+.-][A-Za-z0-9_+./-]*)>[ \t]*(//[^\n\\]*)?(?:\n|$)")
+HEADER = re.compile(r"<([A-Za-z0-9_+.-][A-Za-z0-9_+./-]*)>")
 BuildHeader = Callable[[Path, str, tuple[str, ...]], bool]
 
 
 def leading_includes(code: str) -> tuple[str, ...]:
     """The system headers that a program includes before anything else, in its order."""
+    splice = POSSIBLE_SPLICE.search(code)  # compilers disagree on which of them join lines
+    known = code[: code.rfind("\n", 0, splice.start()) + 1] if splice else code
     names: list[str] = []
-    at = 0
-    while True:
-        while skipped := SKIPPED.match(code, at):
-            if skipped.group().startswith("//") and skipped.group().rstrip().endswith("\\"):
-                return tuple(names)  # the comment goes on in the next line: rare, and not worth a parser
-            at = skipped.end()
-        include = INCLUDE.match(code, at)
-        if include is None or ".." in include[1]:
-            return tuple(names)
-        names.append(include[1])
-        at = include.end()
+    line: list[Lexeme] = []
+    for lexeme in chain(lexemes(known), [Lexeme("newline", "", len(known), len(known))]):
+        if lexeme.kind not in ("comment", "newline"):
+            line.append(lexeme)
+        if lexeme.kind == "newline" and line:
+            name = _included(line)
+            if name is None:
+                break
+            names.append(name)
+            line = []
+        elif len(line) > 3:
+            break
+    return tuple(names)
+
+
+def _included(line: list[Lexeme]) -> str | None:
+    """The system header that a line includes; None where it says anything else."""
+    header = HEADER.fullmatch(line[-1].text)
+    is_include = [lexeme.text for lexeme in line[:-1]] == ["#", "include"]
+    return header[1] if is_include and header and ".." not in header[1] else None
 
 
 class PrecompiledHeaders:
