@@ -41,10 +41,12 @@ LITERALS = (
 A comment that is never closed ends with the text, a string or character with its line; of a raw string this is the
 opening only. A word at the end of a literal is its suffix and no prefix of the next one: `"a"R"(b"` has no raw string.
 """
+FILE_NAME = r'(?:<[^>\r\n]*>|"[^"\r\n]*")'
 GAP = rf"(?:{BLANK}|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*+"
 OUTLINE = re.compile(
     rf"(?:^|(?<=\r)){GAP}(?:#|%:|\?\?=){GAP}(?P<conditional>if(?:n?def)?|el(?:se|if(?:n?def)?)|endif)\b"
-    rf"(?P<zero>{GAP}0{GAP}(?=//|[\r\n]|\Z))?|{LITERALS}|(?P<brace>[{{}}]|<%|%>|\?\?[<>])",
+    rf"(?P<zero>{GAP}0{GAP}(?=//|[\r\n]|\Z))?|(?P<brace>[{{}}]|<%|%>|\?\?[<>])|"
+    rf"(?:(?:#|%:){GAP}(?:include(?:_next)?|import)|\b__has_include(?:_next)?{GAP}\(){GAP}(?P<file>{FILE_NAME})|{LITERALS}",
     re.DOTALL | re.MULTILINE,
 )
 """Literals, braces and conditional lines, in a fraction of the time that all tokens take."""
@@ -57,7 +59,7 @@ TOKENS = re.compile(
 SPELLINGS = {"%:": "#", "<:": "[", ":>": "]", "<%": "{", "%>": "}"} | {
     f"??{last}": meant for last, meant in zip("=(/)'<!>-", "#[\\]^{|}~", strict=True)
 }
-FILE_NAME = re.compile(r'<[^>\r\n]*>|"[^"\r\n]*"')
+FILE = re.compile(FILE_NAME)
 BEFORE_FILE_NAME = {("#", word) for word in ("include", "include_next", "import")} | {
     (word, "(") for word in ("__has_include", "__has_include_next")
 }
@@ -147,7 +149,7 @@ def lexemes(code: str, pattern: re.Pattern[str] = TOKENS) -> Iterator[Lexeme]:
         kind, position = str(match.lastgroup), match.end()
         if kind == "blank":
             continue
-        if (further, before) in BEFORE_FILE_NAME and (name := FILE_NAME.match(joined.text, match.start())):
+        if (further, before) in BEFORE_FILE_NAME and (name := FILE.match(joined.text, match.start())):
             position = name.end()
             lexeme = Lexeme("file", name[0], joined.written(name.start()), joined.written(position - 1) + 1)
         elif kind == "raw":
