@@ -21,6 +21,7 @@ TOKEN = re.compile(
     r'"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n])*\'?|[A-Za-z_]\w*|\d[\w.]*|'
     r"::|->|[<>=!+\-*/%&|^]=|&&|\|\||<<|>>|\+\+|--|\S"
 )
+"""Words of a bag, not C++: those of comments count, too. What is code is read in `verifier/cpp/lexemes.py`."""
 LONGEST = 4
 """Tokens, and generations or siblings of the tree, in one feature."""
 BUCKETS = 1 << 16

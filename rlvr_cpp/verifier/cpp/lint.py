@@ -5,10 +5,10 @@ a use, and clang-tidy obeys the bare word NOLINT wherever it stands, in strings 
 with spaces or letters of the same width, so lines and, but for NOLINT in a string, columns stay. No string's value
 changes: `"NOLINT"` becomes `"NOLIN" "T"`.
 
-The text is read as a compiler's first phases read it: line splices, digraphs, comments inside of directives, raw
-strings. A syntax tree cannot stand in for that: tree-sitter takes `%:pragma`, `#pr\\<newline>agma` and `# /**/ pragma`
-for errors, keeps macro bodies as opaque text, and loses its way where the candidate wants it to. What macros or
-conditionals put together from pieces (`__attribute__((A))` with `#define A unused`) is not followed.
+The text is read as a compiler's first phases read it (`lexemes`). A syntax tree cannot stand in for that: tree-sitter
+takes `%:pragma`, `#pr\\<newline>agma` and `# /**/ pragma` for errors, keeps macro bodies as opaque text, and loses its
+way where the candidate wants it to. What macros or conditionals put together from pieces (`__attribute__((A))` with
+`#define A unused`) is not followed.
 """
 
 from __future__ import annotations

@@ -11,11 +11,10 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rlvr_cpp.verifier.cpp.lexemes import POSSIBLE_SPLICE, Lexeme, lexemes
+from rlvr_cpp.verifier.cpp.lexemes import POSSIBLE_SPLICE, lexemes
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
 from rlvr_cpp.verifier.toolchain.toolchain import Toolchain
 
@@ -29,26 +28,25 @@ def leading_includes(code: str) -> tuple[str, ...]:
     splice = POSSIBLE_SPLICE.search(code)  # compilers disagree on which of them join lines
     known = code[: code.rfind("\n", 0, splice.start()) + 1] if splice else code
     names: list[str] = []
-    line: list[Lexeme] = []
-    for lexeme in chain(lexemes(known), [Lexeme("newline", "", len(known), len(known))]):
-        if lexeme.kind not in ("comment", "newline"):
-            line.append(lexeme)
-        if lexeme.kind == "newline" and line:
-            name = _included(line)
-            if name is None:
-                break
-            names.append(name)
-            line = []
-        elif len(line) > 3:
+    for line in _lines(known):
+        header = HEADER.fullmatch(line[-1])
+        if line[:-1] != ["#", "include"] or header is None or ".." in header[1]:
             break
+        names.append(header[1])
     return tuple(names)
 
 
-def _included(line: list[Lexeme]) -> str | None:
-    """The system header that a line includes; None where it says anything else."""
-    header = HEADER.fullmatch(line[-1].text)
-    is_include = [lexeme.text for lexeme in line[:-1]] == ["#", "include"]
-    return header[1] if is_include and header and ".." not in header[1] else None
+def _lines(code: str) -> Iterator[list[str]]:
+    """The tokens of each line that has any."""
+    line: list[str] = []
+    for lexeme in lexemes(code):
+        if lexeme.kind == "newline" and line:
+            yield line
+            line = []
+        elif lexeme.kind not in ("comment", "newline"):
+            line.append(lexeme.text)
+    if line:
+        yield line
 
 
 class PrecompiledHeaders:
