@@ -37,7 +37,7 @@ from rlvr_cpp.reward.terms import (
     shaped_reward,
 )
 from rlvr_cpp.reward.tiers import compute_reward
-from rlvr_cpp.verifier.cpp.lint import SPLICE
+from rlvr_cpp.verifier.cpp.lexemes import readings
 from rlvr_cpp.verifier.judge import judge
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
@@ -280,7 +280,7 @@ def _tidy_here(workshop: Workshop) -> str:
 
 
 def _evades(program: Program) -> bool:
-    return any(EVASION.search(SPLICE.sub("", text)) for text in program.files.values())
+    return any(EVASION.search(reading) for text in program.files.values() for reading in readings(text))
 
 
 def _fraction(name: str, value: float, weight: float) -> float:

@@ -10,23 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from rlvr_cpp.verifier.cpp.lexemes import LEXEME
+from rlvr_cpp.verifier.cpp.lexemes import lexemes
 
 
 def code_length(code: str) -> int:
     """Characters of the code's tokens: without comments, and without white space outside of literals."""
-    length = end = 0
-    for match in LEXEME.finditer(code):
-        token = match.group()
-        length += _dense(code[end : match.start()])
-        if not token.startswith(("//", "/*")):
-            length += len(token) if token.startswith(('"', "'", 'R"')) else _dense(token)
-        end = match.end()
-    return length + _dense(code[end:])
-
-
-def _dense(text: str) -> int:
-    return sum(map(len, text.split()))
+    return sum(len(lexeme.text) for lexeme in lexemes(code) if lexeme.kind not in ("comment", "newline"))
 
 
 def best_first(rewards: Sequence[float | None], lengths: Sequence[int]) -> list[int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rlvr_cpp.tasks.task import Task
-from rlvr_cpp.verifier.cpp.lexemes import LEXEME
+from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, Lexeme, lexemes
 from rlvr_cpp.verifier.think import think_block_end
 
 FENCE = re.compile(r"```[^\n]*(?:\n(.*?)(?:```|\Z)|\Z)", re.DOTALL)
@@ -62,7 +62,7 @@ def definition_start(code: str, name: str) -> int | None:
 
     A line before it with the head of a template belongs to it.
     """
-    plain = LEXEME.sub(lambda match: match.group() if match.group() in "{}" else " " * len(match.group()), code)
+    plain = _plain(code)
     depth = begin = 0
     for match in re.finditer("[;{}]", plain):
         if match.group() == "{" and depth == 0 and (place := _opened(plain[begin : match.start()], name)) is not None:
@@ -72,6 +72,17 @@ def definition_start(code: str, name: str) -> int | None:
         depth += (match.group() == "{") - (match.group() == "}")
         begin = match.end()
     return None
+
+
+def _plain(code: str) -> str:
+    """The code with blanks in place of literals, comments and conditional lines, as long as it was."""
+    pieces: list[str] = []
+    end = 0
+    for lexeme in lexemes(code, OUTLINE):
+        width = lexeme.end - lexeme.start
+        pieces += code[end : lexeme.start], lexeme.text.ljust(width) if lexeme.kind == "brace" else " " * width
+        end = lexeme.end
+    return "".join([*pieces, code[end:]])
 
 
 def _opened(head: str, name: str) -> int | None:
@@ -94,26 +105,26 @@ def _opened(head: str, name: str) -> int | None:
 
 def _closing_brace(prompt: str, completion: str) -> int:
     """The offset behind the brace (and its semicolon) that closes what the prompt left open; else the whole length."""
-    depth = sum(1 if brace == "{" else -1 for _, brace in _braces(prompt))
+    depth = sum(1 if brace.text == "{" else -1 for brace in _braces(prompt))
     if depth <= 0:
         return len(completion)
-    for place, brace in _braces(completion):
-        depth += 1 if brace == "{" else -1
+    for brace in _braces(completion):
+        depth += 1 if brace.text == "{" else -1
         if depth == 0:
-            semicolon = re.match(r"[ \t]*;", completion[place + 1 :])
-            return place + 1 + (semicolon.end() if semicolon else 0)
+            semicolon = re.compile(r"[ \t]*;").match(completion, brace.end)
+            return semicolon.end() if semicolon else brace.end
     return len(completion)
 
 
-def _braces(code: str) -> Iterator[tuple[int, str]]:
+def _braces(code: str) -> Iterator[Lexeme]:
     """Every brace that is neither in a comment, nor in a literal, nor in what `#if 0` leaves out."""
     left_out = 0  # how many conditionals are open since `#if 0`, itself counted
-    for match in LEXEME.finditer(code):
-        directive = match["conditional"]
-        if directive is None:
-            if not left_out and match.group() in "{}":
-                yield match.start(), match.group()
-        elif directive.startswith("if"):
-            left_out += bool(left_out or (directive == "if" and match["zero"]))
-        elif left_out == 1 or directive == "endif":
+    for lexeme in lexemes(code, OUTLINE):
+        if lexeme.kind == "brace" and not left_out:
+            yield lexeme
+        elif lexeme.kind not in ("conditional", "zero"):
+            continue
+        elif lexeme.text.startswith("if"):
+            left_out += bool(left_out or (lexeme.text == "if" and lexeme.kind == "zero"))
+        elif left_out == 1 or lexeme.text == "endif":
             left_out = max(0, left_out - 1)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
 
-import tree_sitter_cpp
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.cpp.lexemes import parse, walk
 from rlvr_cpp.verifier.cpp.signature import read_prompt
 
 NUMBER = re.compile(r"(?:(?:bool|char|short|int|long|float|double|signed|unsigned|u?int\d+_t|(?:std::)?size_t)\s*)+")
@@ -29,7 +28,7 @@ def negated_solution(task: Task) -> str:
     if task.reference is None:
         raise ValueError(f"task {task.task_id!r} has no reference solution")
     source, start = (task.prompt + task.reference).encode(), len(task.prompt.encode())
-    root = Parser(_language()).parse(source).root_node
+    root = parse(source)
     wrapping = _wrapping(task)
     values = [node for node in _returned_values(root) if node.start_byte >= start] if wrapping else []
     if wrapping is None or not values:
@@ -58,28 +57,17 @@ def _wrapping(task: Task) -> tuple[bytes, bytes] | None:
 
 def _returned_values(root: Node) -> list[Node]:
     """What the functions return, in the order of the text, not what lambdas in them do."""
-    statements = (node for node in _walk(root) if node.type == "return_statement")
+    statements = (node for node in walk(root, _is_no_lambda) if node.type == "return_statement")
     return [value for node in statements for value in node.named_children[:1]]
 
 
 def _beginnings(root: Node, start: int) -> Iterator[int]:
     """Where each function begins whose body ends behind `start`: behind its brace, but not before `start`."""
-    for node in _walk(root):
+    for node in walk(root, _is_no_lambda):
         body = node.child_by_field_name("body") if node.type == "function_definition" else None
         if body is not None and body.type == "compound_statement" and body.end_byte > start:
             yield max(start, body.start_byte + 1)
 
 
-def _walk(node: Node) -> Iterator[Node]:
-    """The node and everything below it, in the order of the text; nothing below a lambda."""
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if node.type != "lambda_expression":
-            waiting.extend(reversed(node.children))
-
-
-@cache
-def _language() -> Language:
-    return Language(tree_sitter_cpp.language())
+def _is_no_lambda(node: Node) -> bool:
+    return node.type != "lambda_expression"

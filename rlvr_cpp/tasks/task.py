@@ -19,12 +19,12 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.tasks.rows import Row, read_source
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
+from rlvr_cpp.verifier.cpp.lexemes import directives, lexemes
 from rlvr_cpp.verifier.program import STANDARD, Program
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 BUILTIN = Path(__file__).parents[1] / "data" / "families.jsonl"
 SPLITS = ("train", "held_out")
-COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ def _mbxp_shape(row: Row, where: str) -> Task:
 
 def _entry_point(declaration: str, where: str) -> str:
     """The last function that a declaration opens."""
-    code = COMMENT.sub(" ", declaration)
+    plain, _ = directives(lexemes(declaration))
+    code = " ".join(lexeme.text if lexeme.kind in ("word", "mark") else "0" for lexeme in plain)
     names = re.findall(r"([A-Za-z_]\w*)\s*\([^;{}]*\)\s*(?:const\s*)?\{", code)
     if not names:
         raise UserError(f"{where}: no function is opened in the prompt: it must end with 'type name(...) {{'")

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
-import tree_sitter_cpp
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
+
+from rlvr_cpp.verifier.cpp.lexemes import parse
 
 TOKEN = re.compile(
     r'"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n])*\'?|[A-Za-z_]\w*|\d[\w.]*|'
     r"::|->|[<>=!+\-*/%&|^]=|&&|\|\||<<|>>|\+\+|--|\S"
 )
+"""Words of a bag, not C++: those of comments count, too. What is code is read in `verifier/cpp/lexemes.py`."""
 LONGEST = 4
 """Tokens, and generations or siblings of the tree, in one feature."""
 BUCKETS = 1 << 16
@@ -88,7 +89,7 @@ def read_tree(code: str) -> Tree:
     features: list[str] = []
     names: list[Node] = []
     errors = missing = 0
-    stack: list[tuple[Node, tuple[str, ...]]] = [(_parser().parse(code.encode(errors="replace")).root_node, ())]
+    stack: list[tuple[Node, tuple[str, ...]]] = [(parse(code.encode(errors="replace")), ())]
     while stack:
         node, above = stack.pop()
         path = (*above, node.type)[-LONGEST:]
@@ -136,8 +137,3 @@ def _declares(node: Node) -> bool:
 
 def _is_qualified(node: Node) -> bool:
     return node.parent is not None and node.parent.type in ("qualified_identifier", "template_type")
-
-
-@cache
-def _parser() -> Parser:
-    return Parser(Language(tree_sitter_cpp.language()))

@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import tree_sitter_cpp
-from tree_sitter import Language, Node, Parser
-
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.rollout import Rollout
-from rlvr_cpp.verifier.cpp.lexemes import LEXEME
+from rlvr_cpp.verifier.cpp.lexemes import lexemes, parse, walk
 
 if TYPE_CHECKING:
     from rlvr_cpp.training.config import StepCoderConfig
@@ -187,9 +183,9 @@ def cut_points(text: str) -> list[int]:
     No line that begins inside of a comment or a literal, or that a backslash joins with the one before, and none
     behind the last line of code: something is always left to write.
     """
-    plain = LEXEME.sub(_masked, text)
-    code = len(plain.rstrip())
-    return [0, *(match.end() for match in re.finditer(r"(?<!\\)\n", plain) if match.end() < code)]
+    pieces = [lexeme for lexeme in lexemes(text) if lexeme.kind != "comment"]
+    code = max((piece.end for piece in pieces if piece.kind != "newline"), default=0)
+    return [0, *(piece.end for piece in pieces if piece.kind == "newline" and piece.end < code)]
 
 
 def cut_at_fraction(text: str, fraction: float) -> int:
@@ -207,10 +203,7 @@ def conditional_starts(prompt: str, reference: str) -> tuple[int, ...]:
     source = (prompt + reference).encode(errors="replace")
     begin = len(prompt.encode(errors="replace"))
     found = set()
-    unread = [_parser().parse(source).root_node]
-    while unread:
-        node: Node = unread.pop()
-        unread.extend(node.children)
+    for node in walk(parse(source)):
         if node.type in CONDITIONALS and node.start_byte >= begin:
             offset = len(source[begin : node.start_byte].decode(errors="replace"))
             found.add(_at_or_before(points, offset))
@@ -219,17 +212,6 @@ def conditional_starts(prompt: str, reference: str) -> tuple[int, ...]:
 
 def _at_or_before(points: list[int], offset: int) -> int:
     return points[bisect_right(points, offset) - 1]
-
-
-def _masked(lexeme: re.Match[str]) -> str:
-    """As many spaces for a comment, as many letters for anything else."""
-    text = lexeme.group()
-    return (" " if text.startswith(("//", "/*")) else "x") * len(text)
-
-
-@cache
-def _parser() -> Parser:
-    return Parser(Language(tree_sitter_cpp.language()))
 
 
 def group_outcomes(rollouts: Sequence[Rollout], group_size: int) -> list[GroupOutcome]:

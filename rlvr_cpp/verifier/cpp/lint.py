@@ -5,10 +5,10 @@ a use, and clang-tidy obeys the bare word NOLINT wherever it stands, in strings 
 with spaces or letters of the same width, so lines and, but for NOLINT in a string, columns stay. No string's value
 changes: `"NOLINT"` becomes `"NOLIN" "T"`.
 
-The text is read as a compiler's first phases read it: line splices, digraphs, comments inside of directives, raw
-strings. A syntax tree cannot stand in for that: tree-sitter takes `%:pragma`, `#pr\\<newline>agma` and `# /**/ pragma`
-for errors, keeps macro bodies as opaque text, and loses its way where the candidate wants it to. What macros or
-conditionals put together from pieces (`__attribute__((A))` with `#define A unused`) is not followed.
+The text is read as a compiler's first phases read it (`lexemes`). A syntax tree cannot stand in for that: tree-sitter
+takes `%:pragma`, `#pr\\<newline>agma` and `# /**/ pragma` for errors, keeps macro bodies as opaque text, and loses its
+way where the candidate wants it to. What macros or conditionals put together from pieces (`__attribute__((A))` with
+`#define A unused`) is not followed.
 """
 
 from __future__ import annotations
@@ -17,20 +17,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-SPLICE = re.compile(r"\\[ \t\f\v\0]*(?:\r\n|\n|\r)")
-TOKEN = re.compile(
-    r"(?P<newline>\r\n?|\n)|(?P<blank>[ \t\f\v\0\ufeff]+)|(?P<comment>//[^\r\n]*|/\*.*?(?:\*/|\Z))|"
-    r'(?P<raw>(?P<raw_prefix>(?:u8|[uUL])?R)"(?P<delimiter>[^ ()\\\t\v\f\n\r"]{0,16})\()|'
-    r'(?P<string>(?P<prefix>u8|[uUL])?"(?:\\[^\r\n]|[^"\\\r\n])*")|'
-    r"(?P<character>(?:u8|[uUL])?'(?:\\[^\r\n]|[^'\\\r\n])*')|"
-    r"(?P<unclosed>(?:u8|[uUL])?[\"'][^\r\n]*)|"
-    r"(?P<number>\.?[0-9](?:'\w|[eEpP][+-]|[\w.])*)|(?P<word>(?:[^\W\d]|\$)[\w$]*)|"
-    r"(?P<mark>\?\?=|%:|<:(?!:(?![:>]))|:>|<%|%>|::|.)",
-    re.DOTALL,
-)
-DIGRAPHS = {"??=": "#", "%:": "#", "<:": "[", ":>": "]", "<%": "{", "%>": "}"}
+from rlvr_cpp.verifier.cpp.lexemes import SPLICE, Edit, Lexeme, directives, lexemes
+
 TRIGRAPHS_BACKWARDS = re.compile(r"[ \t]*(?:/\?\?[ \t]*)+")
 """At a line's end; under old standards only they join it with the next."""
 
@@ -54,27 +43,6 @@ class LintCopy:
     """How many things were undone; 0 if and only if `code` is the program itself."""
 
 
-class Token(NamedTuple):
-    """A piece of the program behind splices and digraphs."""
-
-    kind: str
-    text: str
-    """Of a raw string what stands between its parentheses."""
-    start: int
-    """In the program as it was written, as is `end`."""
-    end: int
-    opening: str = ""
-    """How a string begins, up to its first character."""
-
-
-class Edit(NamedTuple):
-    """What is put in place of a part of the program."""
-
-    start: int
-    end: int
-    text: str
-
-
 def lint_copy(code: str) -> LintCopy:
     """The program with whatever silences a warning undone. Any text will do, C++ or not; idempotent."""
     copy, suppressions = code, 0
@@ -85,7 +53,7 @@ def lint_copy(code: str) -> LintCopy:
 
 def _undone(code: str) -> tuple[str, int] | None:
     """The program with every suppression in sight undone, and how many; None where there is none."""
-    tokens = list(_tokens(code))
+    tokens = list(lexemes(code))
     edits = sorted({*_silencers(code, tokens), *_odd_splices(code, tokens), *_nolints(code, tokens)})
     pieces: list[str] = []
     position = count = 0
@@ -97,49 +65,11 @@ def _undone(code: str) -> tuple[str, int] | None:
     return ("".join([*pieces, code[position:]]), count) if edits else None
 
 
-def _tokens(code: str) -> Iterator[Token]:
-    """Everything but blanks, from the text without its splices; raw strings are read with theirs."""
-    starts, origins, logical = _without_splices(code)
-
-    def written(place: int) -> int:
-        segment = bisect_right(starts, place) - 1
-        return origins[segment] + place - starts[segment]
-
-    position = 0
-    while match := TOKEN.match(logical, position):
-        kind, text, position = str(match.lastgroup), match.group(), match.end()
-        start, end, opening = written(match.start()), written(position - 1) + 1, ""
-        if kind == "raw":
-            delimiter = match["delimiter"]
-            close = code.find(f'){delimiter}"', end)
-            text = code[end:close] if close >= 0 else code[end:]
-            opening, end = match.group(), close + len(delimiter) + 2 if close >= 0 else len(code)
-            segment = bisect_right(origins, end - 1) - 1
-            position = starts[segment] + end - origins[segment]
-        elif kind == "string":
-            opening = f'{match["prefix"] or ""}"'
-        if kind != "blank":
-            yield Token(kind, DIGRAPHS.get(text, text) if kind == "mark" else text, start, end, opening)
-
-
-def _without_splices(code: str) -> tuple[list[int], list[int], str]:
-    """The code without its splices, and where each piece of it begins there and in the code."""
-    starts, origins, pieces = [0], [0], []
-    length = 0
-    for splice in SPLICE.finditer(code):
-        pieces.append(code[origins[-1] : splice.start()])
-        length += len(pieces[-1])
-        starts.append(length)
-        origins.append(splice.end())
-    pieces.append(code[origins[-1] :])
-    return starts, origins, "".join(pieces)
-
-
-def _silencers(code: str, tokens: Sequence[Token]) -> Iterator[Edit]:
+def _silencers(code: str, tokens: Sequence[Lexeme]) -> Iterator[Edit]:
     """Directives, pragma operators, attributes, feigned uses, and the name that only an analyzer defines."""
-    plain, directives = _split(tokens)
+    plain, found = directives(tokens)
     yield from _silencers_in(code, plain)
-    for directive in directives:
+    for directive in found:
         name, rest = (directive[1], directive[2:]) if len(directive) > 1 else (directive[0], [])
         words = [token.text for token in rest[:2]]
         if name.kind == "number" or name.text == "line" or (name.text == "pragma" and _is_silencing(words)):
@@ -151,24 +81,7 @@ def _silencers(code: str, tokens: Sequence[Token]) -> Iterator[Edit]:
             yield Edit(token.start, token.end, f"_{code[token.start + 1 : token.end].replace('l', '1', 1)}")
 
 
-def _split(tokens: Sequence[Token]) -> tuple[list[Token], list[list[Token]]]:
-    """The program's tokens outside of directives, and each directive's; no comments."""
-    plain: list[Token] = []
-    directives: list[list[Token]] = []
-    target, at_line_start = plain, True
-    for token in tokens:
-        if token.kind == "newline":
-            target, at_line_start = plain, True
-        elif token.kind != "comment":
-            if at_line_start and token.text == "#" and token.kind == "mark":
-                target = []
-                directives.append(target)
-            target.append(token)
-            at_line_start = False
-    return plain, directives
-
-
-def _macro_body(definition: list[Token]) -> list[Token]:
+def _macro_body(definition: list[Lexeme]) -> list[Lexeme]:
     """What stands behind the name of a macro and its parameters, if a parenthesis follows the name at once."""
     if len(definition) > 1 and definition[1].text == "(" and definition[1].start == definition[0].end:
         closing = next((i for i, token in enumerate(definition) if token.text == ")"), len(definition))
@@ -180,7 +93,7 @@ def _is_silencing(words: Sequence[str]) -> bool:
     return tuple(words[:2]) in SILENCING_PRAGMAS or list(words[:1]) == ["unused"]
 
 
-def _silencers_in(code: str, tokens: list[Token], is_macro: bool = False) -> Iterator[Edit]:
+def _silencers_in(code: str, tokens: list[Lexeme], is_macro: bool = False) -> Iterator[Edit]:
     edits, tokens = _pragma_operators(code, tokens)
     yield from edits
     texts = [token.text if token.kind in ("word", "mark") else '""' for token in tokens] + [""] * 5
@@ -198,10 +111,10 @@ def _silencers_in(code: str, tokens: list[Token], is_macro: bool = False) -> Ite
             yield Edit(first, last, "0" + _blanked(code, first, last).text[1:])
 
 
-def _pragma_operators(code: str, tokens: list[Token]) -> tuple[list[Edit], list[Token]]:
+def _pragma_operators(code: str, tokens: list[Lexeme]) -> tuple[list[Edit], list[Lexeme]]:
     """`_Pragma` with a silencing text, or with one that only a macro's expansion shows; and the other tokens."""
     edits: list[Edit] = []
-    others: list[Token] = []
+    others: list[Lexeme] = []
     i = 0
     while i < len(tokens):
         end = i + 1
@@ -217,7 +130,7 @@ def _pragma_operators(code: str, tokens: list[Token]) -> tuple[list[Edit], list[
     return edits, others
 
 
-def _behind_operand(tokens: list[Token], opening: int) -> int:
+def _behind_operand(tokens: list[Lexeme], opening: int) -> int:
     """The index behind the parenthesis that closes the one at `opening`; `opening` itself where none does at once."""
     depth = 0
     for i in range(opening, len(tokens)):
@@ -229,12 +142,12 @@ def _behind_operand(tokens: list[Token], opening: int) -> int:
     return opening
 
 
-def _words(literal: Token) -> list[str]:
+def _words(literal: Lexeme) -> list[str]:
     """The words of a pragma that stands in a string."""
-    text = literal.text
+    text = literal.content
     if literal.kind == "string":
-        text = re.sub(r"\\([\\\"])", r"\1", text[len(literal.opening) : -1])
-    return [token.text for token in _tokens(text) if token.kind not in ("comment", "newline")]
+        text = re.sub(r"\\([\\\"])", r"\1", text)
+    return [token.text for token in lexemes(text) if token.kind not in ("comment", "newline")]
 
 
 def _partners(texts: list[str]) -> dict[int, int]:
@@ -259,7 +172,7 @@ def _attribute_heading(texts: list[str], i: int) -> list[str]:
 
 
 def _attributes(
-    code: str, tokens: list[Token], texts: list[str], inner: range, partners: dict[int, int]
+    code: str, tokens: list[Lexeme], texts: list[str], inner: range, partners: dict[int, int]
 ) -> Iterator[Edit]:
     """The names among an attribute's that keep a warning or an analyzer's finding back, their vendor with them."""
     for i in inner:
@@ -302,10 +215,10 @@ def _may_cast(texts: list[str], partners: dict[int, int], i: int) -> bool:
         return is_cast or (opening > 0 and texts[opening - 1] in WORDS_BEFORE_CONDITION)
     if before == "]":
         return texts[i - 2] == "]"
-    return before in WORDS_BEFORE_CAST or not (before in (">", '""') or re.match(r"\w", before))
+    return before in WORDS_BEFORE_CAST or not (before in (">", "->", '""') or re.match(r"\w", before))
 
 
-def _odd_splices(code: str, tokens: Sequence[Token]) -> Iterator[Edit]:
+def _odd_splices(code: str, tokens: Sequence[Lexeme]) -> Iterator[Edit]:
     """Splices on which the compilers (NUL before the line's end) or the standards disagree, outside of raw strings."""
     raw = [token for token in tokens if token.kind == "raw"]
     starts = [token.start for token in raw]
@@ -320,20 +233,21 @@ def _odd_splices(code: str, tokens: Sequence[Token]) -> Iterator[Edit]:
             yield _blanked(code, start, end)
 
 
-def _nolints(code: str, tokens: Sequence[Token]) -> Iterator[Edit]:
+def _nolints(code: str, tokens: Sequence[Lexeme]) -> Iterator[Edit]:
     """Every `NOLINT`: the O becomes a zero, in strings the word is cut in two, file names stay."""
     places = [match.start() for match in re.finditer("NOLINT", code)]
     starts = [token.start for token in tokens] if places else []
     for place in places:
         i = bisect_right(starts, place) - 1
-        token = tokens[i] if i >= 0 else None
-        if token is None or token.end <= place or token.kind not in ("string", "raw", "character"):
+        token = tokens[i] if i >= 0 and tokens[i].end > place else None
+        if token is None or token.kind not in ("string", "raw", "character", "file"):
             yield Edit(place + 1, place + 2, "0")
         elif token.kind == "character":
             yield Edit(place + 5, place + 6, r"\124")
-        elif i < 2 or tokens[i - 2].text != "#" or tokens[i - 1].text not in ("include", "include_next", "import"):
-            closing = f'){token.opening.partition(chr(34))[2][:-1]}"' if token.kind == "raw" else '"'
-            yield Edit(place + 5, place + 5, f"{closing} {token.opening}")
+        elif token.kind != "file":
+            yield Edit(place + 5, place + 5, f"{token.closing} {token.opening}")
+        elif next(tokens[j].text for j in range(i - 1, -1, -1) if tokens[j].kind != "comment") == "(":
+            yield Edit(place + 1, place + 2, "0")  # `__has_include` asks for a file that need not exist
 
 
 def _blanked(code: str, start: int, end: int) -> Edit:

@@ -17,7 +17,7 @@ from itertools import takewhile
 
 from tree_sitter import Node
 
-from rlvr_cpp.verifier.cpp.lexemes import _parse
+from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, lexemes, node_text, parse
 
 MAX_BYTES = 1 << 20
 """Longer texts are read as empty ones."""
@@ -27,11 +27,6 @@ MAX_ATTRIBUTES = 500
 MAX_DECLARATORS = 64
 """Of one declaration; functions among those behind are read as names."""
 
-LEXEME = re.compile(
-    r'//(?:\\\n|[^\n])*|/\*.*?(?:\*/|\Z)|R"(?P<tag>[^\s()\\]{0,16})\((?:.*?\)(?P=tag)"|.*\Z)'
-    r"|\"(?:\\.|[^\"\\\n])*\"?|(?<!\w)\d(?:'?[\w.])*|'(?:\\.|[^'\\\n])*'?|(?P<word>[A-Za-z_]\w*)|::|->|[^\s\w]",
-    re.DOTALL,
-)
 SPACE_BETWEEN_WORDS = re.compile(r"(?<=\w) (?=\w)")
 NOT_PART_OF_A_TYPE = ("storage_class_specifier", "attribute_declaration", "attribute_specifier", "comment")
 TYPE_DEFINITIONS = ("struct_specifier", "class_specifier", "union_specifier", "enum_specifier", "concept_definition")
@@ -125,7 +120,7 @@ def read_unit(text: str, max_bytes: int = MAX_BYTES) -> Unit:
     if len(source) > max_bytes or _is_endless(source):
         return Unit("")
     reader = _Reader()
-    for node in _parse(source).children:
+    for node in parse(source).children:
         reader.read(node)
     return Unit(
         text,
@@ -153,7 +148,7 @@ def read_prompt(text: str) -> Prompt | None:
     brace = _open_brace(text)
     source = (text[:brace] if brace is not None else text).rstrip().encode(errors="replace")
     if len(source) <= MAX_BYTES and not _is_endless(source):
-        root = _parse(source + b"{}")
+        root = parse(source + b"{}")
         last = root.children[-1] if root.children else None
         ends_in_one = last is not None and last.type == "function_definition" and last.end_byte == len(source) + 2
         # without a brace it may be prose that happens to end like a function
@@ -165,29 +160,28 @@ def read_prompt(text: str) -> Prompt | None:
 
 def tokens(text: str) -> list[str]:
     """The lexemes of a text without its comments."""
-    return [token for match in LEXEME.finditer(text) if not (token := match.group()).startswith(("//", "/*"))]
+    return [lexeme.text for lexeme in lexemes(text) if lexeme.kind not in ("comment", "newline")]
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:
     """Each identifier with the lexeme before it; a leading `::` is the global scope's and qualifies nothing."""
     before = further = ""
-    for match in LEXEME.finditer(text):
-        lexeme = match.group()
-        if lexeme.startswith(("//", "/*")):
+    for lexeme in lexemes(text):
+        if lexeme.kind in ("comment", "newline"):
             continue
-        if match["word"]:
+        if lexeme.kind == "word":
             is_global = before == "::" and not re.match(r"\w|>", further)
-            yield "" if is_global else before, lexeme
-        before, further = lexeme, before
+            yield "" if is_global else before, lexeme.text
+        before, further = lexeme.text, before
 
 
 def _open_brace(text: str) -> int | None:
     """Where the outermost brace stands that is never closed."""
     opened: list[int] = []
-    for match in LEXEME.finditer(text):
-        if match.group() == "{":
-            opened.append(match.start())
-        elif match.group() == "}" and opened:
+    for lexeme in lexemes(text, OUTLINE):
+        if lexeme.kind == "brace" and lexeme.text == "{":
+            opened.append(lexeme.start)
+        elif lexeme.kind == "brace" and opened:
             opened.pop()
     return opened[0] if opened else None
 
@@ -217,9 +211,9 @@ class _Reader:
             self._read_declaration(node)
         elif node.type == "preproc_include":
             path = node.child_by_field_name("path")
-            self.includes.append(_text(path).strip().removeprefix("<").removesuffix(">"))
+            self.includes.append(node_text(path).strip().removeprefix("<").removesuffix(">"))
         elif node.type == "using_declaration":
-            self.uses_std |= tokens(_text(node)) == ["using", "namespace", "std", ";"]
+            self.uses_std |= tokens(node_text(node)) == ["using", "namespace", "std", ";"]
         else:
             self._read_names(node)
 
@@ -234,7 +228,7 @@ class _Reader:
             if function is None and (name := _declared_name(declarator)) is not None:
                 is_function = _function_declarator(declarator) is not None  # one that could not be read
                 kind = self.names if is_function else self.constants if is_constant else self.variables
-                kind.add(_text(name))
+                kind.add(node_text(name))
         self._read_type(node.child_by_field_name("type"))
 
     def _read_names(self, node: Node) -> None:
@@ -242,9 +236,9 @@ class _Reader:
             self._read_typedef(node)
         elif node.type in ("alias_declaration", "preproc_def"):
             meaning = node.child_by_field_name("type") or node.child_by_field_name("value")
-            self.aliases[_text(node.child_by_field_name("name"))] = _text(meaning)
+            self.aliases[node_text(node.child_by_field_name("name"))] = node_text(meaning)
         elif node.type in ("preproc_function_def", "namespace_definition", "namespace_alias_definition"):
-            self.names.add(_text(node.child_by_field_name("name")))
+            self.names.add(node_text(node.child_by_field_name("name")))
         elif node.type == "template_declaration":
             self.names.update(_template_names(node))
         else:
@@ -256,14 +250,14 @@ class _Reader:
             if declarator.type == "type_identifier":
                 before = node.text[: meaning.start_byte - node.start_byte] if meaning and node.text else b""
                 qualifiers = before.decode(errors="replace").replace("typedef", "")
-                self.aliases[_text(declarator)] = f"{qualifiers} {_text(meaning)}"
+                self.aliases[node_text(declarator)] = f"{qualifiers} {node_text(meaning)}"
             else:
-                self.names.update(_text(name) for name in _leaves(declarator) if name.type == "type_identifier")
+                self.names.update(node_text(name) for name in _leaves(declarator) if name.type == "type_identifier")
         self._read_type(meaning)
 
     def _read_type(self, node: Node | None) -> None:
         if node is not None and node.type in TYPE_DEFINITIONS and (name := node.child_by_field_name("name")):
-            self.names.add(_text(name))
+            self.names.add(node_text(name))
 
 
 def _template_names(node: Node) -> Iterator[str]:
@@ -274,7 +268,7 @@ def _template_names(node: Node) -> Iterator[str]:
     for declarator in declarators:
         function = _function_declarator(declarator)
         found = _declared_name(declarator if function is None else function.child_by_field_name("declarator"))
-        yield _text(found)
+        yield node_text(found)
 
 
 def _function(node: Node, declarator: Node | None = None, heading: list[Node] | None = None) -> Function | None:
@@ -295,7 +289,7 @@ def _function(node: Node, declarator: Node | None = None, heading: list[Node] | 
     parameters = [_parameter(child) for child in listed.children if child.type not in ("(", ")", ",", "comment")]
     if len(parameters) == 1 and parameters[0] == Parameter("void"):
         parameters = []
-    return Function(result, _text(name), tuple(parameters), _specifiers(heading, suffixes))
+    return Function(result, node_text(name), tuple(parameters), _specifiers(heading, suffixes))
 
 
 def _is_broken(listed: Node) -> bool:
@@ -328,13 +322,13 @@ def _result(heading: list[Node], own: Node | None, whole: Node, trailing: list[N
 
 
 def _specifiers(heading: list[Node], suffixes: list[Node]) -> frozenset[str]:
-    words = {_text(leaf) for leaf in heading if _is_specifier(leaf)}
+    words = {node_text(leaf) for leaf in heading if _is_specifier(leaf)}
     ignored = (*NOT_PART_OF_A_TYPE, "trailing_return_type")
-    return frozenset(words | {_text(child) for child in suffixes if child.type not in ignored})
+    return frozenset(words | {node_text(child) for child in suffixes if child.type not in ignored})
 
 
 def _is_specifier(node: Node) -> bool:
-    return node.type == "storage_class_specifier" or _text(node) in ("constexpr", "consteval")
+    return node.type == "storage_class_specifier" or node_text(node) in ("constexpr", "consteval")
 
 
 def _function_declarator(node: Node | None) -> Node | None:
@@ -354,7 +348,7 @@ def _parameter(node: Node) -> Parameter:
         and not (default is not None and leaf.start_byte >= default.start_byte)
         and leaf.type != "="
     ]
-    return Parameter(_joined(kept), _text(name), _text(default).strip())
+    return Parameter(_joined(kept), node_text(name), node_text(default).strip())
 
 
 def _declared_name(node: Node | None) -> Node | None:
@@ -386,13 +380,9 @@ def _leaves(node: Node) -> Iterator[Node]:
 
 
 def _joined(leaves: Iterable[Node]) -> str:
-    spaced = " ".join(_text(leaf) for leaf in leaves)
+    spaced = " ".join(node_text(leaf) for leaf in leaves)
     return SPACE_BETWEEN_WORDS.sub("\0", spaced).replace(" ", "").replace("\0", " ")
 
 
 def _is_constant(node: Node) -> bool:
-    return _text(node) in ("const", "constexpr", "constinit")
-
-
-def _text(node: Node | None) -> str:
-    return node.text.decode(errors="replace") if node is not None and node.text else ""
+    return node_text(node) in ("const", "constexpr", "constinit")

@@ -13,23 +13,23 @@ has no such hole, so it comes first.
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, possible_directives, readings
 from rlvr_cpp.verifier.tiers.object_policy import is_library_name, read_object
 from rlvr_cpp.verifier.verdict import Verdict, read_verdict
 from rlvr_sandbox import Finished
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
+    from tree_sitter import Node
 
 SEAL = Path(__file__).with_name("seal.cpp")
 NONCE_SIZE = 16
@@ -162,29 +162,19 @@ RESET = """
 #pragma GCC reset_options
 #endif
 """
-SPLICE = re.compile(r"\\[ \t\v\f]*(?:\r\n|\n|\r)")
-TRIGRAPH_SPLICE = re.compile(r"(?:\\|\?\?/)[ \t\v\f]*(?:\r\n|\n|\r)")
-HASH = re.compile(r"#|%:|\?\?=")
-SPACE = re.compile(r"[\s\0]*")
-NAME = re.compile(r"(?!\d)(?:[\w$]|\\[uU][0-9A-Fa-f]{4,8})+")
 STACKED = re.compile(r'\b(?:push|pop)_macro\s*\(\s*\\?"\s*([A-Za-z_$][\w$]*)')
 LIBRARY_TEXT = "std main equal compare size length data begin end memcmp strcmp strlen"
 HEADER_PARTS = frozenset((KEYWORD_TEXT + LIBRARY_TEXT).split())
 
 
-def macros_defined(code: str) -> tuple[str, ...]:
+def macros_defined(code: str) -> list[str]:
     """Every macro that a text defines, and some that it only mentions in a comment, a string or a skipped part.
 
-    A directive may be spliced, written in digraphs or trigraphs and strewn with comments; a reader that tried to know
-    where a string ends could be led astray, so whatever looks like a definition counts as one.
+    A name stands as often as it is defined.
     """
-    return tuple(dict.fromkeys(_definitions(code)))
-
-
-def _definitions(code: str) -> list[str]:
     names = []
-    for text in _readings(code):
-        names += [name for _, name in _directives(text, "define")] + STACKED.findall(text)
+    for text in readings(code):
+        names += [name for _, name in possible_directives(text, "define") if name] + STACKED.findall(text)
     return names
 
 
@@ -194,9 +184,9 @@ def macros_before_headers(code: str) -> tuple[str, ...]:
     Undoing them later is too late, the library's own comparisons have been bent.
     """
     found = []
-    for text in _readings(code):
-        last = max((at for at, _ in _directives(text, "include")), default=-1)
-        found += [name for at, name in _directives(text, "define") if at < last and _is_a_part_of_headers(name)]
+    for text in readings(code):
+        last = max((at for word in ("include", "import") for at, _ in possible_directives(text, word)), default=-1)
+        found += [name for at, name in possible_directives(text, "define") if at < last and _is_a_part_of_headers(name)]
     return tuple(dict.fromkeys(found))
 
 
@@ -208,7 +198,7 @@ def between(code: str, harness: str, given: str = "") -> str:
     stay. Constants of the C headers get their own values back, and `assert` its header.
     """
     words = set(re.findall(r"\w+", harness))
-    counts, trusted = Counter(_definitions(code)), Counter(_definitions(given))
+    counts, trusted = Counter(macros_defined(code)), Counter(macros_defined(given))
     gone = [name for name, count in counts.items() if not _is_out_of_reach(name, words) and trusted[name] != count]
     lines = [f"#undef {name}" for name in dict.fromkeys([*ALWAYS_UNDONE, *gone])]
     lines += [f"#define {name} {HEADER_VALUES[name]}" for name in gone if name in HEADER_VALUES and name in words]
@@ -228,42 +218,6 @@ def _is_out_of_reach(name: str, words: set[str]) -> bool:
 def _is_a_part_of_headers(name: str) -> bool:
     reserved = re.match(r"__|_[A-Z]", name) is not None and re.search(r"[a-z]", name) is not None
     return name in HEADER_PARTS or reserved
-
-
-def _readings(code: str) -> tuple[str, ...]:
-    """The text with its line splices undone; twice where it depends on the standard whether `??/` is one."""
-    text = SPLICE.sub("", code)
-    return (text, TRIGRAPH_SPLICE.sub("", code)) if "??/" in code else (text,)
-
-
-def _directives(text: str, word: str) -> Iterator[tuple[int, str]]:
-    """Where `# word` may stand, and the name after it."""
-    skip = _Gaps(text).end
-    for sign in HASH.finditer(text):
-        start = skip(sign.end())
-        if text.startswith(word, start):
-            name = NAME.match(text, skip(start + len(word)))
-            if name or word == "include":
-                yield sign.start(), name[0] if name else ""
-
-
-class _Gaps:
-    """White space and comments of a text, in a time that grows with the text alone, whatever the text is."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.closings = [match.start() for match in re.finditer(r"\*/", text)]
-        self.after: dict[int, int] = {}
-        for closing in reversed(self.closings):
-            self.after[closing] = self.end(closing + 2)
-
-    def end(self, start: int) -> int:
-        """The first place from `start` on that is neither space nor in a comment."""
-        place = SPACE.match(self.text, start).end()  # type: ignore[union-attr]
-        if not self.text.startswith("/*", place):
-            return place
-        index = bisect.bisect_left(self.closings, place + 2)
-        return self.after[self.closings[index]] if index < len(self.closings) else place
 
 
 CONTAINERS = re.compile(r"\bstd::(?:vector|string|pair|tuple|set|multiset|deque|list|array|optional|unordered_set)\b")
@@ -328,7 +282,7 @@ def with_decoys(test: str) -> str | None:
     """
     prefix = f"rlvr_{hashlib.sha256(test.encode(errors='replace')).hexdigest()[:12]}_"
     source = test.encode(errors="replace")
-    root = _parser().parse(source).root_node
+    root = parse(source)
     if root.has_error or "\0" in test:
         return None
     expectations = list(_expectations(root))
@@ -340,18 +294,10 @@ def with_decoys(test: str) -> str | None:
             edits.append((expectation, expectation.written + wrong.value))
     for expectation, wrong_text in reversed(edits):
         node = expectation.node
-        left, right = (_source(node.child_by_field_name(side)) for side in ("left", "right"))
+        left, right = (node_text(node.child_by_field_name(side)) for side in ("left", "right"))
         doubled = f"{prefix}same({left}, {right}, {wrong_text})".encode()
         source = source[: node.start_byte] + doubled + source[node.end_byte :]
     return DECOYS.replace("@", prefix) + source.decode() if edits else None
-
-
-@cache
-def _parser() -> Parser:
-    import tree_sitter_cpp
-    from tree_sitter import Language, Parser
-
-    return Parser(Language(tree_sitter_cpp.language()))
 
 
 def _expectations(root: Node) -> Iterator[Expectation]:
@@ -359,11 +305,13 @@ def _expectations(root: Node) -> Iterator[Expectation]:
     stack = [root]
     while stack:
         node = stack.pop()
-        if UNEVALUATED.match(node.type) or any(_source(child) in ("constexpr", "consteval") for child in node.children):
+        if UNEVALUATED.match(node.type) or any(
+            node_text(child) in ("constexpr", "consteval") for child in node.children
+        ):
             continue
         if node.type in ("type_definition", "alias_declaration"):
             _note_alias(node, aliases)
-        if node.type == "binary_expression" and _source(node.child_by_field_name("operator")) == "==":
+        if node.type == "binary_expression" and node_text(node.child_by_field_name("operator")) == "==":
             found = _expectation(node, aliases)
             if found is not None:
                 yield found
@@ -373,8 +321,8 @@ def _expectations(root: Node) -> Iterator[Expectation]:
 
 def _note_alias(node: Node, aliases: dict[str, str]) -> None:
     alias = node.child_by_field_name("declarator" if node.type == "type_definition" else "name")
-    type_text = _tight(_source(node.child_by_field_name("type")))
-    name = _source(alias)
+    type_text = _tight(node_text(node.child_by_field_name("type")))
+    name = node_text(alias)
     # A name that stands for two types, in two scopes, stands for none here.
     aliases[name] = type_text if aliases.get(name, type_text) == type_text else "?"
 
@@ -385,8 +333,8 @@ def _expectation(node: Node, aliases: dict[str, str]) -> Expectation | None:
     if right is None or leaves is None:
         return None
     if right.type == "string_literal":
-        return Expectation(node, "", "", _source(right), leaves)
-    written, value = _source(right.child_by_field_name("type")), _source(right.child_by_field_name("value"))
+        return Expectation(node, "", "", node_text(right), leaves)
+    written, value = node_text(right.child_by_field_name("type")), node_text(right.child_by_field_name("value"))
     full = _tight(written)
     full = aliases.get(full, full)
     # A string is never built from numbers here: {'a'} and {"a"} would be the same and look different.
@@ -408,7 +356,7 @@ def _leaves(node: Node | None) -> frozenset[int | str] | None:
     """The elements of a literal, numbers as numbers; None for what is more than a literal."""
     if node is None:
         return None
-    text = _source(node)
+    text = node_text(node)
     if node.type == "compound_literal_expression":
         value = node.child_by_field_name("value")
         return _leaves(value) if value is not None and value.type == "initializer_list" else None
@@ -423,7 +371,3 @@ def _leaves(node: Node | None) -> frozenset[int | str] | None:
         return frozenset({1} if node.type == "true" else ())
     number = INTEGER.fullmatch(text)
     return frozenset({int(number[1])} - {0}) if number else None
-
-
-def _source(node: Node | None) -> str:
-    return node.text.decode(errors="replace") if node is not None and node.text is not None else ""

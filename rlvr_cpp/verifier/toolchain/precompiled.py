@@ -11,32 +11,42 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rlvr_cpp.verifier.cpp.lexemes import POSSIBLE_SPLICE, lexemes
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
 from rlvr_cpp.verifier.toolchain.toolchain import Toolchain
 
 PAYS_AFTER = 4  # uses; building one takes as long as five or six plain parses
-SKIPPED = re.compile(r"\s+|//[^\n]*|/\*.*?\*/", re.DOTALL)
-INCLUDE = re.compile(r"[ \t]*#[ \t]*include[ \t]*<([A-Za-z0-9_+.-][A-Za-z0-9_+./-]*)>[ \t]*(//[^\n\\]*)?(?:\n|$)")
+HEADER = re.compile(r"<([A-Za-z0-9_+.-][A-Za-z0-9_+./-]*)>")
 BuildHeader = Callable[[Path, str, tuple[str, ...]], bool]
 
 
 def leading_includes(code: str) -> tuple[str, ...]:
     """The system headers that a program includes before anything else, in its order."""
+    splice = POSSIBLE_SPLICE.search(code)  # compilers disagree on which of them join lines
+    known = code[: code.rfind("\n", 0, splice.start()) + 1] if splice else code
     names: list[str] = []
-    at = 0
-    while True:
-        while skipped := SKIPPED.match(code, at):
-            if skipped.group().startswith("//") and skipped.group().rstrip().endswith("\\"):
-                return tuple(names)  # the comment goes on in the next line: rare, and not worth a parser
-            at = skipped.end()
-        include = INCLUDE.match(code, at)
-        if include is None or ".." in include[1]:
-            return tuple(names)
-        names.append(include[1])
-        at = include.end()
+    for line in _lines(known):
+        header = HEADER.fullmatch(line[-1])
+        if line[:-1] != ["#", "include"] or header is None or ".." in header[1]:
+            break
+        names.append(header[1])
+    return tuple(names)
+
+
+def _lines(code: str) -> Iterator[list[str]]:
+    """The tokens of each line that has any."""
+    line: list[str] = []
+    for lexeme in lexemes(code):
+        if lexeme.kind == "newline" and line:
+            yield line
+            line = []
+        elif lexeme.kind not in ("comment", "newline"):
+            line.append(lexeme.text)
+    if line:
+        yield line
 
 
 class PrecompiledHeaders:

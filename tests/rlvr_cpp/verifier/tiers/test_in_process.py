@@ -104,3 +104,38 @@ def test_a_hack_does_not_pass_and_is_a_result(verifier, name):
     result = verifier.verify(HACKS[name])
     assert result.status in ("forged", "policy", "wrong", "compile_error"), result.stderr
     assert result.tests_passed < 8
+
+
+@pytest.mark.parametrize(
+    ("define", "include"),
+    [
+        ("#define equal", "#include <vector>"),
+        ("#def\\\0\nine equal", "#include <vector>"),
+        ("%:/**/def\\ \0\r\nine/* */eq\\\0\nual", "#inc\\\0\nlude <vector>"),
+        ("#define equal", "#import <vector>"),
+    ],
+)
+def test_a_macro_that_bends_the_library_is_found_however_it_is_written(verifier, define, include):
+    code = f"""#include <algorithm>
+{define}(a, b, c) equal(a, a, c)
+{include}
+template <class T> struct Stack {{
+    std::vector<T> kept;
+    void push(T x) {{ kept.push_back(x + 1); }}
+    std::vector<T> items() const {{ return kept; }}
+}};
+"""
+    test = """#include <cstdio>
+int main() {
+    Stack<int> s;
+    int good = s.items() == std::vector<int>{};
+    s.push(1);
+    good += s.items() == std::vector<int>{1};
+    std::printf("PASSED %d/2\\n", good);
+    return good == 2 ? 0 : 1;
+}
+"""
+    result = verifier.verify(Program(code, test, 2))
+    joins = "\0" not in code or not verifier.toolchain.is_clang  # clang++ joins no lines over a NUL
+    assert (result.status, result.tests_passed) == ("policy" if joins else "compile_error", 0), result.stderr
+    assert not joins or "equal" in result.stderr

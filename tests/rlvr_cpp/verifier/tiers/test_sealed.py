@@ -408,6 +408,8 @@ MACROS = [
     ("#define if(x) if (true)", ["if"]),
     ("  #  define\tmain other\n# define main2", ["main", "main2"]),
     ("#\\\ndef\\\nine ma\\ \t\nin x", ["main"]),
+    ("#def\\\0\nine equal(a, b, c) equal(a, a, c)", ["equal"]),
+    ("#define ma\\\0\nin x", ["main", "ma"]),
     ("%:define assert(x)", ["assert"]),
     ("??=define assert(x)", ["assert"]),
     ("#define ma??/\nin x", ["ma", "main"]),
@@ -428,12 +430,12 @@ MACROS = [
 
 @pytest.mark.parametrize(("code", "names"), MACROS)
 def test_a_definition_is_seen_however_it_is_written(code, names):
-    assert list(macros_defined(code)) == names
+    assert list(dict.fromkeys(macros_defined(code))) == names
 
 
 @given(st.text(alphabet="#%:define/*\\\n ab\"'?(=", max_size=80))
 def test_reading_macros_never_fails(code):
-    assert isinstance(macros_defined(code), tuple)
+    assert isinstance(macros_defined(code), list)
     assert isinstance(macros_before_headers(code), tuple)
     assert between(code, "int main() {}").endswith("\n")
 
@@ -450,6 +452,9 @@ def test_reading_macros_takes_a_time_that_grows_with_the_text_alone(unit):
         ("#define equal fake\n#include <vector>", ["equal"]),
         ("#define __equal_aux fake\n#include <vector>", ["__equal_aux"]),
         ("#define private public\n#include <vector>", ["private"]),
+        ("#def\\\0\nine equal fake\n#include <vector>", ["equal"]),
+        ("#define equal fake\n#inc\\ \0\r\nlude <vector>", ["equal"]),
+        ("#define equal fake\n#import <vector>", ["equal"]),
         ("#include <vector>\n#define equal fake", []),
         ("#define _GNU_SOURCE\n#define MAXN 5\n#define ll long long\n#include <cmath>", []),
     ],
