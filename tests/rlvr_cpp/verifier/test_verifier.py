@@ -549,7 +549,17 @@ def test_no_torch_comes_with_the_verifier():
 
 @given(st.text(), st.integers(0, 9), st.none() | st.integers(-30, 255))
 def test_a_result_survives_json(text, count, returncode):
-    result = VerifyResult("wrong", True, False, returncode, text, text, count, 9, timings={"run": 0.5})
+    result = VerifyResult(
+        "wrong",
+        True,
+        False,
+        returncode,
+        stdout=text,
+        stderr=text,
+        tests_passed=count,
+        tests_total=9,
+        timings={"run": 0.5},
+    )
     assert VerifyResult.from_json(result.to_json()) == result
 
 
