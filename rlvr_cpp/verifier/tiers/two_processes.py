@@ -18,9 +18,11 @@ from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
 from rlvr_cpp.verifier.verdict import read_oracle
-from rlvr_sandbox import SandboxError
+from rlvr_sandbox import Finished, SandboxError
 
 WORKER = "rlvr_worker.o"
+Oracle = tuple[Path, Path | None]
+"""The folder that it is run in and, where that is not in it, the program."""
 
 
 def judge_in_two(bench: Bench) -> Judged | None:
@@ -41,7 +43,7 @@ def prepare_oracle(program: Program, workshop: Workshop) -> None:
     parts = next(splits(program), None)
     if parts is not None:
         with contextlib.suppress(SandboxError, OSError):
-            _build_oracle(program.std, workshop, parts)
+            build_oracle(program.std, workshop, parts)
             if workshop.pays(parts.worker, PAYS_AFTER, uses=PAYS_AFTER + 1):
                 build_host(program.std, workshop, parts)
 
@@ -64,20 +66,13 @@ def splits(program: Program) -> Iterator[Split]:
 
 
 def _judge_split(bench: Bench, parts: Split) -> Judged | None:
-    workshop = bench.workshop
-    oracle = _build_oracle(bench.program.std, workshop, parts)
-    if oracle is None:
-        return None
-    built = build_loadable(bench, parts) or _link_whole(bench, parts)
-    if built is None:
+    oracle = build_oracle(bench.program.std, bench.workshop, parts)
+    built = build_worker(bench, parts) if oracle is not None else None
+    if oracle is None or built is None:
         return None
     if built.failure is not None:
         return Judged(tier="oracle", built=built)
-    ask, answer = (end.detach() for end in socket.socketpair())
-    harness, candidate = workshop.run_split(
-        workshop.program(oracle[0], host=oracle[1], descriptors=((ask, ORACLE_CHANNEL),)),
-        bench.command(descriptors=((answer, WORKER_CHANNEL),)),
-    )
+    harness, candidate = run_in_two(bench, oracle)
     return Judged(
         tier="oracle",
         built=built,
@@ -86,6 +81,21 @@ def _judge_split(bench: Bench, parts: Split) -> Judged | None:
         seconds=max(harness.seconds, candidate.seconds),
         marker=harness.stdout,
     )
+
+
+def run_in_two(bench: Bench, oracle: Oracle) -> tuple[Finished, Finished]:
+    """Run the harness and the candidate that it calls."""
+    ask, answer = (end.detach() for end in socket.socketpair())
+    folder, host = oracle
+    return bench.workshop.run_split(
+        bench.workshop.program(folder, host=host, descriptors=((ask, ORACLE_CHANNEL),)),
+        bench.command(descriptors=((answer, WORKER_CHANNEL),)),
+    )
+
+
+def build_worker(bench: Bench, parts: Split) -> Built | None:
+    """Make the program that serves the candidate's functions. None where the part that is ours does not compile."""
+    return build_loadable(bench, parts) or _link_whole(bench, parts)
 
 
 def _link_whole(bench: Bench, parts: Split) -> Built | None:
@@ -98,8 +108,8 @@ def _link_whole(bench: Bench, parts: Split) -> Built | None:
     return bench.build(WORKER)
 
 
-def _build_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, Path | None] | None:
-    """The oracle's folder and, where that is not in it, the program."""
+def build_oracle(std: str, workshop: Workshop, parts: Split) -> Oracle | None:
+    """The oracle, built once for all answers. None where it does not compile."""
     key = content_key(std, parts.oracle)
     known = workshop.oracles.get(key)
     if known is not None and all(workshop.still_has(path) for path in known):
