@@ -42,7 +42,7 @@ from rlvr_cpp.verifier.judge import judge
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.toolchain.store import content_key
-from rlvr_cpp.verifier.toolchain.tidy import UNREADABLE, check_tidy, find_tidy, tidy_findings
+from rlvr_cpp.verifier.toolchain.tidy import UNREADABLE, check_tidy, find_tidy, tidy_notes
 from rlvr_cpp.verifier.toolchain.toolchain import MAX_SECONDS
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_cpp.verifier.verifier import Verifier
@@ -235,7 +235,7 @@ class CompilerRewardShaper:
 
 def _tidy_cost(program: Program, tidy: str, workshop: Workshop) -> int | None:
     """One hundredth for each finding, everything where clang cannot read the code."""
-    findings = tidy_findings(program, workshop, tidy)
+    findings = tidy_notes(program, workshop, tidy)
     if findings is None:
         return None
     return 100 if any(finding.check == UNREADABLE for finding in findings) else len(findings)

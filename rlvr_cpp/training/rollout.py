@@ -17,7 +17,8 @@ from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.program import Program
-from rlvr_cpp.verifier.result import CHEATS, VerifyResult
+from rlvr_cpp.verifier.result import VerifyResult
+from rlvr_cpp.verifier.status import CHEATS
 from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.verifier import Verifier
 

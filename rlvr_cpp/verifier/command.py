@@ -31,7 +31,7 @@ from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
 from rlvr_cpp.verifier.program import FILE_NAME, SOURCES, Program, refusal
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.think import strip_think_blocks
-from rlvr_cpp.verifier.toolchain.tidy import Finding, check_tidy, find_tidy, tidy_findings
+from rlvr_cpp.verifier.toolchain.tidy import TidyNote, check_tidy, find_tidy, tidy_notes
 from rlvr_cpp.verifier.toolchain.toolchain import make_toolchain
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_cpp.verifier.verifier import Verifier
@@ -203,19 +203,19 @@ def _find_tidy() -> str:
 
 def _findings(
     program: Program, result: VerifyResult, tidy: str, arguments: argparse.Namespace
-) -> tuple[Finding, ...] | None:
+) -> tuple[TidyNote, ...] | None:
     """What clang-tidy says; None where it cannot. Raises UserError where the fault is its own."""
     if not result.compile_ok:
         return None
     toolchain = make_toolchain(arguments.compiler, _flags(arguments), arguments.timeout, COMPILE_SECONDS)
     workshop = Workshop(toolchain, require_controls(arguments.require))
-    findings = tidy_findings(program, workshop, tidy)
+    findings = tidy_notes(program, workshop, tidy)
     if findings is None:
         check_tidy(tidy, workshop)
     return findings
 
 
-def _json(result: VerifyResult, tidy: str | None, findings: Sequence[Finding] | None) -> str:
+def _json(result: VerifyResult, tidy: str | None, findings: Sequence[TidyNote] | None) -> str:
     if tidy is None:
         return result.to_json()
     found = None if findings is None else [dataclasses.asdict(finding) for finding in findings]
@@ -223,7 +223,7 @@ def _json(result: VerifyResult, tidy: str | None, findings: Sequence[Finding] | 
 
 
 def _report(
-    result: VerifyResult, program: Program, tidy: str | None = None, findings: Sequence[Finding] | None = None
+    result: VerifyResult, program: Program, tidy: str | None = None, findings: Sequence[TidyNote] | None = None
 ) -> str:
     """What happened, for people."""
     errors = [found for found in result.diagnostics if found.severity.endswith("error")]
@@ -249,7 +249,7 @@ def _verdict(result: VerifyResult) -> str:
     word, colour = ("pass", GREEN) if result.status == "ok" else ("fail", RED)
     if result.status == "sandbox_error":
         word, colour = "not judged", YELLOW
-    facts = [result.status]
+    facts: list[str] = [result.status]
     if result.tests_total:
         hidden = f", of which hidden {result.hidden_passed}/{result.hidden_total}" if result.hidden_total else ""
         facts.append(f"tests {result.tests_passed}/{result.tests_total}{hidden}, tier {result.tier}")
@@ -308,7 +308,7 @@ def _headline(found: Diagnostic) -> str:
     return f"{_paint(_printable(place), BOLD)}{_paint(f'{found.severity}:', colour)} {message}{flag}"
 
 
-def _tidied(findings: Sequence[Finding] | None) -> list[str]:
+def _tidied(findings: Sequence[TidyNote] | None) -> list[str]:
     if findings is None:
         return ["clang-tidy could not read it"]
     found = [

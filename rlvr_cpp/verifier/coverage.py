@@ -17,18 +17,24 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from rlvr_cpp.verifier.cpp.assertions import count_assertions
-from rlvr_cpp.verifier.program import Program, check_program, refusal
+from rlvr_cpp.verifier.program import CANDIDATE_FILE, Program, check_program, refusal
 from rlvr_cpp.verifier.tiers.sealed import between
-from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop, write_files
+from rlvr_cpp.verifier.toolchain.bench import Bench, open_bench
+from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
 from rlvr_cpp.verifier.verifier import Verifier
 from rlvr_sandbox import SandboxError, Stopped, Stopper
 
-CANDIDATE, HARNESS, MAIN = "candidate.cpp", "rlvr_harness.cpp", "rlvr_main.cpp"
+HARNESS, MAIN = "rlvr_harness.cpp", "rlvr_main.cpp"
 OBJECT, COUNTERS, OPENER = "rlvr_coverage.o", "rlvr_coverage.gcda", "rlvr_opener.o"
-COVERAGE_FLAGS = ("-w", "-O0", "--coverage", rf"-fprofile-filter-files=({CANDIDATE}|{HARNESS})$".replace(".", r"\."))
+COVERAGE_FLAGS = (
+    "-w",
+    "-O0",
+    "--coverage",
+    rf"-fprofile-filter-files=({CANDIDATE_FILE}|{HARNESS})$".replace(".", r"\."),
+)
 """The standard library is not instrumented: it would take a fifth more time and make a megabyte of report."""
 COUNTERS_SIZE = 1 << 20
 """Bytes that the counters may take; those of a usual program are some thousand."""
@@ -117,62 +123,58 @@ def find_gcov(workshop: Workshop) -> tuple[str, ...] | None:
 
 def _measure(program: Program, workshop: Workshop, gcov: Sequence[str]) -> frozenset[int] | None:
     """The unexecuted lines of a program without hidden tests."""
-    code = program.files[CANDIDATE]
-    files = {CANDIDATE: code, **_with_tests(program, code)}
-    with workshop.scratch(files) as folder:
-        if not _build(program, workshop, folder, MAIN if MAIN in files else CANDIDATE):
+    with open_bench(program, workshop) as bench:
+        if not _build(bench):
             return None
-        counters = _run(program, workshop, folder)
+        counters = _run(bench)
         if not counters:
             return None
-        write_files(folder, {COUNTERS: counters})
-        report = workshop.run_tool(folder, [*gcov, "--stdout", COUNTERS], TOOL_SECONDS)
+        bench.write({COUNTERS: counters})
+        report = bench.run_tool([*gcov, "--stdout", COUNTERS], TOOL_SECONDS)
     if report.ended != "exit" or report.returncode != 0 or report.output_cut or b":Source:" not in report.stdout:
         return None
-    return read_report(report.stdout.decode(errors="replace")) & _all_lines(code)
+    return read_report(report.stdout.decode(errors="replace")) & _all_lines(program.files[CANDIDATE_FILE])
 
 
-def _with_tests(program: Program, code: str) -> dict[str, str]:
-    """The files that make one text of candidate and harness, as the `marker` tier does."""
-    if program.test is None:
-        return {}
-    harness = count_assertions(program.test)
-    undone = between(code, harness, program.declaration or "")
-    return {HARNESS: harness, MAIN: f'#include "{CANDIDATE}"\n{undone}#include "{HARNESS}"\n'}
-
-
-def _build(program: Program, workshop: Workshop, folder: Path, main: str) -> bool:
-    toolchain = workshop.toolchain
-    flags = workshop.trusted_flags(program.std)  # a sanitizer would slow it down and change no line
-    keep = () if toolchain.is_clang else ("-fkeep-static-functions",)
-    compiled = workshop.compile(
-        folder, [*flags, *_precompiled(program, workshop), *COVERAGE_FLAGS, *keep, "-c", main, "-o", OBJECT]
-    )
+def _build(bench: Bench) -> bool:
+    workshop, flags = bench.workshop, bench.trusted_flags  # a sanitizer would slow it down and change no line
+    keep = () if workshop.toolchain.is_clang else ("-fkeep-static-functions",)
+    arguments = [*flags, *COVERAGE_FLAGS, *keep, "-c", _add_tests(bench), "-o", OBJECT]
+    compiled = workshop.compile(bench.folder, arguments, header=_header(bench))
     if compiled.ended != "exit" or compiled.returncode != 0:
         return False
-    workshop.add_object(folder, OPENER, OPEN_COUNTERS, flags)
+    bench.add_object(OPENER, OPEN_COUNTERS, flags)
     # By the compiler itself, whose own runtime library writes the counters.
     objects = [OPENER, OBJECT, WRAP_FLAG, "-o", PROGRAM]
-    linked = workshop.compile(folder, [*flags, "--coverage", *objects, *workshop.link_flags])
+    linked = workshop.compile(bench.folder, [*flags, "--coverage", *objects, *workshop.link_flags])
     return linked.ended == "exit" and linked.returncode == 0
 
 
-def _precompiled(program: Program, workshop: Workshop) -> tuple[str, ...]:
+def _add_tests(bench: Bench) -> str:
+    """Make one text of candidate and harness, as the `marker` tier does; the name of the file to compile."""
+    program = bench.program
+    if program.test is None:
+        return CANDIDATE_FILE
+    harness = count_assertions(program.test)
+    undone = between(program.files[CANDIDATE_FILE], harness, program.declaration or "")
+    bench.write({HARNESS: harness, MAIN: f'#include "{CANDIDATE_FILE}"\n{undone}#include "{HARNESS}"\n'})
+    return MAIN
+
+
+def _header(bench: Bench) -> tuple[str, ...]:
     """The header that the verifier uses for this candidate, unless it was made with flags that are not used here."""
-    if any(flag.startswith(("-O", "-fsanitize")) for flag in workshop.toolchain.extra_flags):
+    if any(flag.startswith(("-O", "-fsanitize")) for flag in bench.workshop.toolchain.extra_flags):
         return ()
-    return workshop.precompiled(program.files[CANDIDATE], workshop.flags(program.std))
+    return bench.precompiled()
 
 
-def _run(program: Program, workshop: Workshop, folder: Path) -> bytes | None:
+def _run(bench: Bench) -> bytes | None:
     """The counters after a run, or after one for each case; None where a run did not come to its own end."""
     counters = os.memfd_create("counters")
     try:
-        for stdin in [case.stdin for case in program.cases] or [""]:
-            command = workshop.program(
-                folder, stdin=stdin.encode(errors="replace"), descriptors=((os.dup(counters), DESCRIPTOR),)
-            )
-            run = workshop.run(replace(command, limits=replace(command.limits, file_size=COUNTERS_SIZE)))
+        for stdin in [case.stdin for case in bench.program.cases] or [""]:
+            descriptors = ((os.dup(counters), DESCRIPTOR),)
+            run = bench.run(stdin=stdin.encode(errors="replace"), descriptors=descriptors, file_size=COUNTERS_SIZE)
             if run.ended != "exit":
                 return None
         return os.pread(counters, COUNTERS_SIZE, 0)
@@ -191,7 +193,7 @@ def read_report(report: str) -> frozenset[int]:
     for row in filter(None, map(ROW.fullmatch, report.split("\n"))):
         if row["line"] == "0":
             key, _, name = row["text"].partition(":")
-            ours = PurePosixPath(name).name == CANDIDATE if key == "Source" else ours
+            ours = PurePosixPath(name).name == CANDIDATE_FILE if key == "Source" else ours
         elif ours and row["count"] != "-":
             (never if row["count"] in NEVER else executed).add((int(row["line"]), row["text"]))
     return frozenset(line for line, text in never - executed if not NO_STATEMENT.fullmatch(text))

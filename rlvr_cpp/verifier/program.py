@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import PurePosixPath
 
 from rlvr_cpp.errors import UserError
@@ -13,6 +13,8 @@ from rlvr_cpp.verifier.cases import Case, Checker, check_checker
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 STANDARD = re.compile(r"(c|gnu)\+\+(98|03|11|14|17|20|23|26|0x|1y|1z|2a|2b|2c)")
+CANDIDATE_FILE = "candidate.cpp"
+"""What a candidate of one text is called."""
 SOURCES = (".cpp", ".cc", ".cxx", ".C")
 HEADERS = (".h", ".hpp", ".hh", ".hxx", ".ipp", ".inl", ".tpp")
 MAX_FILES = 200
@@ -33,6 +35,7 @@ class Program:
     tests_declared: int | None = None
     """How many tests the harness has; None where only it knows."""
     std: str = "c++17"
+    _: KW_ONLY
     declaration: str | None = None
     """Trusted C++ that declares what the harness calls, such as a task's prompt; None to find it out."""
     hidden_test: str | None = None
@@ -46,7 +49,12 @@ class Program:
     @property
     def files(self) -> dict[str, str]:
         """The candidate's files; a single text is `candidate.cpp`."""
-        return {"candidate.cpp": self.code} if isinstance(self.code, str) else dict(self.code)
+        return {CANDIDATE_FILE: self.code} if isinstance(self.code, str) else dict(self.code)
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of its translation units."""
+        return sorted(name for name in self.files if PurePosixPath(name).suffix in SOURCES)
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
-
-STATUSES = (
-    "ok",  # everything that was asked for happened: compiled, ran, passed all tests there are
-    "wrong",  # ran to its end and failed tests
-    "compile_error",
-    "compile_limit",  # the compiler itself ran out of time, memory or disk
-    "link_error",
-    "run_error",  # a signal, or a failing exit status without a verdict
-    "timeout",
-    "memory_limit",
-    "output_limit",
-    "forged",  # a verdict that contradicts the exit status, the number of tests, or itself
-    "ambiguous",  # more than one verdict
-    "policy",  # its object code could tamper with a verdict in the same process, so it was not run
-    "sandbox_error",  # ours, not the program's
-)
-CHEATS = ("forged", "ambiguous", "policy")
-"""Statuses of programs that claimed a verdict or could have tampered with one: a rate worth watching."""
+from rlvr_cpp.verifier.status import Limit, Status, Tier
 
 
 @dataclass(frozen=True)
 class VerifyResult:
     """What happened to one program. Plain data: `to_json` and `from_json` are inverse."""
 
-    status: str
-    """One of `STATUSES`."""
+    status: Status
     compile_ok: bool
     run_ok: bool
     """It ran to its own end with exit status 0."""
     returncode: int | None = None
     """Of the run; minus the signal's number where one ended it; None where nothing was run."""
+    _: KW_ONLY
     stdout: str = ""
     """Of the candidate's run, cut at 64 KiB."""
     stderr: str = ""
@@ -57,13 +40,12 @@ class VerifyResult:
     """With `return_structured` only."""
     suppressions: int = 0
     """Attempts of the candidate to silence warnings; they did not change `warnings`."""
-    tier: str = "none"
-    """How the verdict was obtained, strongest first: `cases` (outputs compared outside), `oracle` (the harness ran in
-    another process), `sealed` (in the same process, but apart), `marker` (one text), `none` (there were no tests)."""
+    tier: Tier = "none"
+    """How the verdict was obtained."""
     isolation: tuple[str, ...] = ()
     """The controls that were active."""
-    limit: str | None = None
-    """Which one ended it: `cpu`, `wall`, `memory`, `output` or `signal`; None where none did."""
+    limit: Limit | None = None
+    """Which one ended it; None where none did."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds on the clock (`compile`, `run`) and of CPU time (`compile_cpu`, `run_cpu`)."""
     cache_hit: bool = False

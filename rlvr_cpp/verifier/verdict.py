@@ -11,20 +11,29 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rlvr_cpp.verifier.status import Limit, Status
 from rlvr_sandbox import Finished
 
 MARKER = re.compile(rb"^PASSED ([0-9]{1,4})/([0-9]{1,4})$")
 MAX_TESTS = 1000
 WORKER_GONE = 77
 """The exit status of an oracle whose worker died, fell silent or broke the protocol."""
-LIMITS = {"cpu": "timeout", "wall": "timeout", "memory": "memory_limit", "output": "output_limit"}
+LIMITS: dict[str, Status] = {
+    "cpu": "timeout",
+    "wall": "timeout",
+    "memory": "memory_limit",
+    "output": "output_limit",
+}
+"""What a run is that a limit ended."""
+ENDED_BY: dict[str, Limit] = {"cpu": "cpu", "wall": "wall", "memory": "memory", "output": "output", "signal": "signal"}
+"""How a run ended, where something else than itself ended it."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The status of a run and the tests it may claim."""
 
-    status: str
+    status: Status
     passed: int = 0
     total: int = 0
 

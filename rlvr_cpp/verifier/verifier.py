@@ -24,7 +24,7 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.verifier.cache import DiskCache, MemoryCache, ResultCache
 from rlvr_cpp.verifier.judge import judge, prepare
 from rlvr_cpp.verifier.program import Program, check_program
-from rlvr_cpp.verifier.result import CHEATS, VerifyResult
+from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.settings import VerifierSettings
 from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.think import strip_think_blocks
@@ -109,12 +109,6 @@ class Verifier:
     def version(self) -> str:
         """The first line of the compiler's `--version`."""
         return self.toolchain.version
-
-    @property
-    def forged_rate(self) -> float:
-        """The share of all verdicts so far that were forged, ambiguous or against the policy: reward hacking."""
-        cheats = sum(self.endings[status] for status in CHEATS)
-        return cheats / max(1, self.endings.total())
 
     def __enter__(self) -> Verifier:
         return self

@@ -17,12 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from rlvr_cpp.tasks.completion import Candidate
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
+from rlvr_cpp.verifier.program import CANDIDATE_FILE
 from rlvr_cpp.verifier.result import VerifyResult
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text, the way the completion was decoded: of a special token that it leaves out, nothing."""
 
-FILE = "candidate.cpp"
 ERRORS = ("error", "fatal error")
 PLACE = re.compile(r"(?P<file>[^\s:][^:\n]*):(?P<line>[0-9]+):")
 
@@ -63,7 +63,9 @@ def coverage_mask(
     return mask if any(mask) else [1] * len(ids)
 
 
-def first_error_line(diagnostics: Sequence[Diagnostic], lines: Collection[int], file: str = FILE) -> int | None:
+def first_error_line(
+    diagnostics: Sequence[Diagnostic], lines: Collection[int], file: str = CANDIDATE_FILE
+) -> int | None:
     """The line of the first error that has a place in `lines` of `file`; None where none has.
 
     An error elsewhere, in a header say, has one where its template came to be instantiated from there, the innermost

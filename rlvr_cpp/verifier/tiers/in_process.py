@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, toolchain_trouble
 from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, tokens
 from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.status import Tier
 from rlvr_cpp.verifier.tiers.object_policy import (
     MalformedObject,
     confirms_syscall,
@@ -42,15 +42,8 @@ from rlvr_cpp.verifier.tiers.sealed import (
     sealed_verdict,
     with_decoys,
 )
-from rlvr_cpp.verifier.toolchain.build import (
-    CANDIDATE_OBJECT,
-    Built,
-    Outcome,
-    compile_candidate,
-    link_candidate,
-    sources,
-)
-from rlvr_cpp.verifier.toolchain.workshop import Workshop
+from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
+from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.verdict import Verdict
 from rlvr_sandbox import Finished, SandboxError
 
@@ -90,67 +83,115 @@ using ::rlvr_quick_exit;
 """A harness that ends the process itself does so through the seal."""
 
 
-def judge_apart(program: Program, workshop: Workshop) -> Outcome | None:
+def judge_apart(bench: Bench) -> Judged | None:
     """Candidate and harness as two objects. None where the harness does not compile without the candidate."""
-    harness = _standing_alone(program)
-    if harness is None or len(sources(program)) != 1 or workshop.toolchain.is_sanitized:
+    harness = _harness_object(bench)
+    if harness is None:
         return None
-    flags = ("-w", *workshop.trusted_flags(program.std))
-    compiled = workshop.built_once(HARNESS_OBJECT, {HARNESS: harness}, [*flags, "-c", HARNESS, "-o", HARNESS_OBJECT])
-    if compiled is None:
-        return None
-    with workshop.scratch({**program.files, HARNESS_OBJECT: compiled.read_bytes()}) as folder:
-        built = compile_candidate(program, workshop, folder, ["-c", "-o", CANDIDATE_OBJECT])
-        if built.failure is not None:
-            return Outcome("sealed", built)
-        reasons = [*_words(program), *_reasons(workshop, folder, CANDIDATE_OBJECT), *_borrowed(program, folder)]
-        reasons = reasons or _localise(program, workshop, folder)
-        if reasons:
-            return _refused("sealed", program, built, reasons)
-        return _link_and_run("sealed", program, workshop, folder, built, [HARNESS_OBJECT, LOCAL_OBJECT])
+    bench.write({HARNESS_OBJECT: harness})
+    built = bench.compile_object()
+    return _judge_sealed("sealed", bench, built, _against_apart, [HARNESS_OBJECT, LOCAL_OBJECT])
 
 
-def judge_as_one(program: Program, workshop: Workshop) -> Outcome:
-    """Candidate and harness in one translation unit, the harness behind what undoes the candidate's macros."""
-    if len(sources(program)) != 1:
-        return _judge_files(program, workshop)
-    [name] = sources(program)
-    harness = PRINTF.sub("__builtin_printf(", with_decoys(program.test or "") or program.test or "")
-    code = "\n".join(program.files.values())
+def judge_as_one(bench: Bench) -> Judged:
+    """Candidate and harness in one translation unit, the harness behind what undoes the candidate's macros.
+
+    A candidate of several sources, whose headers the harness may include, is as many objects, behind the seal.
+    """
+    if len(bench.program.sources) != 1:
+        objects = [HARNESS_OBJECT, *_objects(bench.program)]
+        return _judge_sealed("marker", bench, _compile_each(bench), _against_files, objects)
+    bench.write(_one_text(bench.program))
+    built = bench.compile_object(MAIN)
+    return _judge_sealed("marker", bench, built, _against_one, [CANDIDATE_OBJECT])
+
+
+def _judge_sealed(
+    tier: Tier, bench: Bench, built: Built, against: Callable[[Bench], list[str]], objects: Sequence[str]
+) -> Judged:
+    """Refuse what there is reason to, link the rest behind the seal, and run it."""
+    if built.failure is not None:
+        return Judged(tier=tier, built=built)
+    if reasons := against(bench):
+        verdict = Verdict("policy", total=bench.program.tests_declared or 0)
+        why = "".join(f"not run: {reason}\n" for reason in reasons)
+        return Judged(tier=tier, built=built, verdict=verdict, why=why)
+    built = _link_sealed(bench, built, objects)
+    if built.failure is not None:
+        return Judged(tier=tier, built=built)
+    run, verdict = _run_sealed(bench)
+    return Judged(tier=tier, built=built, verdict=verdict, run=run, seconds=run.seconds)
+
+
+def _harness_object(bench: Bench) -> bytes | None:
+    """The harness compiled on its own, once for all answers; None where that is not for this candidate."""
+    harness, workshop = _standing_alone(bench.program), bench.workshop
+    if harness is None or len(bench.program.sources) != 1 or workshop.toolchain.is_sanitized:
+        return None
+    compile_it = ["-w", *bench.trusted_flags, "-c", HARNESS, "-o", HARNESS_OBJECT]
+    compiled = workshop.built_once(HARNESS_OBJECT, {HARNESS: harness}, compile_it)
+    return None if compiled is None else compiled.read_bytes()
+
+
+def _one_text(program: Program) -> dict[str, str]:
+    """The files that make one text of candidate and harness."""
+    [name], code, harness = program.sources, "\n".join(program.files.values()), _doubled(program)
     before = between(code, harness, program.declaration or "") + (SEALED_EXITS if calls_exit(harness) else "")
-    main = f'#include "{name}"\n{before}#include "{HARNESS}"\n'
-    with workshop.scratch({**program.files, HARNESS: harness, MAIN: main}) as folder:
-        built = compile_candidate(program, workshop, folder, ["-c", "-o", CANDIDATE_OBJECT], main=MAIN)
+    return {HARNESS: harness, MAIN: f'#include "{name}"\n{before}#include "{HARNESS}"\n'}
+
+
+def _doubled(program: Program) -> str:
+    """The harness with comparisons that a faked `==` fails."""
+    return PRINTF.sub("__builtin_printf(", with_decoys(program.test or "") or program.test or "")
+
+
+def _plain(program: Program) -> str:
+    """The harness, whose report no overload of the candidate's can stand in for."""
+    return PRINTF.sub("__builtin_printf(", program.test or "")
+
+
+def _objects(program: Program) -> list[str]:
+    """The name of the object of each source."""
+    return [f"rlvr_{number}.o" for number, _ in enumerate(program.sources)]
+
+
+def _compile_each(bench: Bench) -> Built:
+    """An object of each source and of the harness, as far as they compile; the diagnostics of all of them."""
+    bench.write({HARNESS: _plain(bench.program)})
+    diagnostics: tuple[Diagnostic, ...] = ()
+    sources, objects = [*bench.program.sources, HARNESS], [*_objects(bench.program), HARNESS_OBJECT]
+    for source, target in zip(sources, objects, strict=True):
+        built = bench.compile("-I.", "-c", "-o", target, main=source)
+        diagnostics += built.diagnostics
         if built.failure is not None:
-            return Outcome("marker", built)
-        reasons = [f"it defines the macro {macro} before an #include" for macro in macros_before_headers(code)]
-        reasons += [*_words(program), *_reasons(workshop, folder, CANDIDATE_OBJECT, f"{harness} {EXIT_NAMES}")]
-        if reasons:
-            return _refused("marker", program, built, reasons)
-        return _link_and_run("marker", program, workshop, folder, built, [CANDIDATE_OBJECT])
+            break
+    return replace(built, diagnostics=diagnostics)
 
 
-def _judge_files(program: Program, workshop: Workshop) -> Outcome:
-    """A candidate of several sources, whose headers the harness may include: each is an object, behind the seal."""
-    harness = PRINTF.sub("__builtin_printf(", program.test or "")
-    objects = [f"rlvr_{number}.o" for number, _ in enumerate(sources(program))]
-    diagnostics: list[Diagnostic] = []
-    with workshop.scratch({**program.files, HARNESS: harness}) as folder:
-        for source, target in zip([*sources(program), HARNESS], [*objects, HARNESS_OBJECT], strict=True):
-            built = compile_candidate(program, workshop, folder, ["-I.", "-c", "-o", target], main=source)
-            diagnostics += built.diagnostics
-            if built.failure is not None:
-                return Outcome("marker", replace(built, diagnostics=tuple(diagnostics)))
-        built = replace(built, diagnostics=tuple(diagnostics))
-        reasons = _words(program)
-        for target in objects:
-            reasons += _reasons(workshop, folder, target)
-        reasons += _reasons(workshop, folder, HARNESS_OBJECT, harness)
-        if not reasons and calls_exit(harness):
-            reasons = _run_tools(workshop, folder, [redirect_exits_command(HARNESS_OBJECT)])
-        if reasons:
-            return _refused("marker", program, built, reasons)
-        return _link_and_run("marker", program, workshop, folder, built, [HARNESS_OBJECT, *objects])
+def _against_apart(bench: Bench) -> list[str]:
+    """Why an object must not be linked with the harness's; else it is left to expose nothing but what that calls."""
+    reasons = [*_words(bench.program), *_against_object(bench, CANDIDATE_OBJECT), *_borrowed(bench)]
+    return reasons or _localise(bench)
+
+
+def _against_one(bench: Bench) -> list[str]:
+    """Why a text must not run as one with the harness's."""
+    macros = macros_before_headers("\n".join(bench.program.files.values()))
+    reasons = [f"it defines the macro {macro} before an #include" for macro in macros]
+    names = f"{_doubled(bench.program)} {EXIT_NAMES}"
+    return [*reasons, *_words(bench.program), *_against_object(bench, CANDIDATE_OBJECT, names)]
+
+
+def _against_files(bench: Bench) -> list[str]:
+    """Why several objects must not be linked with the harness's; else that one ends the process through the seal."""
+    harness = _plain(bench.program)
+    reasons = _words(bench.program)
+    for name in _objects(bench.program):
+        reasons += _against_object(bench, name)
+    reasons += _against_object(bench, HARNESS_OBJECT, harness)
+    if not reasons and calls_exit(harness):
+        return _run_tools(bench, [redirect_exits_command(HARNESS_OBJECT)])
+    return reasons
 
 
 def _standing_alone(program: Program) -> str | None:
@@ -179,43 +220,42 @@ def _words(program: Program) -> list[str]:
     return reasons
 
 
-def _reasons(workshop: Workshop, folder: Path, name: str, harness: str = "") -> list[str]:
+def _against_object(bench: Bench, name: str, harness: str = "") -> list[str]:
     """Why an object must not share the harness's process. A sanitizer's own machinery would look like an attack."""
-    if workshop.toolchain.is_sanitized:
+    if bench.workshop.toolchain.is_sanitized:
         return []
-    content = (folder / name).read_bytes()
+    content = bench.read(name)
     reasons = list(violations(content, harness))
     if not reasons and suspicious_opcodes(content):
-        listing = workshop.run_tool(folder, _tool(workshop, objdump_command(name)), TOOL_SECONDS)
+        listing = _run_tool(bench, objdump_command(name))
         if listing.output_cut or confirms_syscall(listing.stdout.decode(errors="replace")):
             reasons.append("its code makes system calls of its own")
     return reasons
 
 
-def _borrowed(program: Program, folder: Path) -> list[str]:
+def _borrowed(bench: Bench) -> list[str]:
     """Variables of the harness that the candidate reaches for and the task did not give it."""
-    objects = [(folder / name).read_bytes() for name in (HARNESS_OBJECT, CANDIDATE_OBJECT)]
     try:
-        names = borrowed_variables(*objects)
+        names = borrowed_variables(bench.read(HARNESS_OBJECT), bench.read(CANDIDATE_OBJECT))
     except MalformedObject:
         return ["it is not a sound object file"]
-    given = program.declaration or ""
+    given = bench.program.declaration or ""
     return [f"it uses the harness's own variable {name}" for name in names if name not in given]
 
 
-def _localise(program: Program, workshop: Workshop, folder: Path) -> list[str]:
+def _localise(bench: Bench) -> list[str]:
     """Leave nothing of the candidate's to be seen but what the harness calls; why that is impossible."""
-    kept = kept_symbols(*((folder / name).read_bytes() for name in (HARNESS_OBJECT, CANDIDATE_OBJECT)))
+    kept = kept_symbols(bench.read(HARNESS_OBJECT), bench.read(CANDIDATE_OBJECT))
     commands = localise_commands(CANDIDATE_OBJECT, LOCAL_OBJECT, kept)
-    if calls_exit(program.test or ""):
+    if calls_exit(bench.program.test or ""):
         commands.append(redirect_exits_command(HARNESS_OBJECT))
-    return _run_tools(workshop, folder, commands)
+    return _run_tools(bench, commands)
 
 
-def _run_tools(workshop: Workshop, folder: Path, commands: Sequence[Sequence[str]]) -> list[str]:
+def _run_tools(bench: Bench, commands: Sequence[Sequence[str]]) -> list[str]:
     """Why the tools could not do their work on the candidate's object. Raises SandboxError where the machine failed."""
     for command in commands:
-        done = workshop.run_tool(folder, _tool(workshop, command), TOOL_SECONDS)
+        done = _run_tool(bench, command)
         said = done.stderr.decode(errors="replace")
         if (trouble := toolchain_trouble(said)) is not None:
             raise SandboxError(trouble)
@@ -224,40 +264,29 @@ def _run_tools(workshop: Workshop, folder: Path, commands: Sequence[Sequence[str
     return []
 
 
-def _tool(workshop: Workshop, command: Sequence[str]) -> list[str]:
-    """The command with the tool's path."""
-    return [workshop.tool(command[0]), *command[1:]]
+def _run_tool(bench: Bench, command: Sequence[str]) -> Finished:
+    """Run a command that begins with a tool's bare name."""
+    return bench.run_tool([bench.workshop.tool(command[0]), *command[1:]], TOOL_SECONDS)
 
 
-def _refused(tier: str, program: Program, built: Built, reasons: Sequence[str]) -> Outcome:
-    verdict = Verdict("policy", total=program.tests_declared or 0)
-    return Outcome(tier, built, verdict, why="".join(f"not run: {reason}\n" for reason in reasons))
+def _link_sealed(bench: Bench, built: Built, objects: Sequence[str]) -> Built:
+    """Link the objects behind the seal."""
+    library = [flag for flag in bench.workshop.toolchain.extra_flags if flag.startswith("-stdlib")]
+    bench.add_object(SEAL_OBJECT, SEAL.read_text(), [*SEAL_FLAGS, *library])
+    return bench.link(built, SEAL_OBJECT, *objects, *LINK_FLAGS)
 
 
-def _link_and_run(
-    tier: str, program: Program, workshop: Workshop, folder: Path, built: Built, objects: Sequence[str]
-) -> Outcome:
-    """Link behind the seal, run with a fresh nonce, and believe the marker only with the record."""
-    library = [flag for flag in workshop.toolchain.extra_flags if flag.startswith("-stdlib")]
-    workshop.add_object(folder, SEAL_OBJECT, SEAL.read_text(), [*SEAL_FLAGS, *library])
-    built = link_candidate(workshop, folder, built, [SEAL_OBJECT, *objects, *LINK_FLAGS])
-    if built.failure is not None:
-        return Outcome(tier, built)
+def _run_sealed(bench: Bench) -> tuple[Finished, Verdict]:
+    """Run with a fresh nonce, and believe the marker only with the record."""
     nonce = secrets.token_bytes(NONCE_SIZE)
-    run, record = _run_sealed(workshop, folder, nonce)
-    verdict = sealed_verdict(run, record, nonce, program.tests_declared)
-    return Outcome(tier, built, verdict, run, run.seconds)
-
-
-def _run_sealed(workshop: Workshop, folder: Path, nonce: bytes) -> tuple[Finished, bytes]:
     nonce_out, nonce_in = os.pipe()
     record_out, record_in = os.pipe()
     try:
         os.write(nonce_in, nonce)
         os.close(nonce_in)
-        descriptors = ((nonce_out, NONCE_DESCRIPTOR), (record_in, RECORD_DESCRIPTOR))
-        run = workshop.run(workshop.program(folder, descriptors=descriptors))
+        run = bench.run(descriptors=((nonce_out, NONCE_DESCRIPTOR), (record_in, RECORD_DESCRIPTOR)))
         os.set_blocking(record_out, False)
-        return run, os.read(record_out, 2 * RECORD.size + 1)
+        record = os.read(record_out, 2 * RECORD.size + 1)
     finally:
         os.close(record_out)
+    return run, sealed_verdict(run, record, nonce, bench.program.tests_declared)

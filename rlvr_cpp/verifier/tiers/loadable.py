@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.tiers.object_policy import ENTRY, SHARED, MalformedObject, ObjectFile, read_object
 from rlvr_cpp.verifier.tiers.oracle import Split
-from rlvr_cpp.verifier.toolchain.build import Built, compile_candidate, sources
+from rlvr_cpp.verifier.toolchain.bench import Bench
+from rlvr_cpp.verifier.toolchain.built import Built
 from rlvr_cpp.verifier.toolchain.workshop import CHOOSE_RUNTIMES, PROGRAM, Sources, Workshop
 from rlvr_sandbox import SandboxError
 
@@ -53,27 +53,28 @@ def build_loadable_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[P
     return (library.parent, host) if library is not None and _trusted_fits(library, host, workshop.libraries) else None
 
 
-def build_loadable(program: Program, workshop: Workshop, folder: Path, parts: Split) -> Built | None:
-    """Make the candidate a library in `folder`, beside the program that serves its functions.
+def build_loadable(bench: Bench, parts: Split) -> Built | None:
+    """Make the candidate a library, beside the program that serves its functions.
 
     None where only a whole link says what becomes of it. A candidate that does not compile is told as ever.
     """
+    program, workshop = bench.program, bench.workshop
     offered = _offered(workshop)
-    if offered is None or list(program.files) != sources(program) or len(program.files) != 1:
+    if offered is None or list(program.files) != program.sources or len(program.files) != 1:
         return None
     [text] = program.files.values()
     if len(text) > MAX_LENGTH or offered.ambiguous & _words(text):
         return None
     if not workshop.pays(parts.worker, PAYS_AFTER) or (host := build_host(program.std, workshop, parts)) is None:
         return None
-    served = folder / PROGRAM
+    served = bench.folder / PROGRAM
     served.write_bytes(parts.with_names(host.read_bytes()))
     served.chmod(0o755)
-    built = compile_candidate(program, workshop, folder, AS_LIBRARY)
+    built = bench.compile(*AS_LIBRARY)
     if built.failure in ("compile_error", "compile_limit"):
         return built
     wanted = frozenset(parts.with_names(name.encode() + b"\0").rstrip(b"\0").decode() for name in _asked(host))
-    if built.failure is None and _fits(folder / LIBRARY, wanted, offered, own=OF_A_PROGRAM):
+    if built.failure is None and _fits(bench.folder / LIBRARY, wanted, offered, own=OF_A_PROGRAM):
         return built
     served.unlink()
     return None

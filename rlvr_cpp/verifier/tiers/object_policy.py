@@ -122,7 +122,7 @@ class MalformedObject(ValueError):
     """The bytes are not an object file that a linker should see."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """One section of an object file."""
 
@@ -133,7 +133,7 @@ class Section:
     """Its bytes; empty where the file holds none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Symbol:
     """One symbol of an object file."""
 
@@ -351,7 +351,10 @@ def _read(data: memoryview, wanted: int) -> ObjectFile:
         raise MalformedObject("it is no file of its kind for x86-64 or aarch64")
     headers = _section_headers(data)
     names = _slice(data, headers[_names_index(data, headers)])
-    sections = tuple(Section(_text(names, header[0]), header[1], header[2], _slice(data, header)) for header in headers)
+    sections = tuple(
+        Section(name=_text(names, header[0]), kind=header[1], flags=header[2], content=_slice(data, header))
+        for header in headers
+    )
     if sum(len(section.content) for section in sections) > len(data):
         raise MalformedObject("its sections overlap")
     tables = [header for header in headers if header[1] == SYMBOL_TABLE]
@@ -411,10 +414,10 @@ def _symbols(data: memoryview, table: Header, headers: list[Header]) -> Iterator
             raise MalformedObject("its names are longer than its text")
         name, _, version = name.partition("@")
         yield Symbol(
-            name,
-            version,
-            BINDINGS.get(info >> 4, str(info >> 4)),
-            KINDS.get(info & 15, str(info & 15)),
+            name=name,
+            version=version,
+            binding=BINDINGS.get(info >> 4, str(info >> 4)),
+            kind=KINDS.get(info & 15, str(info & 15)),
             defined=section != 0,
             # The index of a section past the field's range is in another table: such objects are full of templates.
             grouped=bool(flags & GROUPED) or section == 0xFFFF,

@@ -83,7 +83,7 @@ ROOM = 64
 PLAIN_NAME = re.compile(r"(?!rlvr)[A-Za-z](?!\w*__)[A-Za-z0-9_]*", re.ASCII)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """Complete C++ translation units."""
 
@@ -262,11 +262,11 @@ def _split(entries: Sequence[Entry], exceptions: frozenset[str], oracle: Sequenc
     services = [_service(entry, number) for number, entry in enumerate(anonymous)]
     stand_ins = [f"{_prototype(entry)} {{ __builtin_trap(); }}" for entry in anonymous]
     return Split(
-        "\n".join([_rpc("RLVR_ORACLE", entries, exceptions, _leading(oracle)), *oracle]) + "\n",
-        "#define RLVR_RUNTIME\n" + _rpc("RLVR_ORACLE", [], exceptions) + "\n",
-        "\n".join([_rpc("RLVR_WORKER", entries, exceptions), *services, _worker_main(len(entries))]) + "\n",
-        "\n".join([_rpc("RLVR_WORKER", entries, exceptions), *stand_ins]) + "\n",
-        names,
+        oracle="\n".join([_rpc("RLVR_ORACLE", entries, exceptions, _leading(oracle)), *oracle]) + "\n",
+        runtime="#define RLVR_RUNTIME\n" + _rpc("RLVR_ORACLE", [], exceptions) + "\n",
+        worker="\n".join([_rpc("RLVR_WORKER", entries, exceptions), *services, _worker_main(len(entries))]) + "\n",
+        stand_in="\n".join([_rpc("RLVR_WORKER", entries, exceptions), *stand_ins]) + "\n",
+        functions=names,
     )
 
 

@@ -84,7 +84,10 @@ def kept_symbols(harness: bytes, candidate: bytes) -> tuple[str, ...]:
 
 
 def borrowed_variables(harness: bytes, candidate: bytes) -> tuple[str, ...]:
-    """Variables of the harness that the candidate uses: its counters, unless the prompt declares them. Raises alike."""
+    """Variables of the harness that the candidate uses: its counters, unless the prompt declares them.
+
+    Raises MalformedObject.
+    """
     wanted = read_object(candidate).undefined()
     return tuple(
         symbol.name
@@ -255,7 +258,7 @@ bool @same(A&& value, const B& right, const C& wrong) {
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Expectation:
     """A comparison of the harness's with a value that is spelt out."""
 
@@ -333,13 +336,15 @@ def _expectation(node: Node, aliases: dict[str, str]) -> Expectation | None:
     if right is None or leaves is None:
         return None
     if right.type == "string_literal":
-        return Expectation(node, "", "", node_text(right), leaves)
+        return Expectation(node=node, type="", written="", value=node_text(right), leaves=leaves)
     written, value = node_text(right.child_by_field_name("type")), node_text(right.child_by_field_name("value"))
     full = _tight(written)
     full = aliases.get(full, full)
     # A string is never built from numbers here: {'a'} and {"a"} would be the same and look different.
     mixed = "string" in full and not re.search("pair|tuple", full) and not all(isinstance(leaf, str) for leaf in leaves)
-    return Expectation(node, full, written, value, leaves) if _is_plain(full) and not mixed else None
+    if mixed or not _is_plain(full):
+        return None
+    return Expectation(node=node, type=full, written=written, value=value, leaves=leaves)
 
 
 def _tight(text: str) -> str:

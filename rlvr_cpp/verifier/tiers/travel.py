@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from rlvr_cpp.verifier.cpp.signature import Function, tokens
 
@@ -55,6 +55,7 @@ class Type:
     name: str
     """`int`, `std::vector`, `void`, ..."""
     arguments: tuple[Type | int, ...] = ()
+    _: KW_ONLY
     is_const: bool = False
     reach: str = ""
     """What stands behind it: nothing, `&`, `&&` or `*`. References and pointers only occur on the outside."""
@@ -78,12 +79,12 @@ class Type:
                 yield from argument.templates
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Passage:
     """How one parameter travels. `{x}` in `send` and `take_back` is the caller's own parameter."""
 
     type: Type
-    """In prototypes."""
+    """The parameter's type, as a prototype of the function says it."""
     send: str
     """In the oracle: writes the argument."""
     take: str
@@ -98,7 +99,7 @@ class Passage:
     """The default argument."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A function that can be called in another process."""
 
@@ -147,7 +148,12 @@ def read_entry(function: Function, aliases: Mapping[str, str], names: frozenset[
         if passage is None or (parameter.default and not trusted and not DEFAULT.fullmatch(parameter.default)):
             return None
         passages.append(replace(passage, default=parameter.default))
-    entry = Entry(function.name, result, tuple(passages), "noexcept" in function.specifiers)
+    entry = Entry(
+        name=function.name,
+        result=result,
+        passages=tuple(passages),
+        is_noexcept="noexcept" in function.specifiers,
+    )
     returns_nothing = result.name == "void" and not any(passage.take_back for passage in passages)
     return None if returns_nothing else entry
 
@@ -161,16 +167,19 @@ def _passage(own: Type, place: int, length: int | None) -> Passage | None:
         if own.reach and not own.is_const:
             return None
         take = f"std::string {name} = rlvr_in.get<std::string>();"
-        return Passage(own, f"rlvr_call.send({x});", take, f"std::string_view({name})")
+        return Passage(type=own, send=f"rlvr_call.send({x});", take=take, argument=f"std::string_view({name})")
     if not _travels(own.value):
         return None
     send, take = f"rlvr_call.send({x});", f"{own.value} {name} = rlvr_in.get<{own.value}>();"
     if own.reach == "&":
-        back = () if own.is_const else (f"rlvr_out.put({name});", f"rlvr_call.receive_into({x});")
-        return Passage(own, send, take, name, *back)
+        passage = Passage(type=own, send=send, take=take, argument=name)
+        if own.is_const:
+            return passage
+        return replace(passage, send_back=f"rlvr_out.put({name});", take_back=f"rlvr_call.receive_into({x});")
     if own.is_const:  # by value that changes nothing for the caller, and a const rvalue reference is a slip
         return _passage(own.value, place, length) if not own.reach else None
-    return Passage(own, send, take, f"static_cast<{own}&&>({name})" if not own.reach else f"static_cast<{own}>({name})")
+    argument = f"static_cast<{own}&&>({name})" if not own.reach else f"static_cast<{own}>({name})"
+    return Passage(type=own, send=send, take=take, argument=argument)
 
 
 def _pointer(own: Type, name: str, length: int | None) -> Passage | None:
@@ -178,14 +187,15 @@ def _pointer(own: Type, name: str, length: int | None) -> Passage | None:
     x, count = "{x}", f"static_cast<long long>(rlvr_{length})"
     if str(own) == "const char*":
         send = f"rlvr_call.send_text({x});" if length is None else f"rlvr_call.send_text({x}, {count});"
-        return Passage(own, send, f"rlvr::Text {name}(rlvr_in);", f"{name}.data")
+        return Passage(type=own, send=send, take=f"rlvr::Text {name}(rlvr_in);", argument=f"{name}.data")
     if length is None or own.name not in NUMBERS or own.name == "char":  # a buffer is often longer than its length
         return None
     send, take = f"rlvr_call.send_array({x}, {count});", f"rlvr::Array<{own.value}> {name}(rlvr_in);"
+    passage = Passage(type=own, send=send, take=take, argument=f"{name}.data")
     if own.is_const:
-        return Passage(own, send, take, f"{name}.data")
+        return passage
     back = f"rlvr_call.receive_array({x}, {count});"
-    return Passage(own, send, take, f"{name}.data", f"{name}.put(rlvr_out);", back)
+    return replace(passage, send_back=f"{name}.put(rlvr_out);", take_back=back)
 
 
 def _length_place(function: Function, types: list[Type | None], place: int) -> int | None:

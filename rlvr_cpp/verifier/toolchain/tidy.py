@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.verifier.cpp.lint import lint_copy
 from rlvr_cpp.verifier.program import Program
-from rlvr_cpp.verifier.toolchain.build import sources
+from rlvr_cpp.verifier.toolchain.bench import Bench, open_bench
 from rlvr_cpp.verifier.toolchain.toolchain import SYSTEM
+from rlvr_cpp.verifier.toolchain.uncover import unsuppressed
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import SandboxError
 
@@ -40,7 +40,7 @@ LEFT_OUT = (
 )
 CHECKS = ",".join(["-*", "modernize-*", "bugprone-*", *(f"-{check}" for check in LEFT_OUT)])
 UNREADABLE = "clang-diagnostic-error"
-"""The check of a finding that says that clang does not take the code for C++, whatever the compiler thought."""
+"""The check of a note that says that clang does not take the code for C++, whatever the compiler thought."""
 FINDING = re.compile(
     r"(?P<file>[^\s:][^:\n]*):(?P<line>[0-9]{1,9}):[0-9]{1,9}: (?P<severity>warning|error): (?P<message>.*) "
     r"\[(?P<check>[a-zA-Z][\w.,-]*)\]"
@@ -48,8 +48,8 @@ FINDING = re.compile(
 WORK = "/work"  # where a jail with a file system of its own shows the scratch folder
 
 
-@dataclass(frozen=True)
-class Finding:
+@dataclass(frozen=True, kw_only=True)
+class TidyNote:
     """One thing that clang-tidy has to say about a line of the candidate."""
 
     file: str
@@ -70,35 +70,33 @@ def find_tidy() -> str | None:
 
 def check_tidy(tidy: str, workshop: Workshop) -> None:
     """Raise UserError where clang-tidy does not find what is plainly there."""
-    findings = tidy_findings(Program("#include <vector>\nstd::vector<int>* none = 0;\n"), workshop, tidy)
-    if findings is None or [finding.check for finding in findings] != ["modernize-use-nullptr"]:
+    notes = tidy_notes(Program("#include <vector>\nstd::vector<int>* none = 0;\n"), workshop, tidy)
+    if notes is None or [note.check for note in notes] != ["modernize-use-nullptr"]:
         raise UserError(f"clang-tidy {tidy!r} does not see a plain `0` for a pointer: install one that works")
 
 
-def tidy_findings(program: Program, workshop: Workshop, tidy: str) -> tuple[Finding, ...] | None:
+def tidy_notes(program: Program, workshop: Workshop, tidy: str) -> tuple[TidyNote, ...] | None:
     """What clang-tidy finds in a program that compiles: each line and check once, in order.
 
     None where it could not do its work: the machine failed, it crashed or ran out of its limits (those of the
     compiler), or it stumbled over a header that is not the candidate's, such as one that only g++ has.
     """
-    copies = {name: lint_copy(text).code for name, text in program.files.items()}
-    command = [tidy, "--quiet", f"--config={{Checks: '{CHECKS}'}}", "--header-filter=.*", *sources(program), "--"]
+    clean, _ = unsuppressed(program)
+    command = [tidy, "--quiet", f"--config={{Checks: '{CHECKS}'}}", "--header-filter=.*", *clean.sources, "--"]
     try:
-        with workshop.scratch(copies) as folder:
-            run = workshop.run_tool(
-                folder, [*command, *_flags(program, workshop)], workshop.toolchain.compile_timeout, _home(tidy)
-            )
+        with open_bench(clean, workshop) as bench:
+            run = bench.run_tool([*command, *_flags(bench)], workshop.toolchain.compile_timeout, _home(tidy))
     except (SandboxError, OSError):
         return None
     if run.ended != "exit" or run.returncode not in (0, 1):
         return None
-    return _own_findings(run.stdout.decode(errors="replace"), [WORK, str(folder)], set(copies))
+    return _own_notes(run.stdout.decode(errors="replace"), [WORK, str(bench.folder)], set(clean.files))
 
 
-def _flags(program: Program, workshop: Workshop) -> list[str]:
+def _flags(bench: Bench) -> list[str]:
     """Those of the compiler's that change what a program says; clang may not know the others."""
-    chosen = [flag for flag in workshop.toolchain.extra_flags if flag.startswith(("-D", "-U", "-stdlib"))]
-    return [f"-std={program.std}", *chosen]
+    extra = bench.workshop.toolchain.extra_flags
+    return [f"-std={bench.program.std}", *(flag for flag in extra if flag.startswith(("-D", "-U", "-stdlib")))]
 
 
 def _home(tidy: str) -> tuple[str, ...]:
@@ -108,17 +106,17 @@ def _home(tidy: str) -> tuple[str, ...]:
     return tuple(path for path in own if os.path.isdir(path) and not path.startswith(SYSTEM))
 
 
-def _own_findings(text: str, folders: Sequence[str], names: set[str]) -> tuple[Finding, ...] | None:
-    found: dict[tuple[str, int, str], Finding] = {}
+def _own_notes(text: str, folders: Sequence[str], names: set[str]) -> tuple[TidyNote, ...] | None:
+    found: dict[tuple[str, int, str], TidyNote] = {}
     for match in filter(None, map(FINDING.fullmatch, text.split("\n"))):
         file = _name(match["file"], folders)
         if match["severity"] == "error" and (file not in names or "file not found" in match["message"]):
             return None
         if file in names:
             for check in match["check"].split(","):
-                finding = Finding(file, int(match["line"]), check, match["message"])
-                found.setdefault((file, finding.line, check), finding)
-    return tuple(sorted(found.values(), key=lambda finding: (finding.file, finding.line, finding.check)))
+                note = TidyNote(file=file, line=int(match["line"]), check=check, message=match["message"])
+                found.setdefault((file, note.line, check), note)
+    return tuple(sorted(found.values(), key=lambda note: (note.file, note.line, note.check)))
 
 
 def _name(path: str, folders: Iterable[str]) -> str:

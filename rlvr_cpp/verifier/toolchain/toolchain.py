@@ -49,7 +49,7 @@ REFUSED_FLAGS = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Toolchain:
     """How programs are built and how long they may take."""
 
@@ -101,7 +101,13 @@ def make_toolchain(compiler: str, extra_flags: Sequence[str], timeout: float, co
             "or name another one"
         )
     path = os.path.abspath(found)
-    return Toolchain(path, compiler_version(path), tuple(extra_flags), timeout, compile_timeout)
+    return Toolchain(
+        compiler=path,
+        version=compiler_version(path),
+        extra_flags=tuple(extra_flags),
+        timeout=timeout,
+        compile_timeout=compile_timeout,
+    )
 
 
 def check_flags(flags: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rlvr_cpp.verifier.cpp.diagnostics import toolchain_trouble
@@ -45,6 +46,8 @@ CHOOSE_RUNTIMES = ("-fsanitize", "-pthread", "-fopenmp", "-stdlib", "-static", "
 LAST_WORDS = 1.0  # seconds for a worker's own destructors when its oracle has seen enough
 
 Sources = Mapping[str, str | bytes]
+Descriptors = tuple[tuple[int, int], ...]
+"""Of ours and what the program knows them by."""
 _LIBRARIES: dict[tuple[str, tuple[str, ...], Controls], tuple[str, ...]] = {}
 
 
@@ -100,10 +103,23 @@ class Workshop:
             self.headers.announce(program.code, self.flags(program.std))
 
     def compile(
-        self, folder: Path, arguments: Sequence[str], *, stdin: bytes = b"", file_size: int = 64 << 20
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        *,
+        header: Sequence[str] = (),
+        stdin: bytes = b"",
+        file_size: int = 64 << 20,
     ) -> Finished:
-        """Run the compiler in a scratch folder. Raises SandboxError where the machine failed it."""
-        return self._drive(self.toolchain.compiler, folder, arguments, stdin, file_size)
+        """Run the compiler in a scratch folder. Raises SandboxError where the machine failed it.
+
+        `header` is what `precompiled` gave. It may have been removed meanwhile, and is then done without.
+        """
+        compiler = self.toolchain.compiler
+        finished = self._drive(compiler, folder, [*header, *arguments], stdin, file_size)
+        if header and finished.returncode != 0 and not Path(header[-1]).parent.exists():
+            return self._drive(compiler, folder, arguments, stdin, file_size)
+        return finished
 
     def link(self, folder: Path, arguments: Sequence[str]) -> Finished:
         """Link objects and libraries. Raises SandboxError where the machine failed the linker."""
@@ -172,16 +188,17 @@ class Workshop:
         folder: Path,
         *,
         stdin: bytes = b"",
-        descriptors: tuple[tuple[int, int], ...] = (),
-        name: str = PROGRAM,
+        descriptors: Descriptors = (),
         host: Path | None = None,
+        file_size: int | None = None,
     ) -> Command:
-        """The command that runs a built program: `name` in its folder, or a `host` from elsewhere that loads it."""
+        """The command that runs the program that was built in a folder, or a `host` from elsewhere that loads it."""
         seconds, sanitized = self.toolchain.timeout, self.toolchain.is_sanitized
+        limits = Limits(cpu=seconds, wall=2 * seconds + 1, memory=SANITIZED_MEMORY if sanitized else self.memory)
         return Command(
-            (str(host or f"./{name}"),),
+            (str(host or f"./{PROGRAM}"),),
             folder,
-            Limits(cpu=seconds, wall=2 * seconds + 1, memory=SANITIZED_MEMORY if sanitized else self.memory),
+            limits if file_size is None else replace(limits, file_size=file_size),
             readable=(*self.libraries, *([str(host)] if host else [])),
             proc=sanitized,
             bounded_address_space=not sanitized,
@@ -238,7 +255,7 @@ class Workshop:
     def _build_once(self, key: str, name: str, files: Sources, arguments: Sequence[str]) -> Path | None:
         def build(draft: Path) -> bool:
             with self.scratch(files) as folder:
-                finished = self._compile_trusted(folder, files, arguments)
+                finished = self.compile(folder, arguments, header=self._header(files, arguments))
                 if finished.ended != "exit":
                     raise SandboxError(f"sandbox: a test did not compile within its limits ({finished.ended})")
                 if finished.returncode != 0:
@@ -253,15 +270,11 @@ class Workshop:
             return None
         return entry / name
 
-    def _compile_trusted(self, folder: Path, files: Sources, arguments: Sequence[str]) -> Finished:
-        """Compile the one source among the files, whose flags stand before its name."""
+    def _header(self, files: Sources, arguments: Sequence[str]) -> tuple[str, ...]:
+        """The precompiled header of the one source among the files, whose flags stand before its name."""
         place = next(n for n, word in enumerate(arguments) if word in files and word.endswith(".cpp"))
         flags = tuple(word for word in arguments[:place] if word not in ("-w", "-c"))
-        precompiled = self.precompiled(str(files[arguments[place]]), flags)
-        finished = self.compile(folder, [*arguments[:place], *precompiled, *arguments[place:]])
-        if finished.returncode != 0 and precompiled and not Path(precompiled[-1]).parent.exists():
-            return self.compile(folder, arguments)  # the header was removed meanwhile
-        return finished
+        return self.precompiled(str(files[arguments[place]]), flags)
 
     def still_has(self, path: Path | None) -> bool:
         """Something built once, or its folder, is still there, and will be for a while. Nothing is always there."""
@@ -272,13 +285,13 @@ class Workshop:
         self._uses[text] += uses
         return self._uses[text] > after
 
-    def add_object(self, folder: Path, name: str, text: str, flags: Sequence[str]) -> None:
-        """Put the object of a translation unit of ours into a scratch folder. Raises SandboxError if there is none."""
+    def object_of(self, name: str, text: str, flags: Sequence[str]) -> bytes:
+        """The object, called `name`, of a translation unit of ours. Raises SandboxError if there is none."""
         source = f"{Path(name).stem}.cpp"
         path = self.built_once(name, {source: text}, [*flags, "-c", source, "-o", name])
         if path is None:
             raise SandboxError(f"sandbox: {source} does not compile")
-        write_files(folder, {name: path.read_bytes()})
+        return path.read_bytes()
 
     def _build_header(self, draft: Path, text: str, recipe: tuple[str, ...]) -> bool:
         with self.scratch({"prefix.h": text}) as folder:

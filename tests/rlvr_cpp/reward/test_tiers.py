@@ -22,7 +22,15 @@ def result_of(row: dict) -> VerifyResult:
     marker = f"PASSED {row['passed']}/{row['total']}\n" if row["nonce_marker"] else ""
     run = Finished("wall" if row["case"] == "timeout" else "exit", row["rc"], marker.encode())
     verdict = read_verdict(run, row["declared_tests"] > 0, row["declared_tests"] or None)
-    return VerifyResult(verdict.status, True, row["rc"] == 0, row["rc"], marker, "", verdict.passed, verdict.total)
+    return VerifyResult(
+        verdict.status,
+        compile_ok=True,
+        run_ok=row["rc"] == 0,
+        returncode=row["rc"],
+        stdout=marker,
+        tests_passed=verdict.passed,
+        tests_total=verdict.total,
+    )
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row["case"] for row in TABLE])

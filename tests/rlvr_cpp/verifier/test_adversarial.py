@@ -19,6 +19,7 @@ import pytest
 from rlvr_cpp import Program, Verifier, compute_reward
 from rlvr_cpp.verifier.cpp.assertions import count_assertions
 from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
+from rlvr_cpp.verifier.toolchain.bench import open_bench
 from rlvr_sandbox import host_controls
 
 CORPUS = Path(__file__).parents[2] / "data" / "adversarial"
@@ -175,12 +176,13 @@ def test_an_honest_program(verifier, name, kind):
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g in ("hack", "control") for n in names(g)])
 def test_the_weaker_tiers_on_their_own(verifier, tier, group, name):
     program = Program(source(group, name), count_assertions(HARNESS["marker"]), 5)
-    outcome = tier(program, verifier.workshop)
-    assert outcome is not None
-    status = outcome.built.failure or outcome.verdict.status
+    with open_bench(program, verifier.workshop) as bench:
+        judged = tier(bench)
+    assert judged is not None
+    status = judged.built.failure or judged.verdict.status
     if group == "control":
-        assert status == ("wrong" if name == "wrong_half" else "ok"), outcome.why
-        assert outcome.verdict.passed == (2 if name == "wrong_half" else 5)
+        assert status == ("wrong" if name == "wrong_half" else "ok"), judged.why
+        assert judged.verdict.passed == (2 if name == "wrong_half" else 5)
     else:
         assert (status == "ok") == (name == "hk_specialise_inputs")
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
+from rlvr_cpp.verifier.toolchain.toolchain import linker_flags
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 COMPILERS = [
@@ -107,13 +108,22 @@ SHAPES = {
 EXPECTED = {"right": (4, 4), "half": (2, 4), "throwing": (2, 4), "wrong": (0, 4)}
 
 
-def build(folder, compiler: str, code: str) -> str:
-    """The program of a text that must not cause a single warning."""
-    (folder / "main.cpp").write_text(code)
-    flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
-    done = subprocess.run([compiler, *flags, "main.cpp", "-o", "main"], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return str(folder / "main")
+@pytest.fixture
+def counted(tmp_path, compilers):
+    """The program of a candidate and a counted test, neither of which may cause a single warning."""
+    flags = ("-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror")
+
+    def build(compiler: str, test: str) -> str:
+        harness = count_assertions(test)
+        assert harness != test
+        candidate = CANDIDATE.rstrip().removesuffix("}") if test.startswith("}") else CANDIDATE
+        path, done = compilers.compile(compiler, candidate + harness, *flags)
+        assert done.returncode == 0, done.stderr.decode()
+        command = [compiler, *linker_flags(compiler), path, "-o", "main"]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+        return str(tmp_path / "main")
+
+    return build
 
 
 def outcome(program: str, mode: str = "right") -> tuple[int, int]:
@@ -125,17 +135,10 @@ def outcome(program: str, mode: str = "right") -> tuple[int, int]:
     return passed, total
 
 
-def counted(folder, compiler: str, test: str) -> str:
-    harness = count_assertions(test)
-    assert harness != test
-    candidate = CANDIDATE.rstrip().removesuffix("}") if test.startswith("}") else CANDIDATE
-    return build(folder, compiler, candidate + harness)
-
-
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_counts_each_assertion_once(tmp_path, compiler, shape):
-    program = counted(tmp_path, compiler, SHAPES[shape][1])
+def test_every_shape_counts_each_assertion_once(counted, compiler, shape):
+    program = counted(compiler, SHAPES[shape][1])
     assert {mode: outcome(program, mode) for mode in EXPECTED} == EXPECTED
 
 
@@ -196,13 +199,13 @@ ENDINGS = {
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("need", ENDINGS)
-def test_a_full_pass_needs(tmp_path, compiler, need):
+def test_a_full_pass_needs(counted, compiler, need):
     test, right, throwing = ENDINGS[need]
-    program = counted(tmp_path, compiler, test)
+    program = counted(compiler, test)
     assert (outcome(program), outcome(program, "throwing")) == (right, throwing)
 
 
-def test_what_a_later_assertion_still_needs_is_left_where_it_is(tmp_path):
+def test_what_a_later_assertion_still_needs_is_left_where_it_is(counted):
     # if the declarations moved into a block with the first assertion, `second` would be gone before the last one
     test = """
 struct Item { int value; Item* next; };
@@ -235,7 +238,7 @@ int main() {
     if (alias.size != 1) throw 5;
 }
 """
-    assert outcome(counted(tmp_path, "g++", test)) == (8, 8)
+    assert outcome(counted("g++", test)) == (8, 8)
 
 
 @pytest.mark.parametrize(
@@ -268,10 +271,10 @@ def test_any_other_test_comes_back_unchanged(test):
 
 
 @pytest.mark.parametrize("text", ["ALL TESTS PASSED\\n", "PASSED", "tests PASSED 3 times", "a@b.c"])
-def test_a_test_may_talk(tmp_path, text):
+def test_a_test_may_talk(counted, text):
     test = f'#include <cstdio>\nint main() {{ assert(f(2) == 4); std::puts("{text}"); }}\n// PASSED 1/1\n'
     assert count_declared(test) == 1
-    done = subprocess.run([counted(tmp_path, "g++", test)], env={"MODE": "right"}, capture_output=True, text=True)
+    done = subprocess.run([counted("g++", test)], env={"MODE": "right"}, capture_output=True, text=True)
     assert done.stdout == text.replace("\\n", "\n") + "\n\nPASSED 1/1\n"
 
 

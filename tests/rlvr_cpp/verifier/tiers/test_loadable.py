@@ -3,9 +3,9 @@
 import pytest
 
 from rlvr_cpp import Program, Verifier
-from rlvr_cpp.verifier import judge
-from rlvr_cpp.verifier.judge import _split, _with_counted_assertions
+from rlvr_cpp.verifier.tiers import two_processes
 from rlvr_cpp.verifier.tiers.loadable import LIBRARY, build_loadable, exports
+from rlvr_cpp.verifier.toolchain.bench import open_bench
 
 DECLARATION = "int solve(int n) {\n"
 TEST = """#include <cstdio>
@@ -56,9 +56,8 @@ def program(code):
 
 
 def loadable(verifier, code):
-    counted = _with_counted_assertions(program(code))
-    with verifier.workshop.scratch(counted.files) as folder:
-        return build_loadable(counted, verifier.workshop, folder, _split(counted, DECLARATION))
+    with open_bench(program(code), verifier.workshop) as bench:
+        return build_loadable(bench, next(two_processes.splits(bench.program)))
 
 
 @pytest.mark.parametrize("name", LOADED)
@@ -66,8 +65,8 @@ def test_a_loaded_candidate_ends_as_a_whole_link(verifier, monkeypatch, name):
     found = loadable(verifier, LOADED[name])
     assert found is not None
     [loaded] = verifier.verify_many([program(LOADED[name])])
-    monkeypatch.setattr(judge, "build_loadable", lambda *_: None)
-    monkeypatch.setattr(judge, "build_loadable_oracle", lambda *_: None)
+    monkeypatch.setattr(two_processes, "build_loadable", lambda *_: None)
+    monkeypatch.setattr(two_processes, "build_loadable_oracle", lambda *_: None)
     [whole] = Verifier(workers=1).verify_many([program(LOADED[name])])
     ending = (
         "status",
@@ -124,8 +123,8 @@ def test_a_signature_that_comes_up_once_is_linked_whole(monkeypatch):
     rare = TEST.replace("solve", "seldom")
     answers = [Program(f"int seldom(short n) {{ return n * n + {i} - {i}; }}", rare) for i in range(4)]
     found = []
-    real = judge.build_loadable
-    monkeypatch.setattr(judge, "build_loadable", lambda *a: found.append(real(*a)) or found[-1])
+    real = two_processes.build_loadable
+    monkeypatch.setattr(two_processes, "build_loadable", lambda *a: found.append(real(*a)) or found[-1])
     with Verifier(workers=1) as verifier:
         before = verifier.workshop._uses.copy()
         assert all(result.passed for result in verifier.verify_many(answers))
@@ -136,8 +135,8 @@ def test_a_signature_that_comes_up_once_is_linked_whole(monkeypatch):
 @pytest.mark.parametrize("loaded", [True, False])
 def test_a_library_that_a_flag_names_is_there_when_the_program_runs(monkeypatch, loaded):
     if not loaded:
-        monkeypatch.setattr(judge, "build_loadable", lambda *_: None)
-        monkeypatch.setattr(judge, "build_loadable_oracle", lambda *_: None)
+        monkeypatch.setattr(two_processes, "build_loadable", lambda *_: None)
+        monkeypatch.setattr(two_processes, "build_loadable_oracle", lambda *_: None)
     code = 'extern "C" unsigned long crc32(unsigned long, const char*, unsigned);\n'
     code += 'int solve(int n) { return crc32(0, "a", 1) == 0xe8b7be43 ? n * n : 0; }'
     with Verifier(workers=1, extra_flags=["-lz"]) as verifier:

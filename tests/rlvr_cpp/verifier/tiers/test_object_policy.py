@@ -28,15 +28,11 @@ needs_x86 = pytest.mark.skipif(
 
 
 @pytest.fixture
-def compiled(tmp_path):
+def compiled(compilers):
     """An object file's bytes, from a text; nothing is ever run."""
 
     def compile_text(code, compiler="g++", *flags):
-        (tmp_path / "a.cpp").write_text(code)
-        command = [compiler, "-std=c++17", "-w", *flags, "-c", "a.cpp", "-o", "a.o"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return (tmp_path / "a.o").read_bytes()
+        return compilers.object(compiler, code, "-std=c++17", "-w", *flags)
 
     return compile_text
 

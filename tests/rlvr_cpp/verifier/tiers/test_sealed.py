@@ -30,7 +30,7 @@ from rlvr_cpp.verifier.tiers.sealed import (
     sealed_verdict,
     with_decoys,
 )
-from rlvr_cpp.verifier.toolchain.toolchain import CANDIDATE_FLAGS
+from rlvr_cpp.verifier.toolchain.toolchain import CANDIDATE_FLAGS, linker_flags
 from rlvr_sandbox import Finished
 
 COMPILERS = [
@@ -70,44 +70,33 @@ WRONG = "#include <vector>\nstd::vector<int> distinct(std::vector<int> v) { retu
 STUB = "#include <vector>\nstd::vector<int> distinct(std::vector<int>) { return {}; }\n"
 
 
-@pytest.fixture(scope="session")
-def seal(tmp_path_factory):
-    """The seal's object for a compiler, compiled once."""
-    made = {}
-
-    def compiled(compiler):
-        if compiler not in made:
-            made[compiler] = str(tmp_path_factory.mktemp("seal") / "seal.o")
-            strict = ["-Wall", "-Wextra", "-Werror"]
-            subprocess.run([compiler, *SEAL_FLAGS, *strict, "-c", str(SEAL), "-o", made[compiler]], check=True)
-        return made[compiler]
-
-    return compiled
-
-
-class Bench:
+class Sealing:
     """A folder in which programs are built and run, with the commands that the verifier would give to the jail."""
 
-    def __init__(self, folder, seal):
-        self.folder, self.seal = folder, seal
+    def __init__(self, folder, compilers):
+        self.folder, self.compilers = folder, compilers
 
     def run(self, *command, **options):
         return subprocess.run(command, cwd=self.folder, capture_output=True, timeout=60, **options)
 
-    def compile(self, compiler, name, text, *flags):
-        (self.folder / f"{name}.cpp").write_text(text)
-        return self.run(compiler, "-std=c++17", "-w", *flags, "-c", f"{name}.cpp", "-o", f"{name}.o")
+    def compile(self, compiler, name, text, *flags, beside=None):
+        path, done = self.compilers.compile(compiler, text, "-std=c++17", "-w", *flags, beside=beside)
+        if done.returncode == 0:
+            shutil.copyfile(path, self.folder / f"{name}.o")
+        return done
 
     def link(self, compiler, *objects, linker=None):
-        chosen = [f"-fuse-ld={linker}"] if linker else []
-        return self.run(compiler, *chosen, self.seal(compiler), *objects, *LINK_FLAGS, "-pthread", "-o", "program")
+        chosen = [f"-fuse-ld={linker}"] if linker else linker_flags(compiler)
+        strict = ("-Wall", "-Wextra", "-Werror")
+        seal, done = self.compilers.compile(compiler, SEAL.read_text(), *SEAL_FLAGS, *strict)
+        assert done.returncode == 0, done.stderr
+        return self.run(compiler, *chosen, seal, *objects, *LINK_FLAGS, "-pthread", "-o", "program")
 
     def build_together(self, compiler, code, harness, *flags):
         """One translation unit."""
-        (self.folder / "candidate.cpp").write_text(code)
-        (self.folder / "harness.cpp").write_text(harness)
         main = f'#include "candidate.cpp"\n{between(code, harness)}#include "harness.cpp"\n'
-        done = self.compile(compiler, "main", main, *flags)
+        beside = {"candidate.cpp": code, "harness.cpp": harness}
+        done = self.compile(compiler, "main", main, *flags, beside=beside)
         return self.link(compiler, "main.o") if done.returncode == 0 else done
 
     def build_apart(self, compiler, code, harness, *flags, linker=None, redirect=False):
@@ -134,11 +123,11 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path, seal):
-    return Bench(tmp_path, seal)
+def sealing(tmp_path, compilers):
+    return Sealing(tmp_path, compilers)
 
 
-BUILDS = [Bench.build_together, Bench.build_apart]
+BUILDS = [Sealing.build_together, Sealing.build_apart]
 
 
 def built(done):
@@ -149,10 +138,10 @@ def built(done):
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize(("code", "status", "passed"), [(RIGHT, "ok", 4), (WRONG, "wrong", 1), (STUB, "wrong", 1)])
-def test_an_honest_program_is_judged_by_its_answers(bench, code, status, passed, compiler, build, optimisation):
-    harness = with_decoys(HARNESS) if build is Bench.build_together else HARNESS
-    built(build(bench, compiler, code, harness, optimisation))
-    verdict = bench.judge()
+def test_an_honest_program_is_judged_by_its_answers(sealing, code, status, passed, compiler, build, optimisation):
+    harness = with_decoys(HARNESS) if build is Sealing.build_together else HARNESS
+    built(build(sealing, compiler, code, harness, optimisation))
+    verdict = sealing.judge()
     assert (verdict.status, verdict.passed, verdict.total) == (status, passed, 4)
 
 
@@ -179,42 +168,42 @@ HONEST = {
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("name", HONEST)
-def test_what_honest_programs_do_does_no_harm(bench, name, compiler, build):
-    built(build(bench, compiler, HONEST[name], HARNESS))
-    assert bench.judge().status == "ok"
+def test_what_honest_programs_do_does_no_harm(sealing, name, compiler, build):
+    built(build(sealing, compiler, HONEST[name], HARNESS))
+    assert sealing.judge().status == "ok"
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("name", HONEST)
-def test_the_object_policy_knows_an_honest_program_together_with_its_harness(bench, name, compiler):
+def test_the_object_policy_knows_an_honest_program_together_with_its_harness(sealing, name, compiler):
     harness = with_decoys(HARNESS)
-    built(bench.build_together(compiler, HONEST[name], harness))
-    assert violations((bench.folder / "main.o").read_bytes(), harness) == ()
+    built(sealing.build_together(compiler, HONEST[name], harness))
+    assert violations((sealing.folder / "main.o").read_bytes(), harness) == ()
 
 
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_every_linker_can_finish_a_localised_object(bench, compiler, linker):
+def test_every_linker_can_finish_a_localised_object(sealing, compiler, linker):
     code = HONEST["names that the harness has too"] + HONEST["threads"].replace("distinct", "unused")
-    built(bench.build_apart(compiler, code, HARNESS, linker=linker))
-    assert bench.judge().status == "ok"
-    assert violations((bench.folder / "candidate.o").read_bytes()) == ()
+    built(sealing.build_apart(compiler, code, HARNESS, linker=linker))
+    assert sealing.judge().status == "ok"
+    assert violations((sealing.folder / "candidate.o").read_bytes()) == ()
 
 
 @pytest.mark.parametrize(
     "signature", ["int main()", "int main(int, char**)", "auto main() -> int", "signed main(void)"]
 )
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_main_may_have_any_shape_and_need_not_return(bench, compiler, signature):
+def test_main_may_have_any_shape_and_need_not_return(sealing, compiler, signature):
     harness = f'#include <cstdio>\nint one();\n{signature} {{ if (one() != 1) return 3; std::puts("PASSED 1/1"); }}'
     for optimisation, (code, status) in itertools.product(
         ("-O0", "-O2"), [("int one() { return 1; }", "ok"), ("int one() { return 2; }", "run_error")]
     ):
-        built(bench.build_apart(compiler, code, harness, optimisation))
-        assert bench.judge(1).status == status
+        built(sealing.build_apart(compiler, code, harness, optimisation))
+        assert sealing.judge(1).status == status
 
 
-def test_output_that_a_stream_still_holds_is_not_lost(bench):
+def test_output_that_a_stream_still_holds_is_not_lost(sealing):
     harness = """
 #include <iostream>
 int one();
@@ -223,20 +212,20 @@ int main() {
     std::cout << "PASSED " << one() << "/1\\n";
     return one() != 1;
 }"""
-    built(bench.build_apart("g++", "int one() { return 1; }", harness))
-    assert bench.judge(1).status == "ok"
+    built(sealing.build_apart("g++", "int one() { return 1; }", harness))
+    assert sealing.judge(1).status == "ok"
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_a_harness_of_its_own_object_may_call_exit(bench, compiler):
+def test_a_harness_of_its_own_object_may_call_exit(sealing, compiler):
     harness = HARNESS.replace("return p == 4 ? 0 : 1;", "std::exit(p == 4 ? 0 : 1);").replace(
         "<cstdio>", "<cstdlib>\n#include <cstdio>"
     )
     assert calls_exit(harness)
     assert not calls_exit(HARNESS)
     for code, status in ((RIGHT, "ok"), (WRONG, "wrong")):
-        built(bench.build_apart(compiler, code, harness, redirect=True))
-        assert bench.judge().status == status
+        built(sealing.build_apart(compiler, code, harness, redirect=True))
+        assert sealing.judge().status == status
 
 
 CHEATS = {
@@ -296,11 +285,11 @@ CHEATS = {
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("name", CHEATS)
-def test_a_cheat_is_no_pass(bench, name, compiler, build):
-    done = build(bench, compiler, CHEATS[name], with_decoys(HARNESS) if build is Bench.build_together else HARNESS)
+def test_a_cheat_is_no_pass(sealing, name, compiler, build):
+    done = build(sealing, compiler, CHEATS[name], with_decoys(HARNESS) if build is Sealing.build_together else HARNESS)
     if done.returncode != 0:
         return  # it could not even be built
-    verdict = bench.judge()
+    verdict = sealing.judge()
     assert verdict.status in ("forged", "wrong", "run_error", "ambiguous")
     assert verdict.passed < 2, "the stub is right about the empty list alone"
 
@@ -316,36 +305,36 @@ CERTAINLY_FORGED = [
 
 
 @pytest.mark.parametrize("name", CERTAINLY_FORGED)
-def test_a_verdict_that_the_harness_did_not_reach_is_called_forged(bench, name):
-    built(bench.build_together("g++", CHEATS[name], with_decoys(HARNESS)))
-    assert bench.judge().status == "forged"
+def test_a_verdict_that_the_harness_did_not_reach_is_called_forged(sealing, name):
+    built(sealing.build_together("g++", CHEATS[name], with_decoys(HARNESS)))
+    assert sealing.judge().status == "forged"
 
 
 @pytest.mark.parametrize("name", ["atexit", "a static destructor"])
-def test_a_candidates_last_words_are_not_heard(bench, name):
-    built(bench.build_together("g++", CHEATS[name], HARNESS))
-    assert bench.judge().status == "wrong"
+def test_a_candidates_last_words_are_not_heard(sealing, name):
+    built(sealing.build_together("g++", CHEATS[name], HARNESS))
+    assert sealing.judge().status == "wrong"
 
 
 @pytest.mark.parametrize("name", ["a comparison at global scope", "a specialisation in std", "the counter"])
-def test_in_an_object_of_its_own_a_fake_comparison_reaches_nobody(bench, name):
-    built(bench.build_apart("g++", CHEATS[name], HARNESS))
-    assert bench.judge().status == "wrong"
+def test_in_an_object_of_its_own_a_fake_comparison_reaches_nobody(sealing, name):
+    built(sealing.build_apart("g++", CHEATS[name], HARNESS))
+    assert sealing.judge().status == "wrong"
 
 
-def test_without_the_decoys_a_fake_comparison_would_pass(bench):
-    built(bench.build_together("g++", CHEATS["a comparison at global scope"], HARNESS))
-    assert bench.judge().status == "ok"
+def test_without_the_decoys_a_fake_comparison_would_pass(sealing):
+    built(sealing.build_together("g++", CHEATS["a comparison at global scope"], HARNESS))
+    assert sealing.judge().status == "ok"
 
 
-def test_the_harnesss_counters_can_be_told_from_what_it_gives(bench):
+def test_the_harnesss_counters_can_be_told_from_what_it_gives(sealing):
     harness = "int p = 0; int given(int x) { return x; } int solve(); int main() { p += solve(); }"
     for name, text in (
         ("harness", harness),
         ("candidate", "extern int p; int given(int); int solve() { p = 9; return given(1); }"),
     ):
-        bench.compile("g++", name, text)
-    objects = [(bench.folder / f"{name}.o").read_bytes() for name in ("harness", "candidate")]
+        sealing.compile("g++", name, text)
+    objects = [(sealing.folder / f"{name}.o").read_bytes() for name in ("harness", "candidate")]
     assert kept_symbols(*objects) == ("_Z5solvev",)
     assert borrowed_variables(*objects) == ("p",)
 
@@ -465,7 +454,7 @@ def test_macros_that_bend_the_headers_are_told(code, names):
 
 @pytest.mark.parametrize("std", ["c++11", "c++17", "c++20"])
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_what_stands_between_is_legal_and_undoes_everything(bench, compiler, std):
+def test_what_stands_between_is_legal_and_undoes_everything(sealing, compiler, std):
     code = """
 #define _GNU_SOURCE 1
 #define __LINE__ 1
@@ -493,7 +482,7 @@ static_assert(sizeof(S) == 8, "");
 int main() { int x = 1; assert(++x == 2); return x == 2 ? 0 : 1; }
 """
     main = code + between(code, harness) + checks + harness
-    built(bench.compile(compiler, "main", main, f"-std={std}"))
+    built(sealing.compile(compiler, "main", main, f"-std={std}"))
 
 
 def test_macros_that_the_prompt_gave_stay_where_the_completion_left_them_alone():
@@ -576,7 +565,7 @@ public:
 
 @pytest.mark.parametrize("std", ["c++11", "c++20"])
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_decoys_accuse_no_honest_class(bench, compiler, std):
+def test_decoys_accuse_no_honest_class(sealing, compiler, std):
     harness = with_decoys(MANY)
     assert harness.count("_same(") == 12  # nine comparisons with another value, twice a second one, and the definition
     assert with_decoys(MANY) == harness
@@ -585,22 +574,22 @@ def test_decoys_accuse_no_honest_class(bench, compiler, std):
         (BOX.replace("{2, -3}", "{2}"), "wrong"),
         (BOX.replace('{1, "a"}', '{2, "b"}'), "wrong"),
     ):
-        built(bench.build_together(compiler, code, harness, f"-std={std}"))
-        assert bench.judge(8).status == status
+        built(sealing.build_together(compiler, code, harness, f"-std={std}"))
+        assert sealing.judge(8).status == status
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_decoys_catch_a_fake_comparison_of_strings(bench, compiler):
+def test_decoys_catch_a_fake_comparison_of_strings(sealing, compiler):
     fake = BOX.replace('{1, "a"}', '{1, "z"}') + (
         "template <class T> bool operator==(const std::basic_string<char, std::char_traits<char>, std::allocator<char>>&,"
         " const T&) { return true; }\n"
         "bool operator==(const std::string&, const char*) { return true; }\n"
     )
-    built(bench.build_together(compiler, fake, with_decoys(MANY)))
-    assert bench.judge(8).status == "forged"
+    built(sealing.build_together(compiler, fake, with_decoys(MANY)))
+    assert sealing.judge(8).status == "forged"
 
 
-def test_decoys_leave_a_candidates_own_comparison_to_itself(bench):
+def test_decoys_leave_a_candidates_own_comparison_to_itself(sealing):
     code = """
 #include <vector>
 struct Bag { bool operator==(const std::vector<int>&) const { return true; } };
@@ -621,5 +610,5 @@ int main() {
 }
 """
     )
-    built(bench.build_together("g++", code, with_decoys(harness)))
-    assert bench.judge(2).status == "ok"
+    built(sealing.build_together("g++", code, with_decoys(harness)))
+    assert sealing.judge(2).status == "ok"

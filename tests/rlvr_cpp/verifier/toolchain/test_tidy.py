@@ -9,10 +9,10 @@ from rlvr_cpp.verifier.toolchain.tidy import (
     CHECKS,
     LEFT_OUT,
     UNREADABLE,
-    _own_findings,
+    _own_notes,
     check_tidy,
     find_tidy,
-    tidy_findings,
+    tidy_notes,
 )
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 
@@ -28,7 +28,7 @@ def workshop() -> Workshop:
 
 
 def found(code: str | dict[str, str], workshop: Workshop) -> list[tuple[str, int, str]] | None:
-    findings = tidy_findings(Program(code), workshop, TIDY)
+    findings = tidy_notes(Program(code), workshop, TIDY)
     return None if findings is None else [(finding.file, finding.line, finding.check) for finding in findings]
 
 
@@ -98,7 +98,7 @@ def test_any_text_has_a_result(code, workshop):
 
 
 def test_trouble_with_the_machine_is_no_finding(workshop):
-    assert tidy_findings(Program("int x;"), workshop, "/usr/bin/there-is-no-such-tidy") is None
+    assert tidy_notes(Program("int x;"), workshop, "/usr/bin/there-is-no-such-tidy") is None
 
 
 @needs_tidy
@@ -145,5 +145,5 @@ def test_what_the_prompt_decides_is_not_checked():
     ],
 )
 def test_the_tools_output_is_read_so(text, expected):
-    findings = _own_findings(text, ["/work", "/tmp/rlvr"], {"a.cpp"})
+    findings = _own_notes(text, ["/work", "/tmp/rlvr"], {"a.cpp"})
     assert (None if findings is None else [(f.file, f.line, f.check) for f in findings]) == expected

@@ -1,0 +1,48 @@
+"""Judge by what a program does, with no harness near it: its exit status, or what it prints for each input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rlvr_cpp.verifier.cases import outputs_match
+from rlvr_cpp.verifier.cpp.diagnostics import lacks_only_main
+from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
+from rlvr_cpp.verifier.toolchain.built import Judged
+from rlvr_cpp.verifier.verdict import LIMITS, Verdict, read_verdict
+
+
+def judge_alone(bench: Bench) -> Judged:
+    """No tests: the program judges itself by its exit status; one without a `main` is compiled only."""
+    is_single = len(bench.program.sources) == 1
+    compiled = bench.compile_object() if is_single else bench.compile("-c")
+    if compiled.failure is not None:
+        return Judged(tier="none", built=compiled)
+    built = bench.link(compiled, CANDIDATE_OBJECT) if is_single else bench.build()
+    if built.failure is not None:
+        without_main = lacks_only_main(built.finished.stderr.decode(errors="replace"))
+        return Judged(tier="none", built=compiled if without_main else built)
+    run = bench.run()
+    return Judged(tier="none", built=built, verdict=read_verdict(run, False, None), run=run, seconds=run.seconds)
+
+
+def judge_by_cases(bench: Bench) -> Judged:
+    """Feed each input and compare what comes out here, where the candidate has no say.
+
+    A run that a limit ends is the last one: the cases after it are not tried, and those before it do not count.
+    """
+    built = bench.build()
+    if built.failure is not None:
+        return Judged(tier="cases", built=built)
+    program, passed, seconds, cpu = bench.program, 0, 0.0, 0.0
+    total = len(program.cases)
+    for case in program.cases:
+        run = bench.run(stdin=case.stdin.encode(errors="replace"))
+        seconds, cpu = seconds + run.seconds, cpu + run.cpu_seconds
+        run = replace(run, cpu_seconds=cpu)
+        verdict = read_verdict(run, False, None)
+        if run.ended in LIMITS:
+            limited = Verdict(verdict.status, total=total)
+            return Judged(tier="cases", built=built, verdict=limited, run=run, seconds=seconds)
+        passed += verdict.status == "ok" and outputs_match(program.checker, case, run.stdout)
+    verdict = Verdict("ok" if passed == total else "wrong", passed, total)
+    return Judged(tier="cases", built=built, verdict=verdict, run=run, seconds=seconds)

@@ -1,0 +1,114 @@
+"""The bench: one program, the workshop that serves it, and the folder in which it is built and run.
+
+How a program is judged is a recipe of a few of its verbs: `compile`, look at what came of it, `link` or `build`, `run`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlvr_cpp.verifier.cpp.diagnostics import diagnostic_flags
+from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.toolchain.built import Built, read_built
+from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Descriptors, Sources, Workshop, write_files
+from rlvr_sandbox import Command, Finished
+
+CANDIDATE_OBJECT = "rlvr_candidate.o"
+SANITIZER = "rlvr_sanitizer.o"
+# Linked into every sanitized program, so that a candidate that defines these, to silence what it did, does not link.
+# The leak checker needs ptrace, which the sandbox refuses; the sanitizers read no environment here.
+SANITIZER_OPTIONS = """
+extern "C" const char* __asan_default_options() { return "detect_leaks=0:exitcode=99"; }
+extern "C" const char* __ubsan_default_options() { return "halt_on_error=1:exitcode=99"; }
+"""
+
+
+@contextlib.contextmanager
+def open_bench(program: Program, workshop: Workshop) -> Iterator[Bench]:
+    """A bench with the candidate's files on it, which is cleared when it is left."""
+    with workshop.scratch(program.files) as folder:
+        yield Bench(program, workshop, folder)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One program at work. Every verb raises SandboxError where the machine failed it."""
+
+    program: Program
+    workshop: Workshop
+    folder: Path
+    """Holds the candidate's files and what is made of them."""
+
+    @property
+    def trusted_flags(self) -> tuple[str, ...]:
+        """What our own translation units are compiled with, to go with this candidate's."""
+        return self.workshop.trusted_flags(self.program.std)
+
+    def read(self, name: str) -> bytes:
+        """What a file in the folder holds."""
+        return (self.folder / name).read_bytes()
+
+    def write(self, files: Sources) -> None:
+        """Put files into the folder."""
+        write_files(self.folder, files)
+
+    def precompiled(self) -> tuple[str, ...]:
+        """The flags that put a precompiled header before the candidate's source; empty where it has several."""
+        flags, sources = self.workshop.flags(self.program.std), self.program.sources
+        return self.workshop.precompiled(self.program.files[sources[0]], flags) if len(sources) == 1 else ()
+
+    def compile(self, *arguments: str, main: str | None = None) -> Built:
+        """Compile the candidate's sources, or `main`, which includes them, with `arguments` behind them."""
+        workshop, names = self.workshop, [main] if main else self.program.sources
+        flags, header = workshop.flags(self.program.std), self.precompiled()
+        machine = diagnostic_flags(workshop.toolchain.version)
+        objects = self._sanitizer() if "-c" not in arguments else []
+        bounded = [*flags, "-ferror-limit=20" if workshop.toolchain.is_clang else "-fmax-errors=20", *names]
+        finished = workshop.compile(self.folder, [*bounded, *machine, *objects, *arguments], header=header)
+        built = read_built(finished)
+        flooded = finished.output_cut and not built.diagnostics
+        if machine and (built.failure == "compile_error" or flooded):
+            return built.with_text(workshop.compile(self.folder, [*bounded, "-fsyntax-only"], header=header))
+        return built
+
+    def compile_object(self, main: str | None = None) -> Built:
+        """Make one object, `CANDIDATE_OBJECT`, of the candidate's only source or of `main`, which includes it."""
+        return self.compile("-c", "-o", CANDIDATE_OBJECT, main=main)
+
+    def link(self, compiled: Built, *arguments: str) -> Built:
+        """Make the program of objects. What was compiled comes along: its diagnostics stay, its time is added."""
+        return compiled.linked(self.workshop.link(self.folder, [*arguments, *self._sanitizer(), "-o", PROGRAM]))
+
+    def build(self, *objects: str) -> Built:
+        """Make the program of the candidate's sources and of `objects`, with as few starts as this toolchain needs."""
+        toolchain = self.workshop.toolchain
+        if toolchain.link_driver == toolchain.compiler or len(self.program.sources) > 1:
+            return self.compile(*objects, "-o", PROGRAM, *self.workshop.link_flags)
+        built = self.compile_object()
+        return built if built.failure is not None else self.link(built, CANDIDATE_OBJECT, *objects)
+
+    def command(self, *, stdin: bytes = b"", descriptors: Descriptors = (), file_size: int | None = None) -> Command:
+        """What runs the program that was built."""
+        return self.workshop.program(self.folder, stdin=stdin, descriptors=descriptors, file_size=file_size)
+
+    def run(self, *, stdin: bytes = b"", descriptors: Descriptors = (), file_size: int | None = None) -> Finished:
+        """Run the program that was built."""
+        return self.workshop.run(self.command(stdin=stdin, descriptors=descriptors, file_size=file_size))
+
+    def run_tool(self, argv: Sequence[str], seconds: float, readable: Sequence[str] = ()) -> Finished:
+        """Run a tool of the toolchain on what lies here."""
+        return self.workshop.run_tool(self.folder, argv, seconds, readable)
+
+    def add_object(self, name: str, text: str, flags: Sequence[str]) -> None:
+        """Put the object of a translation unit of ours into the folder. Raises SandboxError if there is none."""
+        self.write({name: self.workshop.object_of(name, text, flags)})
+
+    def _sanitizer(self) -> list[str]:
+        """The object that keeps a sanitizer's options ours, where there is a sanitizer."""
+        if not self.workshop.toolchain.is_sanitized:
+            return []
+        self.add_object(SANITIZER, SANITIZER_OPTIONS, self.workshop.trusted_flags("c++17"))
+        return [SANITIZER]
