@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -236,7 +237,7 @@ def test_a_clip_fraction_of_zero_that_means_nothing_is_silent(settings, steps, u
 @given(st.integers(0, 10_000), st.integers(0, 80), st.integers(1, 6))
 def test_a_resumed_run_counts_on_as_if_it_had_not_been_interrupted(seed, cut, patience):
     rng = random.Random(seed)
-    choices = [
+    choices: list[Any] = [
         {},
         {"clip_fraction": 0.0},
         {"kl": 0.0},
@@ -434,7 +435,7 @@ def test_canaries_are_due_at_the_start_and_every_so_many_steps():
 
 
 def test_warnings_are_given_before_the_run_stops():
-    warned = []
+    warned: list[Any] = []
     findings = [
         Finding("first", "stop here", True),
         Finding("second", "only told", False),

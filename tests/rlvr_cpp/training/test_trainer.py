@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -122,12 +123,13 @@ class InOrder(GSPOTrainer):
     """Hands the completions to the judge in the order of rows, so that a test can say which gets which verdict."""
 
     def _sample(self, prompt_ids):
-        submit, ended = self.judge.submit, {}
-        self.judge.submit = ended.__setitem__
+        judge: Any = self.judge
+        ended: dict[int, Any] = {}
+        submit, judge.submit = judge.submit, ended.__setitem__
         try:
             completions = super()._sample(prompt_ids)
         finally:
-            self.judge.submit = submit
+            judge.submit = submit
         for index in range(len(prompt_ids)):
             submit(index, ended[index])
         return completions
@@ -136,7 +138,7 @@ class InOrder(GSPOTrainer):
 def build(tasks, verifier, out, algorithm=SMALL, policy=None, trainer=InOrder, seen=None, **changes):
     out.mkdir(exist_ok=True)
     policy = policy or load_policy("tiny-cpp", CPU)
-    options = {
+    options: dict[str, Any] = {
         name: changes.pop(name) for name in ("stepcoder", "guards", "adapter", "reward", "seed") if name in changes
     }
     on_step = (lambda step, metrics: seen.append({"step": step, **metrics})) if seen is not None else lambda *_: None
@@ -148,7 +150,7 @@ def build(tasks, verifier, out, algorithm=SMALL, policy=None, trainer=InOrder, s
 
 def train(tasks, verifier, out, algorithm=SMALL, **changes):
     """Train and return the step metrics and how far the adapter moved."""
-    seen = []
+    seen: list[Any] = []
     trainer = build(tasks, verifier, out, algorithm, seen=seen, **changes)
     before = adapter_weights(trainer.model)
     trainer.train()
@@ -315,6 +317,7 @@ def test_a_group_shares_its_prefix_and_the_judge_gets_it_in_front(tasks, tmp_pat
     for line, program in zip(lines, verifier.programs, strict=True):
         task = by_id[line["task_id"]]
         assert task.reference.startswith(line["prefix"])
+        assert isinstance(program.code, str)
         assert program.code.startswith(task.prompt + line["prefix"])
     for start in (0, 4):
         assert len({line["prefix"] for line in lines[start : start + 4]}) == 1
@@ -365,7 +368,7 @@ def test_an_adapter_that_goes_on_is_held_to_a_frozen_copy_of_itself(tasks, tmp_p
     policy = load_policy("tiny-cpp", CPU)
     on = AdapterSettings(True, 4, 8, ["all-linear"], str(tmp_path / "start"))
     attach_adapter(policy, on)
-    seen = []
+    seen: list[Any] = []
     second = build(tasks, DecidedVerifier(*MIXED), tmp_path / "b", policy=policy, adapter=on, seen=seen)
     hashed = second.reference_hash()
     copies = {name: p.detach().clone() for name, p in second.model.named_parameters() if ".ref." in name}

@@ -1,5 +1,7 @@
 """The hybrid model with everything on is trained as any other: sampled, scored, adapted, updated."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -15,7 +17,7 @@ from rlvr_model.presets import load_preset
 from tests.rlvr_cpp.training.test_trainer import CPU, NF4, DecidedVerifier, InOrder, build
 
 TARGETS = AdapterSettings(True, 4, 8, ["mlp", "mamba"], None)
-SHAPE = {"group_size": 4, "max_gen_len": 8, "kl_coeff": 0.1}
+SHAPE: dict[str, Any] = {"group_size": 4, "max_gen_len": 8, "kl_coeff": 0.1}
 
 
 class PlainInOrder(InOrder, GRPOTrainer):
@@ -45,7 +47,7 @@ def folder(tmp_path_factory):
 )
 def test_two_steps_move_every_adapter_and_nothing_else(folder, tmp_path, settings, trainer, algorithm):
     tasks = [task for task in load_tasks(BUILTIN) if task.split == "train"][:16]
-    seen = []
+    seen: list[Any] = []
     parts = build(
         tasks, DecidedVerifier("ok", "wrong"), tmp_path / "run", algorithm,
         policy=load_policy(str(folder), settings), trainer=trainer, adapter=TARGETS, seen=seen, steps=2,
@@ -63,7 +65,7 @@ def test_two_steps_move_every_adapter_and_nothing_else(folder, tmp_path, setting
 def test_rows_that_are_left_behind_change_no_other(folder):
     model = load_policy(str(folder), CPU).model.eval()
     prompts = [[3 + n, 40, 50 + n] for n in range(24)]
-    options = {"max_new_tokens": 24, "eos_ids": range(100), "pad_id": 0, "temperature": 1.0}
+    options: dict[str, Any] = {"max_new_tokens": 24, "eos_ids": range(100), "pad_id": 0, "temperature": 1.0}
     seeds = [completion_seed("hybrid", n) for n in range(24)]
     with torch.no_grad():
         together = sample(model, prompts, seeds=seeds, **options)
