@@ -81,7 +81,7 @@ def _object(row: Any, where: str) -> Row:
 
 def _parquet(path: Path) -> Iterator[Placed]:
     try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise UserError(f"{path} needs the extra 'train': pip install 'rlvr-cpp[train]'") from error
     try:

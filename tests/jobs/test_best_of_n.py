@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def job(**changes):
 
 
 SHAPED = {"kind": "shaped", "sanitizer_fraction": 0.1, "tidy_fraction": 0.0}
-BAD = {
+BAD: dict[str, Any] = {
     "limit is 0": {"limit": 0},
     "reward.kind is 'gold'": {"reward": {**SHAPED, "kind": "gold"}},
     "reward.kind is 'shaped' with budget_s 5": {"reward": SHAPED, "budget_s": 5.0},

@@ -15,6 +15,7 @@ from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.evidence import EvaluationRecord, task_scores
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 from rlvr_cpp.verifier import stream
+from rlvr_cpp.verifier.judge import judge as honest_judge
 from rlvr_cpp.verifier.judge import sandbox_failure
 from tests.rlvr_cpp.policy.test_completers import Server
 
@@ -113,7 +114,7 @@ def test_a_killed_evaluation_goes_on_with_what_is_missing(zygote, tmp_path):
 
 def test_what_the_machine_failed_to_judge_makes_no_number_and_is_judged_again(tmp_path, monkeypatch):
     few = ("model=canonical", "benchmark.limit=3")
-    honest, failing = stream.judge, [True]
+    honest, failing = honest_judge, [True]
 
     def judge(program, workshop):
         lost = failing[0] and program.test is not None and "solve(const int*" in program.code

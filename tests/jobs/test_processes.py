@@ -12,6 +12,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,13 +77,14 @@ def stop_by_the_second(here):
     """A run in which a guard of the second process alone finds something; only the first has a task to evaluate."""
     from rlvr_cpp.runs import processes
     from rlvr_cpp.training import trainer
+    from rlvr_cpp.training.canary import canary_finding
     from rlvr_cpp.training.guards import Finding
 
-    honest = trainer.canary_finding
+    replaced: Any = trainer
     if processes.rank() == 1:
-        trainer.canary_finding = lambda *_, **__: Finding("canary", "found by the second process", True)
+        replaced.canary_finding = lambda *_, **__: Finding("canary", "found by the second process", True)
     ended = job(f"hydra.run.dir={here / 'stopped'}", *COMMON, "evaluation.limit=1")
-    trainer.canary_finding = honest
+    replaced.canary_finding = canary_finding
     return ended
 
 

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def by_hand(tokens, weights, row, head):
         mixed = [x[row, t, head] * (1 if weights.mix_x is None else weights.mix_x[head, r]) for r in range(rank)]
         keys = [turn @ (b[row, t, r, group] + weights.b_bias[head, r]) for r in range(rank)]
         queries = [turn @ (c[row, t, r, group] + weights.c_bias[head, r]) for r in range(rank)]
-        now = sum(torch.outer(value, key) for value, key in zip(mixed, keys, strict=True))
+        now: Any = sum(torch.outer(value, key) for value, key in zip(mixed, keys, strict=True))
         decay, share = (a[row, t, head] * step).exp(), trapezoid[row, t, head]
         hidden = decay * hidden + (1 - share) * step * decay * before + share * step * now
         before = now

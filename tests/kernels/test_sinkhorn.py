@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -46,7 +48,7 @@ def test_equal_streams_read_evenly_are_a_plain_residual():
 def test_the_references_are_the_sums_they_say():
     streams, branch = torch.randn(3, 4, 5, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
     pre, mixing = torch.rand(3, 4, dtype=torch.float64), torch.rand(3, 4, 4, dtype=torch.float64)
-    read = sum(pre[:, i, None] * streams[:, i] for i in range(4))
+    read: Any = sum(pre[:, i, None] * streams[:, i] for i in range(4))
     assert torch.allclose(read_streams(streams, pre), read, atol=1e-14)
     written = write_streams(streams, branch, pre, mixing)
     for j in range(4):
@@ -55,7 +57,7 @@ def test_the_references_are_the_sums_they_say():
 
 
 def test_the_references_have_the_right_gradients():
-    double = {"dtype": torch.float64, "requires_grad": True}
+    double: dict[str, Any] = {"dtype": torch.float64, "requires_grad": True}
     logits, streams, branch = (torch.randn(shape, **double) for shape in ((2, 4, 4), (2, 4, 3), (2, 3)))
     pre, mixing = torch.rand(2, 4, **double), torch.rand(2, 4, 4, **double)
     assert torch.autograd.gradcheck(lambda logits: sinkhorn(logits, temperature=0.7, blend=0.8), (logits,))
@@ -89,7 +91,7 @@ def test_the_kernels_refuse_three_streams():
 def test_the_compiler_sees_operations():
     from rlvr_kernels.sinkhorn import triton_kernel
 
-    leaf = {"device": DEVICE, "requires_grad": True}
+    leaf: dict[str, Any] = {"device": DEVICE, "requires_grad": True}
     streams, pre, mixing = torch.randn(3, 4, 8, **leaf), torch.rand(3, 4, **leaf), torch.rand(3, 4, 4, **leaf)
     torch.library.opcheck(triton_kernel.sinkhorn, (mixing, 5, 1.0, 1e-6, 1.0), test_utils=CHECKS)
     torch.library.opcheck(triton_kernel.read_streams, (streams, pre), test_utils=CHECKS)

@@ -1,6 +1,7 @@
 """The compatibility matrix: every row has a config that it refuses, and says which settings clash."""
 
 import warnings
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from rlvr_model.configuration import HybridConfig
 from rlvr_model.presets import load_preset, preset_names
 
 SPARSE = {"dsa_enabled": True, "window_pattern": "L"}
-CLASHES = {
+CLASHES: dict[tuple[str, str], Any] = {
     ("engram_layers", "block_pattern"): {"block_pattern": "AAM", "engram_enabled": True, "engram_layers": [1, 2]},
     ("engram_heads", "engram_width"): {"engram_enabled": True, "engram_heads": 3, "engram_width": 16},
     ("dsa_start_layer", "block_pattern"): {"dsa_enabled": True, "dsa_start_layer": 16},
@@ -32,7 +33,7 @@ CLASHES = {
     ("pad_token_id", "vocab_size"): {"vocab_size": 64, "pad_token_id": 64},
     ("eos_token_id", "vocab_size"): {"vocab_size": 64, "eos_token_id": [1, 64]},
 }
-ODD = {
+ODD: dict[Any, Any] = {
     ("quantization_config", "experts_layout='stacked'"): {
         "moe_layer_frequency": 1,
         "quantization_config": {"load_in_4bit": True},

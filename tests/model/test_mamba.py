@@ -5,6 +5,7 @@ import itertools
 import math
 import sys
 import types
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from rlvr_model.context import LayerContext
 from rlvr_model.mamba import AuthorMamba3Config, Mamba3, build_author_mamba3_config
 
 WIDTH, BATCH, LENGTH = 16, 2, 11
-VARIANTS = {
+VARIANTS: dict[str, Any] = {
     "siso": {},
     "groups": {"mamba_ngroups": 2},
     "all columns turn": {"mamba_rope_fraction": 1.0},
@@ -87,7 +88,8 @@ def naive(module, hidden_states):
             decay, share = torch.exp(-rate.clamp(min=1e-4) * step), torch.sigmoid(trapezoid[h])
             theta[h] = theta[h] + math.pi * torch.tanh(angle) * step
             channels = slice(h * shape.headdim, (h + 1) * shape.headdim)
-            now, out = 0, 0
+            now: Any = 0
+            out: Any = 0
             for r in range(shape.rank):
                 key = turned(b[r, h // group] + module.B_bias[h, r], theta[h])
                 now = now + torch.outer(x[channels] * mix_x[h, r], key)
@@ -237,7 +239,7 @@ def test_a_backend_that_is_not_installed_is_refused():
 def authors_kernels(monkeypatch):
     """A stand-in for the package mamba_ssm that keeps its kernels' interface, one sequence after the other."""
     name = "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined"
-    stand_in = types.ModuleType(name)
+    stand_in: Any = types.ModuleType(name)
     stand_in.mamba3_siso_combined = siso_combined
     monkeypatch.setitem(sys.modules, name, stand_in)
     monkeypatch.setattr("rlvr_model.mamba.find_spec", lambda name: True)

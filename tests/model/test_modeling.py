@@ -1,6 +1,7 @@
 """The whole model: no look ahead, and the same function cached, padded, packed and alone, for every mechanism."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from rlvr_model.presets import load_preset, preset_names
 
 BATCH, LENGTH, WINDOW, PAD = 2, 24, 6, 2
 BLOCKS = {"dsa_variant": "block", "dsa_block_size": 8, "dsa_top_n": 3, "engram_layers": [0]}
-MATRIX = {
+MATRIX: dict[str, Any] = {
     **{name: (name, {}) for name in preset_names() if name.endswith("_tiny")},
     "blocks": ("everything_tiny", BLOCKS),
     "dense_warmup": ("everything_tiny", {"dsa_stage": "warmup"}),

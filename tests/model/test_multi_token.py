@@ -1,6 +1,7 @@
 """Multi-token prediction: what a depth may see, its loss on packed and padded rows, and drafts that change no token."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -202,8 +203,8 @@ def test_the_loss_of_packed_and_padded_rows_is_that_of_their_documents():
 
 def test_labels_ahead_stay_in_their_document():
     labels = torch.arange(8)[None]
-    packed = SimpleNamespace(document_ids=torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]]), key_mask=None)
-    plain = SimpleNamespace(document_ids=None, key_mask=None)
+    packed: Any = SimpleNamespace(document_ids=torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]]), key_mask=None)
+    plain: Any = SimpleNamespace(document_ids=None, key_mask=None)
     assert labels_ahead(labels, 1, plain)[0, 1:].tolist() == [2, 3, 4, 5, 6, 7, -100]
     assert labels_ahead(labels, 1, packed)[0, 1:].tolist() == [2, -100, -100, 5, 6, 7, -100]
     assert labels_ahead(labels, 2, packed)[0, 1:].tolist() == [-100, -100, -100, 6, 7, -100, -100]

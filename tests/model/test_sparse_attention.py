@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -43,8 +44,8 @@ def config(**settings):
 
 
 def attention(**settings):
-    settings = config(**settings)
-    return SPARSE_ATTENTION[settings.dsa_variant](settings, LAYER)
+    made = config(**settings)
+    return SPARSE_ATTENTION[made.dsa_variant](made, LAYER)
 
 
 def context(module, batch=BATCH, length=LENGTH, *, past=0, positions=None, **fields):
@@ -81,7 +82,8 @@ def chosen_blocks(module, row):
     """The same for blocks: forced ones, then the best shares of attention to mean keys, summed over a group's heads."""
     settings = module.config
     q, k, _ = module.project(row[None], context(module, 1, len(row)))
-    size, kept = settings.dsa_block_size, []
+    size = settings.dsa_block_size
+    kept: list[Any] = []
     for t in range(len(row)):
         own = t // size
         forced = set(range(max(0, t + 1 - WINDOW) // size, own + 1))

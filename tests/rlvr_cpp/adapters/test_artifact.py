@@ -117,10 +117,8 @@ def test_edited_metadata_is_refused(artifact):
 
 
 def test_a_file_that_is_exchanged_between_check_and_use_is_noticed(artifact, monkeypatch):
-    read = adapter_artifact.read_metadata
-
     def then_exchange(folder):
-        metadata = read(folder)
+        metadata = read_metadata(folder)
         (folder / WEIGHTS_FILE).write_bytes(b"something else")
         return metadata
 

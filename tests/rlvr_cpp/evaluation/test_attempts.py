@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,8 @@ def test_prompts_of_like_length_share_a_batch_and_no_batch_is_too_large(verifier
 
 def test_what_is_known_is_not_asked_again(verifier):
     whole = run(Asked(lambda question: RIGHT), verifier)
-    completer, heard = Asked(lambda question: RIGHT), []
+    completer = Asked(lambda question: RIGHT)
+    heard: list[Any] = []
     again = run(completer, verifier, known=whole.attempts[2:7], on_judged=heard.extend)
     asked = [key for batch in completer.batches for key in batch]
     missing = [attempt.key for attempt in (*whole.attempts[:2], *whole.attempts[7:])]

@@ -1,6 +1,7 @@
 """Two and more evaluations, task by task: the difference, its p, and what must not be compared."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_only_what_all_have_is_compared():
 
 
 OTHER_CONTRACT = {**CONTRACT, "timeout": 60.0}
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "problems": ({"benchmark_hash": "f" * 64}, "benchmark_hash: '"),
     "tests": ({"split": "public"}, "split: 'hidden' and 'public'"),
     "judge": (

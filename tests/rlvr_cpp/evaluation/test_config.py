@@ -1,5 +1,7 @@
 """What the command may be told, and every refusal before anything is loaded."""
 
+from typing import Any
+
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -22,7 +24,7 @@ def test_replayed_solutions_are_not_sampled():
     assert [job(f"model={name}").sampled for name in ("canonical", "negated", "demo")] == [0, 0, 10]
 
 
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "k above n": (["samples=4"], "k is 5 and samples is 4", "k is 10 and samples is 4", "use samples=10"),
     "k of nothing": (["k=[0]"], "k is 0 and samples is 10"),
     "no k": (["k=[]"], "k is [] with samples 10"),

@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ TASKS = load_tasks(BUILTIN)[:3]
 
 
 def answers(completer, questions):
-    found = {}
+    found: dict[Any, Any] = {}
     completer.complete(questions, found.__setitem__)
     assert sorted(found) == list(range(len(questions)))
     return [found[place] for place in range(len(questions))]
@@ -64,7 +65,7 @@ class Server:
     """Answers by `reply(path, body) -> (status, JSON or text)` and remembers what it was asked."""
 
     def __init__(self, reply):
-        self.requests = []
+        self.requests: list[Any] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):

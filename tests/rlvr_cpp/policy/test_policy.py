@@ -77,7 +77,9 @@ def test_a_folder_with_a_chat_template_is_asked_in_a_chat(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     chat = load_policy(str(tmp_path), CPU)
     assert chat.chat
-    (message,) = chat.prompt(TASKS[0])
+    messages = chat.prompt(TASKS[0])
+    assert not isinstance(messages, str)
+    (message,) = messages
     assert TASKS[0].prompt.rstrip() in message["content"]
     assert TASKS[0].entry_point in message["content"]
     assert len(write(chat)) == len(TASKS)

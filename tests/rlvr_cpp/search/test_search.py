@@ -3,6 +3,7 @@
 import os
 import subprocess
 from math import nan
+from typing import Any
 
 import pytest
 import torch
@@ -208,7 +209,7 @@ def test_the_best_of_four_chooses_among_the_first_four_of_eight(verifier):
     tiny, tokenizer = (kind.from_pretrained(SHELF / "tiny-cpp") for kind in (AutoModelForCausalLM, AutoTokenizer))
     task = next(task for task in load_tasks(BUILTIN) if task.split == "held_out")
     ids = tokenizer(task.prompt, return_tensors="pt")["input_ids"]
-    options = {"temperature": 1.5, "max_new_tokens": 96}
+    options: Any = {"temperature": 1.5, "max_new_tokens": 96}
     two, four = (best_of_n_generate(tiny, ids, tokenizer, n, task, verifier, **options)[1] for n in (2, 4))
     assert [sample.completion for sample in two.samples] == [sample.completion for sample in four.samples][:2]
     assert two.rewards == four.rewards[:2]
@@ -217,7 +218,7 @@ def test_the_best_of_four_chooses_among_the_first_four_of_eight(verifier):
     assert [sample.completion for sample in other.samples] != [sample.completion for sample in four.samples]
 
 
-BAD = {
+BAD: dict[str, Any] = {
     "n is 0": {"n": 0},
     "temperature is 0.0": {"temperature": 0.0},
     "max_new_tokens is 0": {"max_new_tokens": 0},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -153,5 +154,6 @@ def test_only_what_has_a_reference_is_replayed(tmp_path):
 
 
 def test_a_limit_hears_every_part_of_the_list():
-    assert evenly_spaced(list(range(10)), 4) == [0, 2, 5, 7]
-    assert evenly_spaced([1, 2], None) == evenly_spaced([1, 2], 5) == [1, 2]
+    ten: list[Any] = list(range(10))  # any list will do
+    assert evenly_spaced(ten, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(ten[:2], None) == evenly_spaced(ten[:2], 5) == [0, 1]

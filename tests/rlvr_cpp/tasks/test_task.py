@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ HUMANEVAL_X = {
     "    assert (close_pair(a, 1.5)==true);\n    assert (close_pair(a, 0.5)==false);\n"
     "    assert (close_pair({1.0, 1.0}, 0.1));\n}\n",
 }
-MULTIPL_E = {
+MULTIPL_E: dict[str, Any] = {
     "name": "HumanEval_x_add",
     "prompt": "#include<assert.h>\n#include<bits/stdc++.h>\n// Adds.\nlong add(long x, long y) {\n",
     "tests": "}\nint main() {\n    auto candidate = add;\n    assert(candidate((2), (3)) == (5));\n"

@@ -62,9 +62,9 @@ def test_an_engine_that_is_not_installed_is_told_before_anything_is_loaded(engin
 
 
 def test_the_yaml_and_the_dataclasses_have_the_same_defaults():
-    demo = {"max_gen_len": 512}  # the one value that the demo shortens
-    assert dataclasses.replace(job().algorithm, **demo) == GRPOConfig(**dataclasses.asdict(GSPOConfig()))
-    assert dataclasses.replace(job(command="grpo").algorithm, **demo) == GRPOConfig()
+    length = 512  # the one value that the demo shortens
+    assert dataclasses.replace(job().algorithm, max_gen_len=length) == GRPOConfig(**dataclasses.asdict(GSPOConfig()))
+    assert dataclasses.replace(job(command="grpo").algorithm, max_gen_len=length) == GRPOConfig()
     assert job().stepcoder == StepCoderConfig()
     assert job().guards == GuardSettings()
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def test_order_within_a_group_does_not_matter(rewards, order):
 # Advantages
 
 INPUTS = VECTORS["inputs"]
-CONVENTIONS = {
+CONVENTIONS: dict[str, Any] = {
     "ddof1_eps1e-4 (TRL)": {},
     "ddof1_eps1e-6 (verl, slime)": {"eps": 1e-6},
     "ddof1_eps1e-9 (OpenRLHF)": {"eps": 1e-9},
@@ -148,7 +149,7 @@ def test_kept_groups_are_dealt_whole_and_evenly(groups, updates):
     live = live_rows(torch.tensor(groups).flatten(), 4)
     step = live.update_of_rows(4, updates)
     assert torch.equal(step >= 0, live.mask)
-    shares = []
+    shares: list[Any] = []
     for group in range(len(groups)):
         mine = set(step[4 * group : 4 * group + 4].tolist()) - {-1}
         assert len(mine) <= 1

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -221,7 +222,7 @@ def test_a_clip_fraction_of_zero_that_means_nothing_is_silent(settings, steps, u
 @given(st.integers(0, 10_000), st.integers(0, 80), st.integers(1, 6))
 def test_a_resumed_run_counts_on_as_if_it_had_not_been_interrupted(seed, cut, patience):
     rng = random.Random(seed)
-    choices = [
+    choices: list[Any] = [
         {},
         {"clip_fraction": 0.0},
         {"kl": 0.0},
@@ -253,7 +254,7 @@ def test_a_state_is_a_copy():
 
 
 def test_warnings_are_given_before_the_run_stops():
-    warned = []
+    warned: list[Any] = []
     findings = [
         Finding("first", "stop here", True),
         Finding("second", "only told", False),

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def loss_and_gradient(algorithm, batch, new, update=None, passes=1, processes=1)
     windows = [Window(*window_of(batch, update, step).tolist()) for step in range(updates)]
     shares = [torch.where(torch.arange(len(new)) % processes == p, update, -1) for p in range(processes)]
     width = max(pass_width(share, updates, passes) for share in shares)
-    total = 0.0
+    total: Any = 0.0
     for share in shares:
         phase = UpdatePhase(algorithm, GuardSettings(), accelerator(processes), new.dtype)
         dealt = deal(share, batch["completion_mask"].sum(dim=1), updates, passes, width)
@@ -122,9 +123,9 @@ CASES = {
 
 
 def vector_batch(vector, dtype=torch.float64, advantages=None, **masks):
-    arrays = [tensor(INPUTS[name], dtype) for name in ("logp_new", "logp_old", "logp_ref")]
+    new, old, ref = (tensor(INPUTS[name], dtype) for name in ("logp_new", "logp_old", "logp_ref"))
     adv = tensor(vector["adv"] if advantages is None else advantages, dtype)
-    return arrays[0], rows_of(*arrays, tensor(INPUTS["mask"]), adv, **masks)
+    return new, rows_of(new, old, ref, tensor(INPUTS["mask"]), adv, **masks)
 
 
 @pytest.mark.parametrize("dtype", REL)

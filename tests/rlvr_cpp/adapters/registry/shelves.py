@@ -13,11 +13,13 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from rlvr_cpp.adapters.metadata import CONFIG_FILE, HASHED, METADATA_FILE, WEIGHTS_FILE, AdapterMetadata
 from rlvr_cpp.adapters.registry import changes
 from rlvr_cpp.adapters.registry import index as registry_index
 from rlvr_cpp.adapters.registry.index import opened, rebuild
+from rlvr_cpp.adapters.registry.versions import checked_adapter
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.evidence import Decoding, EvaluationRecord
 from rlvr_cpp.runs.files import contract_hash
@@ -120,7 +122,7 @@ CALLS = {
 def kill(root: Path, action: str) -> list[dict]:
     """The statuses that each kill left: at the first call that may change something, at the second, ..."""
     write_artifact(root.parent / "artifact-new", "new")
-    found = []
+    found: list[Any] = []
     while True:
         copy = root.parent / f"copy-{len(found)}"
         shutil.copytree(root, copy)
@@ -157,7 +159,7 @@ def examined(root: Path) -> dict:
         versions = index.versions()
     assert rebuild(root) == versions
     for version in versions:
-        changes.checked_adapter(root, version)
+        checked_adapter(root, version)
         assert changes.stored_record(root, version) is not None or version.activation is None
     sequences = [step.sequence for version in versions for step in version.history]
     assert sorted(sequences) == list(range(1, len(sequences) + 1))

@@ -8,9 +8,9 @@ import pytest
 
 from rlvr_cpp.adapters.metadata import WEIGHTS_FILE
 from rlvr_cpp.adapters.registry import changes
-from rlvr_cpp.adapters.registry.gate import Rule
+from rlvr_cpp.adapters.registry.gate import Rule, decide
 from rlvr_cpp.adapters.registry.index import opened
-from rlvr_cpp.adapters.registry.versions import read_versions
+from rlvr_cpp.adapters.registry.versions import checked_adapter, read_versions
 from rlvr_cpp.errors import UserError
 from tests.rlvr_cpp.adapters.registry.shelves import adapter_hash, record, registered, statuses, write_artifact
 
@@ -35,7 +35,7 @@ def test_versions_count_up_by_project(root):
 def test_what_is_registered_stays_when_its_source_goes(root):
     source = root.parent / "artifact-one"
     shutil.rmtree(source)
-    assert changes.checked_adapter(root, read_versions(root, "demo")[0]).is_dir()
+    assert checked_adapter(root, read_versions(root, "demo")[0]).is_dir()
 
 
 def test_the_same_weights_are_not_registered_twice(root):
@@ -137,8 +137,6 @@ def test_a_record_of_another_adapter_is_no_record_of_this_one_even_if_forced(roo
 
 
 def test_of_two_promotions_at_once_the_second_is_told_which_was_first(root, monkeypatch):
-    decide = changes.decide
-
     def slowly(version, *arguments):
         decision = decide(version, *arguments)
         if version.number == 1:  # while v1 is being weighed, v2 becomes active
@@ -152,8 +150,6 @@ def test_of_two_promotions_at_once_the_second_is_told_which_was_first(root, monk
 
 
 def test_a_version_that_was_archived_meanwhile_is_not_promoted(root, monkeypatch):
-    decide = changes.decide
-
     def slowly(*arguments):
         changes.archive(root, "demo", "v1")
         return decide(*arguments)

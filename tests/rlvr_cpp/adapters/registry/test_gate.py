@@ -1,5 +1,7 @@
 """Who may become active: every condition alone keeps a version out, and all of them are told at once."""
 
+from typing import Any
+
 import pytest
 
 from rlvr_cpp.adapters.registry.gate import DEFAULT_RULE, Rule, compare_records, decide
@@ -57,7 +59,7 @@ def test_the_first_adapter_has_to_beat_the_base():
 
 
 OTHER_CONTRACT = {**CONTRACT, "timeout": 3.0}
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "too few tasks": ({"rule": Rule(min_tasks=61)}, "fewer than min_tasks 61"),
     "another adapter's evidence": ({"new": record("other", 50)}, "adapter_hash of the evidence is not that of demo@v2"),
     "evidence on another base": ({"new": record("new", 50, model_hash="c" * 64)}, "model_hash of the evidence is not"),

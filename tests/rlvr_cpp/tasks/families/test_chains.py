@@ -2,6 +2,7 @@
 
 import json
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_the_corpus_never_shows_a_held_out_chain(split):
 
 def test_the_corpus_gets_each_line_wrong_on_its_own(split):
     by_prompt = {exercise.prompt: exercise for exercise in split[0]}
-    wrong = [[] for _ in range(LENGTH)]
+    wrong: list[list[Any]] = [[] for _ in range(LENGTH)]
     for row in corpus_rows(["chains"], 0, 2000):
         exercise, lines = by_prompt[row["prompt"]], row["completion"].splitlines(keepends=True)
         for place, habit in enumerate(exercise.line_habits):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -102,8 +103,9 @@ def test_more_tasks_than_pass_the_gate_are_refused():
         def verify_many(self, programs):
             return [VerifyResult("compile_error", False, False) for _ in programs]
 
+    refuses_all: Any = RefusesAll()
     with pytest.raises(UserError, match="'bits' has 0 train tasks that pass the gate"):
-        build_tasks(["bits"], 0, train=1, held_out=0, verifier=RefusesAll())
+        build_tasks(["bits"], 0, train=1, held_out=0, verifier=refuses_all)
 
 
 @every_family
@@ -111,7 +113,7 @@ def test_shipped_tasks_are_what_the_generator_makes(family):
     shipped = [t for t in load_tasks(BUILTIN) if t.tags[0] == family]
     made = {e.key.replace(" ", "_"): e for part in split_exercises(family, 0) for e in part}
     for task in shipped:
-        measured = {"stub_pass_max": task.stub_pass_max, "mutant_kill_rate": task.mutant_kill_rate}
+        measured: Any = {"stub_pass_max": task.stub_pass_max, "mutant_kill_rate": task.mutant_kill_rate}
         assert dataclasses.replace(draft_task(made[task.task_id], task.split), **measured) == task
 
 

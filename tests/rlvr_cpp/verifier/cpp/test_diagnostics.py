@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -337,7 +338,7 @@ def test_sarif_of_gcc_is_read_with_its_related_places():
 
 
 def test_sarif_of_clang_has_its_caret_last_and_its_file_as_an_address():
-    result = {"ruleId": "4909", "level": "error", "message": {"text": "m"}}
+    result: dict[str, Any] = {"ruleId": "4909", "level": "error", "message": {"text": "m"}}
     result["locations"] = [sarif_place(1), sarif_place(6, "file:///a%20b/candidate.cpp")]
     text = f"clang++-19: warning: SARIF mode is unstable [-Wx]\n\n{sarif([result])}\n\n1 error generated.\n"
     assert parse_diagnostics(text) == (Diagnostic("/a b/candidate.cpp", 6, 5, "error", "m", None),)
