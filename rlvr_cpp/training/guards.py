@@ -3,7 +3,7 @@
 An RL run that learns nothing looks healthy: the loss is near zero by construction, rewards are noise and every number
 is finite. Each guard here looks for one way in which that happened to somebody, and its finding names cause and fix in
 one sentence. `Guards` reads the metrics of each step; what is known only before the first step or around the first
-update is a function of its own. A guard only finds: `heed` warns or raises `GuardStop`, as each finding says.
+update is in `start_guards.py`. A guard only finds: `heed` warns or raises `GuardStop`, as each finding says.
 
 A collapse is a reward that stays below `mean - 3 sd sqrt(1 + 1/n)`, over the n steps of the start: three standard
 errors of the difference between one more step and that mean. The standard error of the mean alone would call an eighth
@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from rlvr_cpp.errors import RunStopped
 
 if TYPE_CHECKING:
@@ -29,11 +27,11 @@ if TYPE_CHECKING:
 
 STANDARD_ERRORS = 3.0
 LEAST_DROP = 0.1
-"""Of the start's mean reward: a smaller loss is no collapse, however steady the start was."""
+"""Share of the start's mean reward: a smaller loss is no collapse, however steady the start was."""
 UNCLIPPED_PATIENCES = 10
 """Times `patience` is how long the clip fraction may stay 0 from the start."""
 METRICS = ("reward", "prefix_frac", "kept_groups", "tied_groups", "unscorable", "truncated", "kl", "clip_fraction")
-"""What `Guards` reads of a step."""
+"""The metrics of a step that `Guards` reads."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class _Memory:
     prefix_frac: float = 0.0
     """The curriculum's, of the last step that told it."""
     infra_rates: list[float] = field(default_factory=list)
-    """Of the last `patience` steps."""
+    """Shares of completions that could not be judged, in the last `patience` steps."""
     streaks: dict[str, int] = field(default_factory=dict)
     """How many steps in a row something was so."""
     unclipped: int | None = 0
@@ -239,102 +237,3 @@ def collapse_floor(start: Sequence[float]) -> float:
     mean = fmean(start)
     error = stdev(start) * math.sqrt(1 + 1 / len(start)) if len(start) > 1 else 0.0
     return mean - max(STANDARD_ERRORS * error, LEAST_DROP * abs(mean))
-
-
-def empty_optimizer(parameters: Iterable[torch.Tensor], param_groups: Iterable[Mapping[str, Any]]) -> Finding | None:
-    """Always fatal: none of the model's trainable `parameters` is in the optimizer's `param_groups`."""
-    held = {id(parameter) for group in param_groups for parameter in group["params"]}
-    if any(p.requires_grad and p.numel() > 0 and id(p) in held for p in parameters):
-        return None
-    return Finding(
-        "empty_optimizer",
-        "the optimizer holds no trainable parameter of the model, so nothing would be trained: load the adapter with "
-        "is_trainable=True, or enable one with adapter.enabled=true",
-        fatal=True,
-    )
-
-
-def fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> dict[str, int]:
-    """A checksum of the bits of each trainable parameter by name: what `nothing_moved` compares, without a copy."""
-    return {name: _checksum(parameter.detach()) for name, parameter in parameters if parameter.requires_grad}
-
-
-def _checksum(tensor: torch.Tensor, chunk: int = 1 << 20) -> int:
-    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    bits = tensor.contiguous().flatten().view(integers[tensor.element_size()])
-    total = 0
-    for first in range(0, len(bits), chunk):
-        part = bits[first : first + chunk].long()
-        places = torch.arange(first + 1, first + 1 + len(part), device=part.device)
-        total += int((part * places).sum())
-    return total
-
-
-def nothing_moved(
-    before: Mapping[str, int], after: Mapping[str, int], learning_rate: float, *, action: str = "stop"
-) -> Finding | None:
-    """Whether the first update changed no bit of any parameter, by the `fingerprint` before and after it.
-
-    `learning_rate` is the one of that update: at 0, as a warm-up begins, nothing has to move, so ask after the next.
-    """
-    if learning_rate == 0 or before != after:
-        return None
-    return Finding(
-        "nothing_moved",
-        f"the first update at a learning rate of {learning_rate:g} changed none of {len(before)} trainable tensors: "
-        "keep them in float32, raise trainer.learning_rate, or look whether the optimizer holds this model's tensors",
-        action == "stop",
-    )
-
-
-def coarse_dtype(
-    parameters: Iterable[tuple[str, torch.Tensor]], learning_rate: float, *, sample: int = 1 << 16
-) -> Finding | None:
-    """A warning for the start: a step of `learning_rate`, which is about Adam's, rounds to nothing in typical entries.
-
-    In bfloat16 that is so from |w| > 256 to 512 learning rates on. A tensor counts where more than half of its entries
-    (of `sample`, evenly spaced) would not change.
-    """
-    trainable = [(name, p.detach()) for name, p in parameters if p.requires_grad and p.numel() > 0]
-    if learning_rate == 0:
-        return None
-    coarse = [(name, p) for name, p in trainable if _unchanged_share(p, learning_rate, sample) > 0.5]
-    if not coarse:
-        return None
-    name, worst = coarse[0]
-    dtype = str(worst.dtype).removeprefix("torch.")
-    return Finding(
-        "coarse_dtype",
-        f"trainer.learning_rate {learning_rate:g} is too small to change a typical entry of {len(coarse)} of "
-        f"{len(trainable)} trainable tensors in {dtype}, such as {name}: keep the trained weights in float32, or raise "
-        "the rate",
-        fatal=False,
-    )
-
-
-def _unchanged_share(tensor: torch.Tensor, step: float, sample: int) -> float:
-    entries = tensor.flatten()[:: max(1, tensor.numel() // sample)]
-    stepped = (entries.double() + step).to(entries.dtype)
-    return float((stepped == entries).double().mean())
-
-
-def start_differs(
-    max_ratio_error: float, mean_kl: float | None, dtype: torch.dtype, *, action: str = "stop"
-) -> Finding | None:
-    """Whether the policy that sampled, the one in training and the reference differ before any update.
-
-    `max_ratio_error` is max |ratio - 1| of a fresh run's first batch. `mean_kl` is its KL to the reference; None where
-    there is no reference or it is not meant to equal the start. `dtype` is the one of the computation.
-    """
-    tolerance = 5e-2 if dtype in (torch.bfloat16, torch.float16) else 1e-4
-    numbers = {"max |ratio - 1|": max_ratio_error, "the mean KL to the reference": mean_kl}
-    off = [f"{what} is {x:.3g}" for what, x in numbers.items() if x is not None and not abs(x) <= tolerance]
-    if not off:
-        return None
-    return Finding(
-        "start_differs",
-        f"before any update {' and '.join(off)}, above {tolerance:g}, so the policy that sampled, the one in training "
-        "and the reference are not the same: look for dropout, another dtype or temperature, or an adapter that one "
-        "of them lacks",
-        action == "stop",
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,14 +13,16 @@ Scored = tuple[Any, Any, Any]
 """Log-probabilities (B, T) of the last T tokens, their entropies and the router's loss; None for what was not asked."""
 
 
-def score_in_float32(model: Any, temperature: float) -> None:
+def score_in_float32(models: Iterable[Any], temperature: float) -> None:
     """Project and normalise in float32, tile by tile: bf16 logits move a sequence's ratio by more than GSPO's band.
 
-    trl's own switch for it also casts the head's weights, which fails for an adapter on tied embeddings.
+    trl's own switch for it also casts the head's weights, which fails for an adapter on tied embeddings. None among
+    the `models` is left out.
     """
-    if model.dtype != torch.float32:
-        base = model.get_base_model() if isinstance(model, PeftModel) else model
-        add_fused_lm_head(base, temperature, cast_lm_head_to_fp32=True, outputs=("log_probs", "entropy"))
+    for model in models:
+        if model is not None and model.dtype != torch.float32:
+            base = model.get_base_model() if isinstance(model, PeftModel) else model
+            add_fused_lm_head(base, temperature, cast_lm_head_to_fp32=True, outputs=("log_probs", "entropy"))
 
 
 def scored_by_length(

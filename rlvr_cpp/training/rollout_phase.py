@@ -32,7 +32,7 @@ from rlvr_cpp.training.steps import COMPLETIONS, Clock, StepMetrics, summed
 from rlvr_cpp.training.trl_arguments import pass_sizes
 
 Rows = list[dict[str, Any]]
-"""Of trl's data set: `prompt` and `task_id`."""
+"""Rows of trl's data set, with `prompt` and `task_id`."""
 
 
 class RolloutPhase:

@@ -109,7 +109,7 @@ class Clock:
         self.restart()
 
     def restart(self) -> None:
-        """A step begins."""
+        """Begin a step at zero."""
         self._started = time.monotonic()
         self._phases = {"generate": 0.0, "wait": 0.0}
 
@@ -121,6 +121,6 @@ class Clock:
         self._phases[name] += time.monotonic() - started
 
     def seconds(self) -> StepMetrics:
-        """Of the step so far; `generate`, `wait` and `update` add up to `seconds`."""
+        """Times of the step so far; `generate`, `wait` and `update` add up to `seconds`."""
         whole = time.monotonic() - self._started
         return {**self._phases, "update": whole - sum(self._phases.values()), "seconds": whole}

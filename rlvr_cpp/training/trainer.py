@@ -41,31 +41,15 @@ from rlvr_cpp.training.config import (
     StepCoderConfig,
     TrainerSettings,
 )
-from rlvr_cpp.training.guards import Finding, coarse_dtype, empty_optimizer, fingerprint
+from rlvr_cpp.training.guards import Finding
 from rlvr_cpp.training.logps import Scored, score_in_float32, scored_by_length
 from rlvr_cpp.training.rollout import RolloutScorer
 from rlvr_cpp.training.rollout_phase import RolloutPhase
+from rlvr_cpp.training.start_guards import coarse_dtype, empty_optimizer, fingerprint
 from rlvr_cpp.training.steps import StepMetrics
 from rlvr_cpp.training.trl_arguments import to_trl
 from rlvr_cpp.training.update_phase import UpdatePhase
 from rlvr_cpp.verifier.verifier import Verifier
-
-OVERRIDDEN = (
-    "_tokenize_prompts",
-    "_generate_single_turn",
-    "_generate_and_score_completions",
-    "_get_train_sampler",
-    "_prepare_inputs",
-    "_get_per_token_logps_and_entropies",
-    "_compute_loss",
-    "training_step",
-    "log",
-    "_save_checkpoint",
-    "_get_output_dir",
-    "_load_from_checkpoint",
-    "create_optimizer",
-)
-"""trl's methods that are extended or called here; a test fails when one of them changes its signature."""
 
 
 class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
@@ -123,9 +107,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         )
         policy.model = self.model
         _keep_adapter_in_float32(self.model)
-        for scored in (self.accelerator.unwrap_model(self.model), self.ref_model):
-            if scored is not None:
-                score_in_float32(scored, self.temperature)
+        score_in_float32((self.accelerator.unwrap_model(self.model), self.ref_model), self.temperature)
         self.remove_callback(PrinterCallback)
         self.rollout_phase = RolloutPhase(
             policy,

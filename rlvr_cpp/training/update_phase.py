@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.training.batches import Batch
 from rlvr_cpp.training.config import GRPOConfig, GuardSettings
-from rlvr_cpp.training.guards import Finding, Guards, fingerprint, heed, nothing_moved, start_differs
+from rlvr_cpp.training.guards import Finding, Guards, heed
 from rlvr_cpp.training.objective import (
     Window,
     clipped,
@@ -29,6 +29,7 @@ from rlvr_cpp.training.objective import (
     old_for_sequence_ratio,
     policy_scale,
 )
+from rlvr_cpp.training.start_guards import fingerprint, nothing_moved, start_differs
 from rlvr_cpp.training.steps import StepMetrics, summed
 
 PolicyTerm = Callable[[Batch, str], torch.Tensor]
@@ -53,7 +54,7 @@ class UpdatePhase:
         """Fingerprint of the trained weights, until the first update was seen to move them."""
         self._totals: dict[str, float] = defaultdict(float)
         self._window = Window(0, 0, 0)
-        """Of the last pass's update."""
+        """What the update is divided by that the last pass belongs to."""
 
     def loss(
         self,

@@ -62,9 +62,9 @@ class Level:
     moves: int = 0
     """How many start points it has left behind; only `conditional` counts them, at the last one too."""
     rate_sum: float = 0.0
-    """Of the rates of all batches since the current start point was reached."""
+    """The sum of the rates of all batches since the current start point was reached."""
     batches: int = 0
-    """How many rates that is."""
+    """How many batches those are."""
 
 
 class PrefixCurriculum:

@@ -18,7 +18,7 @@ from rlvr_cpp.verifier.verifier import Verifier
 
 @dataclass(frozen=True)
 class TokenMask:
-    """What of one completion counts."""
+    """Which tokens of one completion count."""
 
     tokens: list[int]
     """1 for each token that enters the loss."""

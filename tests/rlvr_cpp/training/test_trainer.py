@@ -195,7 +195,7 @@ def test_an_optimizer_without_parameters_is_refused(tasks, tmp_path):
 def test_on_a_quantized_base_every_adapter_tensor_moves_at_a_rate_of_a_millionth(tasks, tmp_path):
     pytest.importorskip("bitsandbytes")
     trainer = build(
-        tasks, DecidedVerifier(*MIXED), tmp_path, policy=load_policy("tiny-cpp", NF4), learning_rate=1e-6, steps=20
+        tasks, DecidedVerifier(*MIXED), tmp_path, policy=load_policy("tiny-cpp", NF4), learning_rate=1e-6, steps=6
     )
     start = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if "lora_A" in name}
     assert {p.dtype for p in start.values()} == {torch.float32}

@@ -51,13 +51,17 @@ def rows_of(one):
         )
 
 
-@pytest.mark.parametrize("mode", ["compile_error", "coverage", "both"])
-def test_fgo_masks_and_still_trains(tasks, tmp_path, mode):
-    algorithm = GSPOConfig(group_size=4, max_gen_len=48)
+@pytest.fixture(scope="module")
+def verifier():
     with Verifier(workers=2, timeout=2.0) as verifier:
-        chosen = [task for task in tasks if task.tags[0] in ("reductions", "windows")][:4]
-        shape = {"stepcoder": StepCoderConfig(fgo=mode), "batch_size": 16, "steps": 1}
-        run = train(chosen, verifier, tmp_path, algorithm, **shape)
+        yield verifier
+
+
+@pytest.mark.parametrize("mode", ["compile_error", "coverage", "both"])
+def test_fgo_masks_and_still_trains(tasks, verifier, tmp_path, mode):
+    algorithm = GSPOConfig(group_size=4, max_gen_len=48)
+    chosen = [task for task in tasks if task.tags[0] in ("reductions", "windows")][:4]
+    run = train(chosen, verifier, tmp_path, algorithm, stepcoder=StepCoderConfig(fgo=mode), batch_size=16, steps=1)
     assert run.moved > 0
     assert {"focused_rows", "masked_tokens"} <= run.steps[0].keys()
 
