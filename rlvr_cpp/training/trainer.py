@@ -58,7 +58,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
     `on_step` is called after each rollout step with its number, from 1, and its metrics: `reward`, `compile_rate`,
     `pass_rate`, `kept_groups`, `tied_groups`, `infra_groups`, `kl`, `clip_fraction`, `grad_norm`, `skipped_updates`,
     and times: `seconds` is `generate`, `wait` (for verdicts) and `update` together, `verify` is how long something
-    was being judged meanwhile. `on_phase` is told what begins. Both are attributes that may be set at any time.
+    was being judged meanwhile. `on_phase` is told what begins. Both are attributes that may be set later.
     Completions go to `completions.jsonl` in `out`, checkpoints to `checkpoints`.
     """
 
@@ -80,19 +80,20 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         score: Score = BY_TESTS,
         seed: int = 0,
         processes: int = 1,
+        on_step: Callable[[int, StepMetrics], None] = lambda step, metrics: None,
+        on_phase: Callable[[str], None] = lambda phase: None,
     ) -> None:
         """Raises UserError where there are fewer tasks than prompts in a step, or `processes` cannot share a batch."""
         algorithm = algorithm or self.default_algorithm()
         generation = generation or GenerationSettings("transformers", None, 0.3, None)
         self.policy, self.algorithm, self.verifier, self.out = policy, algorithm, verifier, out
-        self.on_step: Callable[[int, StepMetrics], None] = lambda step, metrics: None
-        self.on_phase: Callable[[str], None] = lambda phase: None
+        self.on_step, self.on_phase = on_step, on_phase
         self._scored: Scored | None = None
         """The pass's log-probabilities while trl's loss asks for them."""
         self._drafts: Path | None = None
         """Where a checkpoint is being written."""
         model = policy.model
-        shape = {"dtype": model.dtype, "device": model.device, "seed": seed, "out": out, "processes": processes}
+        facts = {"dtype": model.dtype, "device": model.device, "seed": seed, "out": out, "processes": processes}
 
         def compiler(**_: Any) -> list[float | None]:
             return self.rollout_phase.rewards()
@@ -100,7 +101,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model=model,
             reward_funcs=compiler,
-            args=to_trl(algorithm, settings, generation, **shape),
+            args=to_trl(algorithm, settings, generation, **facts),
             train_dataset=_prompts(policy, tasks, settings.batch_size // algorithm.group_size),
             processing_class=policy.tokenizer,
             peft_config=lora_config(adapter, model) if adapter else None,

@@ -216,8 +216,6 @@ def test_golden_losses_of_trl_through_our_names(case):
     assert torch.allclose(gradient, tensor(case["grad"]), atol=1e-12)
 
 
-# Invariances
-
 ALGORITHMS = {
     "grpo": config(kl_coeff=0.1),
     "gspo": GSPOConfig(group_size=4, max_gen_len=7, num_minibatches=1, kl_coeff=0.1),
