@@ -31,7 +31,6 @@ from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch
-from rlvr_cpp.training.canary import canary_due, canary_finding
 from rlvr_cpp.training.checkpoints import DRAFTS, FOLDER, open_draft, publish, read_state, remove_old, write_state
 from rlvr_cpp.training.config import (
     GenerationSettings,
@@ -41,11 +40,12 @@ from rlvr_cpp.training.config import (
     StepCoderConfig,
     TrainerSettings,
 )
-from rlvr_cpp.training.guards import Finding
+from rlvr_cpp.training.guards.canary import canary_due, canary_finding
+from rlvr_cpp.training.guards.guards import Finding
+from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint
 from rlvr_cpp.training.logps import Scored, score_in_float32, scored_by_length
 from rlvr_cpp.training.rollout import RolloutScorer
 from rlvr_cpp.training.rollout_phase import RolloutPhase
-from rlvr_cpp.training.start_guards import coarse_dtype, empty_optimizer, fingerprint
 from rlvr_cpp.training.steps import StepMetrics
 from rlvr_cpp.training.trl_arguments import to_trl
 from rlvr_cpp.training.update_phase import UpdatePhase

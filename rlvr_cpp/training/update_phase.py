@@ -18,7 +18,8 @@ from accelerate.utils import gather_object
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.training.batches import Batch
 from rlvr_cpp.training.config import GRPOConfig, GuardSettings
-from rlvr_cpp.training.guards import Finding, Guards, heed
+from rlvr_cpp.training.guards.guards import Finding, Guards, heed
+from rlvr_cpp.training.guards.start import fingerprint, nothing_moved, start_differs
 from rlvr_cpp.training.objective import (
     Window,
     clipped,
@@ -29,7 +30,6 @@ from rlvr_cpp.training.objective import (
     old_for_sequence_ratio,
     policy_scale,
 )
-from rlvr_cpp.training.start_guards import fingerprint, nothing_moved, start_differs
 from rlvr_cpp.training.steps import StepMetrics, summed
 
 PolicyTerm = Callable[[Batch, str], torch.Tensor]

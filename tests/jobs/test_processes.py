@@ -77,8 +77,8 @@ def stop_by_the_second(here):
     """A run in which a guard of the second process alone finds something; only the first has a task to evaluate."""
     from rlvr_cpp.runs import processes
     from rlvr_cpp.training import trainer
-    from rlvr_cpp.training.canary import canary_finding
-    from rlvr_cpp.training.guards import Finding
+    from rlvr_cpp.training.guards.canary import canary_finding
+    from rlvr_cpp.training.guards.guards import Finding
 
     replaced: Any = trainer
     if processes.rank() == 1:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlvr_cpp.training.canary import canary_due, canary_finding
+from rlvr_cpp.training.guards.canary import canary_due, canary_finding
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.verifier import Verifier
 

@@ -3,7 +3,7 @@
 An RL run that learns nothing looks healthy: the loss is near zero by construction, rewards are noise and every number
 is finite. Each guard here looks for one way in which that happened to somebody, and its finding names cause and fix in
 one sentence. `Guards` reads the metrics of each step; what is known only before the first step or around the first
-update is in `start_guards.py`. A guard only finds: `heed` warns or raises `GuardStop`, as each finding says.
+update is in `start.py`. A guard only finds: `heed` warns or raises `GuardStop`, as each finding says.
 
 A collapse is a reward that stays below `mean - 3 sd sqrt(1 + 1/n)`, over the n steps of the start: three standard
 errors of the difference between one more step and that mean. The standard error of the mean alone would call an eighth

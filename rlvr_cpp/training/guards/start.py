@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rlvr_cpp.training.guards import Finding
+from rlvr_cpp.training.guards.guards import Finding
 
 
 def empty_optimizer(parameters: Iterable[torch.Tensor], param_groups: Iterable[Mapping[str, Any]]) -> Finding | None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rlvr_cpp.training.start_guards import coarse_dtype, empty_optimizer, fingerprint, nothing_moved, start_differs
+from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint, nothing_moved, start_differs
 
 
 def test_an_adapter_that_is_not_trainable_leaves_the_optimizer_empty():

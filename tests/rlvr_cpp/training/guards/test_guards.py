@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_cpp.training.config import GuardSettings
-from rlvr_cpp.training.guards import Finding, Guards, GuardStop, collapse_floor, heed
+from rlvr_cpp.training.guards.guards import Finding, Guards, GuardStop, collapse_floor, heed
 
 HEALTHY = {
     "reward": 0.5,

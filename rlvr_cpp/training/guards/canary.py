@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from secrets import token_hex
 from typing import Protocol
 
-from rlvr_cpp.training.guards import Finding
+from rlvr_cpp.training.guards.guards import Finding
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
 

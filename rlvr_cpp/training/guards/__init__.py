@@ -1,0 +1,1 @@
+"""What watches over a run, so that one that learns nothing says so."""
