@@ -52,9 +52,9 @@ LOAD = """
 import sys, transformers
 from peft import get_peft_model_state_dict
 from rlvr_cpp.adapters.artifact import load_adapter_artifact
-from rlvr_cpp.training.checkpoints import weights_hash
+from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.policy.policy import find_model, know_hybrids
-from rlvr_cpp.registry import find_adapter
+from rlvr_cpp.adapters.registry.lookup import find_adapter
 
 know_hybrids()
 base = transformers.AutoModelForCausalLM.from_pretrained(find_model("demo"))
