@@ -48,6 +48,9 @@ CONDITIONALS = [
     "\n#if 0\n#ifdef X\n{@\n#else\n{@\n#endif\n}@\n#else\n@\n#endif\n", "\n#ifndef NEVER\n@\n%:endif\n",
     '\n#if 0\nR"(\n#else\n)" {@\n#endif\n', "\n/* @\n */#if\t0\n#define & $\n{@\n#endif\n", "\n#if 0\n#include <h0>\n#endif\n",
 ]  # fmt: skip
+HEADING = [
+    "#include <h0>\n", "#include <h1> // @\n", "/* @ */", "/* @ *", "/\n", "// @ \\\n", "// @ \\\0\n", "// @\n", "\r\n", "\n#define & $\n",
+]  # fmt: skip
 SPLICES = ["\\\n", "\\\r\n", "\\ \t\n", "\\\0\n", "\\ \0\v\r\n"]
 TRIGRAPHS = ["\n??=define & $\n", "??<@ ", "??>@ ", "??/\n@ ", "\n#def??/\nine & $\n", "\n// @ ??/\n#define & $\n"]
 HEADERS = ["h0", "h1", "h2", "h3"]
@@ -108,7 +111,7 @@ def made(drawn, number) -> Text:
     pieces, splices = drawn
     units, braces, words, macros = [], [], set(), set()
     for piece in pieces:
-        for part in re.findall(r"\r\n|<%|%>|\?\?[<>]|R\"\w*\(|[\s\S]", piece):
+        for part in re.findall(r"\r\n|\\\0?\n|<%|%>|\?\?[<>]|R\"\w*\(|[\s\S]", piece):
             if part in "@&$":
                 number += part != "$"
                 name = {"@": "w", "&": "__m", "$": "d"}[part] + str(number)
@@ -128,7 +131,11 @@ def made(drawn, number) -> Text:
                 brace[2] += brace[2] > place
     ends = [0, *accumulate(map(len, units))]
     found = [Brace(text, word, ends[end]) for text, word, end in braces if word]
-    kinds = {kind for kind, known in (("directive", DIRECTIVES), ("conditional", CONDITIONALS)) if {*known} & {*pieces}}
+    kinds = {
+        kind
+        for kind, known in (("directive", HEADING + DIRECTIVES), ("conditional", CONDITIONALS))
+        if {*known} & {*pieces}
+    }
     last = f"w{number + 1}"
     return Text("".join(units) + f"\n{last}\n", words | {last}, macros, found, last, kinds), number + 1
 
@@ -305,7 +312,9 @@ CHECKS = [
     check_lexemes, check_directives, check_signature, check_completion, check_task, check_curriculum, check_ranking,
     check_seal, check_precompiled,
 ]  # fmt: skip
-TEXTS = st.one_of(texts(PLAIN), texts(PLAIN + DIRECTIVES), texts(DIRECTIVES), texts(PLAIN + DIRECTIVES + CONDITIONALS))
+TEXTS = st.one_of(
+    texts(HEADING), texts(PLAIN), texts(PLAIN + DIRECTIVES), texts(DIRECTIVES), texts(PLAIN + DIRECTIVES + CONDITIONALS)
+)
 
 
 @pytest.fixture(scope="module")
