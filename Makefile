@@ -10,7 +10,7 @@ TORCH_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow check format hooks setup constraints tools compilers missing bench base-models families chains clean
+.PHONY: help demo test quick test-slow check format hooks setup constraints tools compilers missing bench base-models families chains clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,11 +18,19 @@ help: ## list the targets
 demo: setup ## train the embedded model with GSPO against g++ (about five minutes on two cores)
 	$(BIN)/python -m rlvr_cpp.gspo $(ARGS)
 
-test: setup missing ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+# The tests of one room, as in `make test ROOM=verifier`, or of another package, as in ROOM=kernels; all without it.
+ROOM ?=
+PLACE = $(if $(ROOM),$(or $(firstword $(wildcard tests/rlvr_cpp/$(ROOM) tests/$(ROOM))),$(error there is no room $(ROOM): give a folder of tests/rlvr_cpp or of tests)))
+TEST = $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 25 $(PLACE) $(ARGS)
+
+test: setup missing ## run the tests, with ROOM=... those of one room
+	$(TEST)
+
+quick: setup ## the tests that start no compiler, no torch and no wheel (under two minutes)
+	$(BIN)/python -m pytest -n 2 --quick $(PLACE) $(ARGS)
 
 test-slow: setup missing ## the tests that `make test` leaves out: hostile programs with clang++, kills at every moment
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(ARGS)
+	$(TEST) -m slow
 
 check: setup ## format, lint, types, layers
 	$(BIN)/ruff format --check .

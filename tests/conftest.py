@@ -1,7 +1,15 @@
-"""What every test process needs before the first import: it shares two cores, and most often has no GPU."""
+"""What every test process needs before the first import, and which tests are run.
+
+A process shares two cores with another one and most often has no GPU.
+"""
 
 import ctypes
+import gc
 import os
+
+import pytest
+
+from tests.tiers import MARKS, TESTS, can_be_imported, tier_of
 
 
 def has_gpu() -> bool:
@@ -17,3 +25,31 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # may do long before the first test of a kernel.
 if not has_gpu():
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_addoption(parser):
+    """`--quick` imports only those files whose tests start no compiler, no torch and no wheel."""
+    parser.addoption("--quick", action="store_true", help="only what starts no compiler, no torch and no wheel")
+
+
+def pytest_configure(config):
+    for name, words in MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {words}")
+
+
+def pytest_ignore_collect(collection_path, config):
+    if TESTS not in collection_path.parents:
+        return None
+    left_out = config.getoption("quick") and collection_path.suffix == ".py" and tier_of(collection_path)
+    return True if left_out or not can_be_imported(collection_path) else None
+
+
+def pytest_itemcollected(item):
+    if tier := tier_of(item.path):
+        item.add_marker(getattr(pytest.mark, tier))
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the millions of objects that imports left: it would visit them again and again."""
+    gc.collect()
+    gc.freeze()

@@ -1,13 +1,11 @@
 """What the jobs' tests share."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.jobs.zygote import Zygote
 
-collect_ignore_glob = [] if find_spec("trl") else ["*"]
 HERE = Path(__file__).parent
 RUNS = {"finished", "artifact"}
 """Fixtures that run a job."""

@@ -1,19 +1,6 @@
-"""Without the extra `train` these tests are left out."""
-
-import gc
-from importlib.util import find_spec
+"""What the trainer's tests share."""
 
 import pytest
-
-collect_ignore_glob = [] if find_spec("trl") else ["*"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def frozen():
-    """Spare each trainer, which collects garbage when it begins, the millions of objects that imports left."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
