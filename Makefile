@@ -67,7 +67,8 @@ missing:
 bench: setup missing ## what a verification costs, beside plain g++ (about fifteen minutes)
 	$(BIN)/python -m benchmarks.verifier $(ARGS)
 
-INSTALL := -m pip install --quiet --disable-pip-version-check
+# Bytecode is made where it is first imported: most of what is installed never is.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) -c constraints.txt $(TORCH_ARGS) "$(TORCH)"

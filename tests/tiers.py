@@ -39,8 +39,7 @@ TIERS = {
     "rlvr_cpp/policy": "torch",
     "rlvr_cpp/adapters/test_artifact.py": "torch",
     "rlvr_cpp/adapters/test_merge.py": "torch",
-    "rlvr_cpp/adapters/registry": "torch",
-    "rlvr_cpp/evaluation/test_attempts.py": "torch",
+    "rlvr_cpp/evaluation/test_attempts.py": "compiler",
     "rlvr_cpp/search": "torch",
     "rlvr_cpp/training": "torch",
 }
