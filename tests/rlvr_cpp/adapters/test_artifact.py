@@ -12,9 +12,16 @@ from transformers import AutoModelForCausalLM as Auto
 from transformers import BitsAndBytesConfig, GPT2Config, LlamaConfig, LlamaForCausalLM
 
 from rlvr_cpp.adapters import artifact as adapter_artifact
-from rlvr_cpp.adapters.artifact import Provenance, load_adapter_artifact, put_on, save_adapter_artifact
+from rlvr_cpp.adapters.artifact import load_adapter_artifact, put_on, save_adapter_artifact
 from rlvr_cpp.adapters.fit import base_hash
-from rlvr_cpp.adapters.metadata import CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE, AdapterMetadata, read_metadata
+from rlvr_cpp.adapters.metadata import (
+    CONFIG_FILE,
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    AdapterMetadata,
+    Provenance,
+    read_metadata,
+)
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.weights import weights_hash
 

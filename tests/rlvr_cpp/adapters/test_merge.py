@@ -5,9 +5,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rlvr_cpp.adapters.artifact import Provenance, load_adapter_artifact, save_adapter_artifact
+from rlvr_cpp.adapters.artifact import load_adapter_artifact, save_adapter_artifact
 from rlvr_cpp.adapters.fit import base_hash
 from rlvr_cpp.adapters.merge import Merge, combine_adapters
+from rlvr_cpp.adapters.metadata import Provenance
 from rlvr_cpp.errors import UserError
 
 SIZES = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 from rlvr_cpp import VerifyResult
 from rlvr_cpp.evaluation.attempts import Attempt, Evaluation
 from rlvr_cpp.evaluation.report import print_summary, summarize, write_pages
+from rlvr_cpp.policy.completers import Kind
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.tasks.task import Task
 from tests.rlvr_cpp.runs.test_evidence import RECORD
@@ -21,13 +22,14 @@ TASKS = [
 
 
 def evaluation(greedy, *sampled):
+    rows: list[tuple[Kind, int, list[VerifyResult]]] = [
+        ("greedy", 0, greedy),
+        *(("sampled", s, row) for s, row in enumerate(sampled)),
+    ]
     return Evaluation(
         tuple(
             Attempt(kind=kind, task_id=f"t{n}", sample=sample, completion="", result=result)
-            for kind, sample, results in (
-                ("greedy", 0, greedy),
-                *(("sampled", s, row) for s, row in enumerate(sampled)),
-            )
+            for kind, sample, results in rows
             for n, result in enumerate(results)
         )
     )

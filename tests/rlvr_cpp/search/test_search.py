@@ -14,10 +14,11 @@ from rlvr_cpp.policy.policy import SHELF, Policy
 from rlvr_cpp.search.dataset import dataset_row, write_dataset
 from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.report import markdown, summarize
-from rlvr_cpp.search.search import BestOfN, Sample
+from rlvr_cpp.search.search import BestOfN, Ending, Sample
 from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.result import VerifyResult
+from rlvr_cpp.verifier.status import Status
 
 TESTS = "#include <cassert>\nint main() { assert(twice(2) == 4); assert(twice(0) == 0); }"
 TASK = Task("twice", "int twice(int x) {\n", TESTS, "twice", hidden_test=TESTS)
@@ -241,12 +242,14 @@ def test_an_empty_prompt_is_refused(model, verifier):
 
 
 def sample_of(body: str, reward: float | None, length: int = 10) -> Sample:
-    status = {None: "sandbox_error", 1.0: "ok", 0.0: "compile_error"}.get(reward, "wrong")
-    result = VerifyResult(status, reward not in (None, 0.0), reward == 1.0, 0, tests_passed=2, tests_total=2)
+    statuses: dict[float | None, Status] = {None: "sandbox_error", 1.0: "ok", 0.0: "compile_error"}
+    result = VerifyResult(
+        statuses.get(reward, "wrong"), reward not in (None, 0.0), reward == 1.0, 0, tests_passed=2, tests_total=2
+    )
     return Sample(seed=7, completion=body, code=f"{TASK.prompt}{body}\n", length=length, result=result, reward=reward)
 
 
-def outcome(*samples: tuple[str, float | None, bool | None], task_id: str = "twice", ended: str = "all") -> Searched:
+def outcome(*samples: tuple[str, float | None, bool | None], task_id: str = "twice", ended: Ending = "all") -> Searched:
     found = BestOfN(
         asked=len(samples),
         samples=tuple(sample_of(body, reward) for body, reward, _ in samples),

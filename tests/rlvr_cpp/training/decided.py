@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -15,13 +16,14 @@ from rlvr_cpp.training.rollout import RolloutScorer
 from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
 from rlvr_cpp.verifier.result import VerifyResult
+from rlvr_cpp.verifier.status import Status
 
 CPU = PolicySettings("float32", None, "cpu", None, "auto", 1)
 NF4 = PolicySettings("float32", "nf4", "cpu", None, "auto", 1)
 SMALL = GSPOConfig(group_size=4, max_gen_len=8)
 LORA = AdapterSettings(True, 4, 8, ["all-linear"], None)
 QUIET = GuardSettings("warn", 5, 1.0, None)
-MIXED = ("ok", "wrong", "compile_error", "wrong")
+MIXED: tuple[Status, ...] = ("ok", "wrong", "compile_error", "wrong")
 
 
 def settings(**changes) -> TrainerSettings:
@@ -35,7 +37,7 @@ def settings(**changes) -> TrainerSettings:
 class DecidedVerifier:
     """Gives the n-th program of each batch the n-th of the given statuses, round and round."""
 
-    def __init__(self, *statuses: str):
+    def __init__(self, *statuses: Status):
         self.statuses = statuses
         self.programs: list[Program] = []
         self.prepared: list[list[Program]] = []
@@ -69,7 +71,7 @@ class DecidedStream:
         return [result_with(self.verifier.statuses[n % len(self.verifier.statuses)]) for n in range(self.count)]
 
 
-def result_with(status: str) -> VerifyResult:
+def result_with(status: Status) -> VerifyResult:
     compiled = status in ("ok", "wrong")
     error = () if compiled else (Diagnostic("candidate.cpp", 3, 1, "error", "no", None),)
     return VerifyResult(
@@ -109,7 +111,8 @@ def build(
     )  # fmt: skip
     if isinstance(verifier, DecidedVerifier):
         phase = trainer.rollout_phase
-        phase.scorer = InOrder(verifier, policy.decode, policy.eos_ids, policy.chat)
+        judge: Any = verifier  # it has what a scorer asks of a verifier, and no compiler
+        phase.scorer = InOrder(judge, policy.decode, policy.eos_ids, policy.chat)
     return trainer
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from rlvr_cpp.evaluation.attempts import Attempt, Evaluation
+from rlvr_cpp.policy.completers import Kind
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.report import by_family, compare, format_p, pick_examples, plot_curve
 from rlvr_cpp.verifier.result import VerifyResult
@@ -16,10 +17,11 @@ TASKS = [Task(f"t{n}", "int f() {", "x", "f", 4, tags=(("a", "b")[n % 2],)) for 
 
 
 def evaluation(*greedy: VerifyResult, sampled: tuple[VerifyResult, ...] = ()) -> Evaluation:
+    rows: tuple[tuple[Kind, tuple[VerifyResult, ...]], ...] = (("greedy", greedy), ("sampled", sampled))
     return Evaluation(
         tuple(
             Attempt(kind=kind, task_id=TASKS[i % 4].task_id, sample=i // 4, completion="return 1; }", result=result)
-            for kind, results in (("greedy", greedy), ("sampled", sampled))
+            for kind, results in rows
             for i, result in enumerate(results)
         )
     )

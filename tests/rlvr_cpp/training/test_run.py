@@ -1,6 +1,7 @@
 """How a run's evaluations become its curve."""
 
 from rlvr_cpp.evaluation.attempts import Attempt, Evaluation
+from rlvr_cpp.policy.completers import Kind
 from rlvr_cpp.training.run import Curve
 from rlvr_cpp.verifier.result import VerifyResult
 
@@ -9,7 +10,10 @@ FAIL = VerifyResult("wrong", True, False, 1, tests_total=1)
 
 
 def evaluation(greedy, *samples):
-    rows = [("greedy", 0, greedy), *(("sampled", number, row) for number, row in enumerate(samples))]
+    rows: list[tuple[Kind, int, list[VerifyResult]]] = [
+        ("greedy", 0, greedy),
+        *(("sampled", number, row) for number, row in enumerate(samples)),
+    ]
     return Evaluation(
         tuple(
             Attempt(kind=kind, task_id=f"t{i}", sample=n, completion="", result=r)

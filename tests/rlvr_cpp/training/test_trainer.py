@@ -11,6 +11,7 @@ from rlvr_cpp.errors import RunStopped
 from rlvr_cpp.policy.policy import attach_adapter, load_policy
 from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
 from rlvr_cpp.training.config import GSPOConfig, GuardSettings
+from rlvr_cpp.verifier.status import Status
 from tests.rlvr_cpp.training.decided import (
     CPU,
     MIXED,
@@ -102,7 +103,8 @@ def test_the_same_seed_trains_the_same_and_another_does_not(tasks, tmp_path, mix
 
 def test_micro_batches_change_only_the_arithmetic(tasks, tmp_path):
     hot = GSPOConfig(group_size=4, max_gen_len=32, temperature=1.5, num_minibatches=1)  # so that completions differ
-    verdicts = ("ok", "wrong", "wrong", "ok", "wrong", "wrong", "wrong", "wrong")  # and one of two groups is tied
+    # one of two groups is tied
+    verdicts: tuple[Status, ...] = ("ok", "wrong", "wrong", "ok", "wrong", "wrong", "wrong", "wrong")
     whole = train(tasks, DecidedVerifier(*verdicts), tmp_path / "a", hot, steps=1).steps[0]
     parts = train(tasks, DecidedVerifier(*verdicts), tmp_path / "b", hot, steps=1, micro_batch_size=1).steps[0]
     assert whole["grad_norm"] > 1e-3

@@ -1,5 +1,7 @@
 """The hybrid model with everything on is trained as any other: sampled, scored, adapted, updated."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -14,7 +16,7 @@ from rlvr_model.presets import load_preset
 from tests.rlvr_cpp.training.decided import CPU, NF4, DecidedVerifier, build
 
 TARGETS = AdapterSettings(True, 4, 8, ["mlp", "mamba"], None)
-SHAPE = {"group_size": 4, "max_gen_len": 8, "kl_coeff": 0.1}
+SHAPE: dict[str, Any] = {"group_size": 4, "max_gen_len": 8, "kl_coeff": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def test_two_steps_move_every_adapter_and_nothing_else(folder, tasks, tmp_path, 
 def test_rows_that_are_left_behind_change_no_other(folder):
     model = load_policy(str(folder), CPU).model.eval()
     prompts = [[3 + n, 40, 50 + n] for n in range(24)]
-    options = {"max_new_tokens": 24, "eos_ids": range(100), "pad_id": 0, "temperature": 1.0}
+    options: dict[str, Any] = {"max_new_tokens": 24, "eos_ids": range(100), "pad_id": 0, "temperature": 1.0}
     seeds = [completion_seed("hybrid", n) for n in range(24)]
     with torch.no_grad():
         together = sample(model, prompts, seeds=seeds, **options)

@@ -23,17 +23,18 @@ def test_a_group_shares_its_prefix_and_the_judge_gets_it_in_front(tasks, tmp_pat
     for line, program in zip(lines, verifier.programs, strict=True):
         task = by_id[line["task_id"]]
         assert task.reference.startswith(line["prefix"])
+        assert isinstance(program.code, str)
         assert program.code.startswith(task.prompt + line["prefix"])
     for start in (0, 4):
         assert len({line["prefix"] for line in lines[start : start + 4]}) == 1
     assert 0 < run.steps[0]["prefix_frac"] < 0.7
 
 
-def test_prefix_tokens_are_prompt_and_no_loss_reaches_them(tasks, tmp_path):
+def test_prefix_tokens_are_prompt_and_no_loss_reaches_them(tasks, tmp_path, monkeypatch):
     trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, stepcoder=StepCoderConfig(cccs=True), steps=1)
     phase, passes = trainer.rollout_phase, []
     next_pass = phase.next_pass
-    phase.next_pass = lambda *asked: passes.append(next_pass(*asked)) or passes[-1]
+    monkeypatch.setattr(phase, "next_pass", lambda *asked: passes.append(next_pass(*asked)) or passes[-1])
     trainer.train()
     ids = trainer.policy.prompt_ids
     rows = [row for one in passes for row in rows_of(one)]

@@ -9,7 +9,7 @@ import pytest
 from rlvr_cpp.adapters.registry import changes
 from rlvr_cpp.adapters.registry import index as registry_index
 from rlvr_cpp.adapters.registry.index import opened, rebuild
-from rlvr_cpp.adapters.registry.versions import Transition, Version, named, read_version, settled, write_version
+from rlvr_cpp.adapters.registry.versions import Status, Transition, Version, named, read_version, settled, write_version
 from rlvr_cpp.errors import UserError
 from tests.rlvr_cpp.adapters.registry.shelves import record, registered, statuses
 
@@ -91,7 +91,7 @@ def test_the_index_itself_refuses_two_active_versions_of_a_base(root):
     connection.close()
 
 
-def version(number: int, base: str, *steps: tuple[int, str]) -> Version:
+def version(number: int, base: str, *steps: tuple[int, Status]) -> Version:
     history = tuple(
         Transition(sequence=sequence, when="now", who="me", before=None, after=after) for sequence, after in steps
     )

@@ -15,6 +15,7 @@ from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.stepcoder.fgo import coverage_mask, error_mask, first_error_line, own_lines, tokens_until
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, parse_diagnostics
+from rlvr_cpp.verifier.status import Status
 
 VECTORS = json.loads((Path(__file__).parents[3] / "data" / "fgo_diagnostics.json").read_text())
 SHELF = Path(rlvr_cpp.__file__).parent / "models"
@@ -41,7 +42,7 @@ def error(line: int, file: str = "candidate.cpp", severity: str = "error", chain
     return Diagnostic(file, line, 1, severity, "no", None, chain)
 
 
-def failed(*diagnostics: Diagnostic, status: str = "compile_error") -> VerifyResult:
+def failed(*diagnostics: Diagnostic, status: Status = "compile_error") -> VerifyResult:
     return VerifyResult(status, compile_ok=False, run_ok=False, diagnostics=diagnostics)
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -106,10 +106,13 @@ def texts(pieces, splices=SPLICES):
     return st.tuples(st.lists(st.sampled_from(pieces), min_size=1, max_size=7), places)
 
 
-def made(drawn, number) -> Text:
+def made(drawn, number) -> tuple[Text, int]:
     """The text of the pieces and splices that were drawn; `number` counts the words of all texts."""
     pieces, splices = drawn
-    units, braces, words, macros = [], [], set(), set()
+    units: list[str] = []
+    braces: list[list[Any]] = []  # text, word and the units up to its end
+    words: set[str] = set()
+    macros: set[str] = set()
     for piece in pieces:
         for part in re.findall(r"\r\n|\\\0?\n|<%|%>|\?\?[<>]|R\"\w*\(|[\s\S]", piece):
             if part in "@&$":

@@ -123,8 +123,7 @@ def test_a_signature_that_comes_up_once_is_linked_whole(monkeypatch):
     rare = TEST.replace("solve", "seldom")
     answers = [Program(f"int seldom(short n) {{ return n * n + {i} - {i}; }}", rare) for i in range(4)]
     found = []
-    real = two_processes.build_loadable
-    monkeypatch.setattr(two_processes, "build_loadable", lambda *a: found.append(real(*a)) or found[-1])
+    monkeypatch.setattr(two_processes, "build_loadable", lambda *a: found.append(build_loadable(*a)) or found[-1])
     with Verifier(workers=1) as verifier:
         before = verifier.workshop._uses.copy()
         assert all(result.passed for result in verifier.verify_many(answers))

@@ -3,6 +3,7 @@
 import json
 import shutil
 from importlib import resources
+from typing import Any
 
 import pytest
 
@@ -361,7 +362,7 @@ def test_a_candidate_that_ends_the_process_ends_the_oracle(workshop):
 
 
 ROWS = [json.loads(line) for line in (resources.files("rlvr_cpp") / "data" / "families.jsonl").read_text().splitlines()]
-FAMILIES = {row["task_id"].split("/")[0]: [] for row in ROWS}
+FAMILIES: dict[str, list[dict[str, Any]]] = {row["task_id"].split("/")[0]: [] for row in ROWS}
 for row in ROWS:
     FAMILIES[row["task_id"].split("/")[0]].append(row)
 
