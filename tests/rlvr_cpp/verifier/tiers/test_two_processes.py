@@ -12,49 +12,55 @@ from rlvr_cpp.verifier.tiers.oracle import split
 from rlvr_cpp.verifier.tiers.two_processes import build_oracle, build_worker, run_in_two, splits
 from rlvr_cpp.verifier.toolchain.bench import open_bench
 from rlvr_cpp.verifier.toolchain.toolchain import make_toolchain
-from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_cpp.verifier.verdict import WORKER_GONE
 from rlvr_cpp.verifier.verifier import shared_workshop
 from rlvr_sandbox import host_controls
 
-STRICT = ("-O0", "-Wall", "-Wextra", "-Werror", "-fsyntax-only")
+STRICT = ("-O0", "-Wall", "-Wextra", "-Werror")
+
+
+class Two:
+    """A workshop, and the same compiler for what must not cause a single warning."""
+
+    def __init__(self, compiler, compilers):
+        if shutil.which(compiler) is None:
+            pytest.skip(f"{compiler} is not installed")
+        self.compiler, self.compilers = compiler, compilers
+        self.workshop = shared_workshop(make_toolchain(compiler, (), 60.0, 60.0), host_controls())
 
 
 @pytest.fixture(params=["g++", "clang++"])
-def workshop(request):
-    if shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    return open_workshop(request.param)
+def two(request, compilers):
+    return Two(request.param, compilers)
 
 
-def open_workshop(compiler: str) -> Workshop:
-    return shared_workshop(make_toolchain(compiler, (), 60.0, 60.0), host_controls())
+@pytest.fixture
+def gnu(compilers):
+    return Two("g++", compilers)
 
 
-def judge(workshop, test, declaration, code, std="c++17"):
-    """How the harness and the candidate ended, in two processes whose own parts cause no warning."""
-    with open_bench(Program(code, test, std=std, declaration=declaration), workshop) as bench:
+def judge(two, test, declaration, code, std="c++17"):
+    """How the harness and the candidate ended, each in its process."""
+    with open_bench(Program(code, test, std=std, declaration=declaration), two.workshop) as bench:
         parts = next(splits(bench.program))
-        bench.write({"strict_oracle.cpp": parts.oracle, "strict_worker.cpp": parts.worker})
-        strict = [f"-std={std}", *STRICT, "strict_oracle.cpp", "strict_worker.cpp"]
-        said = workshop.compile(bench.folder, strict)
-        assert said.returncode == 0, said.stderr.decode()
-        oracle, built = build_oracle(std, workshop, parts), build_worker(bench, parts)
+        for text in (parts.oracle, parts.worker):
+            two.compilers.object(two.compiler, text, f"-std={std}", *STRICT)
+        oracle, built = build_oracle(std, two.workshop, parts), build_worker(bench, parts)
         assert built.failure is None, built.text
         return run_in_two(bench, oracle)
 
 
-def in_process(workshop, test, code, std="c++17"):
+def in_process(two, test, code, std="c++17"):
     """How one text of both ended."""
-    with open_bench(Program(f"{code}\n{test}", std=std), workshop) as bench:
+    with open_bench(Program(f"{code}\n{test}", std=std), two.workshop) as bench:
         built = bench.build()
         assert built.failure is None, built.text
         return bench.run()
 
 
-def assert_same(workshop, test, declaration, code, std="c++17"):
-    harness, candidate = judge(workshop, test, declaration, code, std)
-    whole = in_process(workshop, test, code, std)
+def assert_same(two, test, declaration, code, std="c++17"):
+    harness, candidate = judge(two, test, declaration, code, std)
+    whole = in_process(two, test, code, std)
     assert (harness.returncode, harness.stdout) == (whole.returncode, whole.stdout)
     assert candidate.returncode == 0
     return harness.stdout
@@ -78,21 +84,21 @@ WRONG = "    return n ? v[0] + v[1] + v[n - 1] : 0;\n}\n"
 
 
 @pytest.mark.parametrize(("body", "marker"), [(RIGHT, b"\nPASSED 4/4\n"), (WRONG, b"\nPASSED 3/4\n")])
-def test_a_marker_test_says_what_it_says_in_one_process(workshop, body, marker):
-    assert assert_same(workshop, MARKER_TEST, SOLVE, SOLVE + body) == marker
+def test_a_marker_test_says_what_it_says_in_one_process(two, body, marker):
+    assert assert_same(two, MARKER_TEST, SOLVE, SOLVE + body) == marker
 
 
 LONG = "a_name_of_one_hundred_and_ten_letters_which_needs_more_room_than_others_do_" + 35 * "x"
 
 
 @pytest.mark.parametrize("name", ["f", "sum_of_all", LONG])
-def test_a_compiled_worker_calls_the_functions_by_the_names_they_have(workshop, name):
+def test_a_compiled_worker_calls_the_functions_by_the_names_they_have(two, name):
     test = f'#include <cstdio>\nint main() {{ std::printf("%s\\n", {name}({{1, 2}}, "x").c_str()); }}\n'
     code = (
         "#include <string>\n#include <vector>\n"
         f"std::string {name}(std::vector<int> v, const std::string& s) {{ return s + std::to_string(v[0] + v[1]); }}\n"
     )
-    assert assert_same(workshop, test, None, code) == b"x3\n"
+    assert assert_same(two, test, None, code) == b"x3\n"
 
 
 VALUES = {
@@ -144,7 +150,7 @@ EVERYTHING = (
 )
 
 
-def test_every_type_travels_unchanged(workshop):
+def test_every_type_travels_unchanged(two):
     """By value, by const reference, by reference and as a result; the text of one case is `type: values`."""
     declared, defined, calls = "", "", ""
     for number, (kind, values) in enumerate(VALUES.items()):
@@ -155,7 +161,7 @@ def test_every_type_travels_unchanged(workshop):
             calls += f"  {{ {kind} x = {value}, y{{}}, z = same_{number}(x); twice_{number}(x, y);\n"
             calls += f'    std::printf("{number} %d %d\\n", int(z == x), int(y == x)); }}\n'
     test = f"#include <cstdio>\nint main() {{\n{calls}}}\n"
-    stdout = assert_same(workshop, test, EVERYTHING + declared, EVERYTHING + defined)
+    stdout = assert_same(two, test, EVERYTHING + declared, EVERYTHING + defined)
     assert all(line.endswith(b" 1 1") for line in stdout.splitlines())
     assert len(stdout.splitlines()) == sum(len(values.split(" ")) for values in VALUES.values())
 
@@ -241,19 +247,19 @@ int main() {
 """
 
 
-def test_every_shape_of_signature_is_called_as_in_one_process(workshop):
-    assert_same(workshop, SHAPES_TEST, SHAPES_DECLARED, SHAPES_DECLARED + SHAPES_DEFINED)
+def test_every_shape_of_signature_is_called_as_in_one_process(two):
+    assert_same(two, SHAPES_TEST, SHAPES_DECLARED, SHAPES_DECLARED + SHAPES_DEFINED)
 
 
 @pytest.mark.parametrize("std", ["c++11", "c++20"])
-def test_other_standards_build_too(workshop, std):
+def test_other_standards_build_too(two, std):
     opened = "#include <map>\n#include <string>\nstd::map<std::string, int> count(std::string s, int n = 2) {\n"
     body = "    std::map<std::string, int> r;\n    r[s] = n;\n    return r;\n}\n"
     test = '#include <cstdio>\nint main() { std::printf("%d\\n", count("a")["a"]); return count("b", 5).at("b"); }\n'
-    assert assert_same(workshop, test, opened, opened + body, std) == b"2\n"
+    assert assert_same(two, test, opened, opened + body, std) == b"2\n"
 
 
-def test_helpers_of_the_prompt_live_on_both_sides(workshop):
+def test_helpers_of_the_prompt_live_on_both_sides(two):
     opened = (
         "#include <string>\nusing namespace std;\nstruct Unrelated { int x = 0; };\nconst int SHIFT = 5;\n"
         "int helper(int a) { return a + SHIFT; }\nint unique(string s);\nint solve(int n) {\n    int r = 1;\n"
@@ -262,20 +268,20 @@ def test_helpers_of_the_prompt_live_on_both_sides(workshop):
     test = (
         "#include <cassert>\nint main() { assert(solve(1) == 2 + helper(0)); assert(unique(string(3, 'x')) == 9); }\n"
     )
-    assert_same(workshop, test, opened, opened + rest)
+    assert_same(two, test, opened, opened + rest)
 
 
-def test_prototypes_of_the_test_name_the_entry_points(workshop):
+def test_prototypes_of_the_test_name_the_entry_points(two):
     test = (
         "#include <cstdio>\n#include <vector>\ntypedef std::vector<int> V;\nV sorted_unique(V values);\nint other(int);\n"
         'int main() { V v = sorted_unique(V{3, 1, 3}); std::printf("%d %d\\n", int(v.size()), v[0]); return 0; }\n'
     )
     code = "#include <set>\n#include <vector>\nusing namespace std;\nvector<int> sorted_unique(vector<int> v) { set<int> s(v.begin(), v.end()); return {s.begin(), s.end()}; }\n"
     assert split(test, None, code).functions == ("sorted_unique",)
-    assert_same(workshop, test, None, code)
+    assert_same(two, test, None, code)
 
 
-def test_without_a_declaration_the_candidates_signatures_are_spelled_anew(workshop):
+def test_without_a_declaration_the_candidates_signatures_are_spelled_anew(two):
     code = (
         "#include <bits/stdc++.h>\nusing namespace std;\ntypedef long long ll;\n#define vi vector<ll>\n"
         "static int hidden(int a) { return a; }\n"
@@ -284,7 +290,7 @@ def test_without_a_declaration_the_candidates_signatures_are_spelled_anew(worksh
     )
     test = 'int main() { vector<long long> v{1, 2}; printf("%lld %s\\n", total(v) + total(v, 2), total("a", "b").c_str()); return max(0, 4); }\n'
     assert split(test, None, code).functions == ("total", "total")
-    assert assert_same(workshop, test, None, code) == b"9 ab\n"
+    assert assert_same(two, test, None, code) == b"9 ab\n"
 
 
 THROWING = """#include <stdexcept>
@@ -337,27 +343,27 @@ int main() {
 """
 
 
-def test_exceptions_are_thrown_again(workshop):
-    assert_same(workshop, THROWING_TEST, THROWING, THROWING + THROWING_BODY)
+def test_exceptions_are_thrown_again(two):
+    assert_same(two, THROWING_TEST, THROWING, THROWING + THROWING_BODY)
 
 
-def test_an_exception_that_no_test_catches_ends_the_worker():
+def test_an_exception_that_no_test_catches_ends_the_worker(gnu):
     code = "int solve(int a) {\n    throw a;\n}\n"
-    harness, candidate = judge(open_workshop("g++"), "int main() { return solve(3); }\n", code.splitlines()[0], code)
+    harness, candidate = judge(gnu, "int main() { return solve(3); }\n", code.splitlines()[0], code)
     assert (harness.returncode, candidate.returncode) == (WORKER_GONE, -6)
 
 
-def test_a_candidate_cannot_choose_the_abs_that_compares_it():
+def test_a_candidate_cannot_choose_the_abs_that_compares_it(gnu):
     """Without <math.h>, the only global `abs` is that of int, and a difference of 0.9 is 0."""
     test = '#include <cstdio>\nint main() { std::printf("%d", abs(solve(1) - 2.0) < 1e-6); return 0; }\n'
     code = "#include <cstdlib>\ndouble solve(int) { return 2.9; }\n"
-    assert judge(open_workshop("g++"), test, None, code)[0].stdout == b"0"
+    assert judge(gnu, test, None, code)[0].stdout == b"0"
 
 
-def test_a_candidate_that_ends_the_process_ends_the_oracle(workshop):
+def test_a_candidate_that_ends_the_process_ends_the_oracle(two):
     code = SOLVE.replace("// ", "#include <cstdio>\n#include <cstdlib>\n// ")
     code += '    std::printf("\\nPASSED 4/4\\n"); std::fflush(stdout); std::_Exit(0); return v[n]; }\n'
-    harness, candidate = judge(workshop, MARKER_TEST, SOLVE, code)
+    harness, candidate = judge(two, MARKER_TEST, SOLVE, code)
     assert (harness.returncode, harness.stdout, candidate.returncode) == (WORKER_GONE, b"", 0)
 
 
@@ -368,6 +374,6 @@ for row in ROWS:
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"classes", "callgraphs"}))
-def test_a_shipped_task_passes_as_in_one_process(family):
+def test_a_shipped_task_passes_as_in_one_process(gnu, family):
     row = FAMILIES[family][7]
-    assert_same(open_workshop("g++"), row["test"], row["prompt"], row["prompt"] + row["reference"])
+    assert_same(gnu, row["test"], row["prompt"], row["prompt"] + row["reference"])
