@@ -10,7 +10,7 @@ TORCH_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test quick test-slow check format hooks setup constraints tools compilers missing bench base-models families chains clean
+.PHONY: help demo test quick coverage test-slow check format hooks setup constraints tools compilers missing bench base-models families chains clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ test: setup missing ## run the tests, with ROOM=... those of one room
 
 quick: setup ## the tests that start no compiler, no torch and no wheel (under two minutes)
 	$(BIN)/python -m pytest -n 2 --quick $(PLACE) $(ARGS)
+
+coverage: setup missing ## the branches of the verifier's tiers that its tests take, and whether they are enough
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report term -q tests/rlvr_cpp/verifier $(ARGS)
 
 test-slow: setup missing ## the tests that `make test` leaves out: hostile programs with clang++, kills at every moment
 	$(TEST) -m slow
