@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlvr_model.configuration import HybridConfig
+    from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Clash:
 
     first: str
     second: str
-    found: Callable[[HybridConfig], bool]
+    found: Callable[[PreTrainedConfig], bool]
     why: str
     """The reason, then the way out."""
 
@@ -31,19 +31,19 @@ class Clash:
         return f"{self.first} and {self.second} clash: {self.why}"
 
 
-def _letters(config: HybridConfig, layers: list[int]) -> set[str]:
+def _letters(config: PreTrainedConfig, layers: list[int]) -> set[str]:
     """What the pattern has at these indices; `?` beyond its end."""
     names = config.letters
     return {names[index] if 0 <= index < len(names) else "?" for index in layers}
 
 
-def _end_tokens(config: HybridConfig) -> list[int]:
+def _end_tokens(config: PreTrainedConfig) -> list[int]:
     ids = config.eos_token_id
     return [ids] if isinstance(ids, int) else ids or []
 
 
-def _inner(config: HybridConfig) -> int:
-    return config.mamba_expand * config.hidden_size
+def _inner(config: PreTrainedConfig) -> int:
+    return int(config.mamba_expand * config.hidden_size)
 
 
 REFUSED = (
@@ -228,7 +228,7 @@ MAY_BE_ZERO = {
 """Numbers that may be 0; all others have to be positive."""
 
 
-def check(config: HybridConfig) -> None:
+def check(config: PreTrainedConfig) -> None:
     """Refuse a config with a value out of range or a clash: one ValueError with a line for each. Warn of the odd."""
     problems = [
         f"{name} is {getattr(config, name)!r}: use one of {', '.join(allowed)}"
@@ -246,7 +246,7 @@ def check(config: HybridConfig) -> None:
             warnings.warn(str(clash), stacklevel=2)
 
 
-def check_implementation(config: HybridConfig) -> None:
+def check_implementation(config: PreTrainedConfig) -> None:
     """Refuse an attention implementation that would leave out a part of the model. Raises ValueError."""
     implementation = config._attn_implementation
     if config.attn_logit_softcapping is not None and implementation == "sdpa":
@@ -261,21 +261,21 @@ def check_implementation(config: HybridConfig) -> None:
         )
 
 
-def _numbers(config: HybridConfig) -> list[tuple[str, float]]:
+def _numbers(config: PreTrainedConfig) -> list[tuple[str, float]]:
     """The settings that are numbers and mean nothing at 0."""
     values = [(name, getattr(config, name)) for name in type(config).__annotations__ if name not in MAY_BE_ZERO]
     return [(name, value) for name, value in values if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
-def _token_indexer(config: HybridConfig) -> bool:
-    return config.dsa_enabled and config.dsa_variant == "token"
+def _token_indexer(config: PreTrainedConfig) -> bool:
+    return bool(config.dsa_enabled and config.dsa_variant == "token")
 
 
-def _any_experts(config: HybridConfig) -> bool:
+def _any_experts(config: PreTrainedConfig) -> bool:
     return any(config.has_experts(index) for index in range(config.num_hidden_layers))
 
 
-def _odd_values(config: HybridConfig) -> list[str]:
+def _odd_values(config: PreTrainedConfig) -> list[str]:
     """Values that are wrong by themselves in a way of their own."""
     problems = []
     if not config.window_pattern or set(config.window_pattern) - set("SL"):

@@ -25,7 +25,7 @@ from rlvr_model.masks import positions
 from rlvr_model.sparse_attention import in_sight, key_documents
 
 if TYPE_CHECKING:
-    from rlvr_model.modeling import HybridForCausalLM
+    from transformers import PreTrainedModel
 
 IGNORED = -100
 """The label of what is not to be predicted."""
@@ -136,7 +136,7 @@ class Speculated(NamedTuple):
 
 @torch.no_grad()
 def generate_speculatively(
-    model: HybridForCausalLM,
+    model: PreTrainedModel,
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     *,
@@ -164,7 +164,7 @@ class _Decoder:
 
     def __init__(
         self,
-        model: HybridForCausalLM,
+        model: PreTrainedModel,
         prompt: Tensor,
         attention_mask: Tensor | None,
         eos_ids: Collection[int],
@@ -243,7 +243,8 @@ class _Decoder:
         return self._choice(states[:, -1:])
 
     def _choice(self, hidden_states: Tensor) -> Tensor:
-        return self.model.logits(hidden_states).argmax(dim=-1)
+        choice: Tensor = self.model.logits(hidden_states).argmax(dim=-1)
+        return choice
 
     def _written(self, choice: Tensor) -> Tensor:
         """The chosen tokens (B, n), with padding after the end of a row."""

@@ -1,6 +1,7 @@
 """Several processes of one run, as `accelerate launch` starts them: who speaks, what they agree on.
 
 Each process has its own model, sampler and verifier; the first one alone writes the run folder and the terminal.
+accelerate is imported where there is more than one of them, so that the room `runs` brings no torch.
 """
 
 from __future__ import annotations
@@ -10,10 +11,6 @@ import os
 import shutil
 from pathlib import Path
 from typing import TypeVar
-
-import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
 
 T = TypeVar("T")
 
@@ -36,6 +33,9 @@ def on_this_machine() -> int:
 def connect(device: str) -> None:
     """Meet the others, over the network that suits the `policy.device` setting."""
     if count() > 1:
+        import torch
+        from accelerate import PartialState
+
         PartialState(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
 
 
@@ -43,6 +43,8 @@ def of_the_first(value: T) -> T:
     """What the first process has for `value`."""
     if count() == 1:
         return value
+    from accelerate.utils import broadcast_object_list
+
     shared = [value]
     broadcast_object_list(shared, from_process=0)
     return shared[0]
@@ -50,7 +52,11 @@ def of_the_first(value: T) -> T:
 
 def of_everyone(value: T) -> list[T]:
     """What each process has for `value`, in order."""
-    return [value] if count() == 1 else list(gather_object([value]))
+    if count() == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    return list(gather_object([value]))
 
 
 def shared_folder(folder: Path) -> Path:
