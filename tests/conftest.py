@@ -53,3 +53,7 @@ def pytest_collection_finish():
     """Spare the garbage collector the millions of objects that imports left: it would visit them again and again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # what is never collected is reported as leaked by some libraries
