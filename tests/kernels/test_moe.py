@@ -60,6 +60,9 @@ def test_no_token_gives_none(lane):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has one operation for it")
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+)  # dynamo's own look
 def test_the_default_lane_compiles_in_float32():
     x = inputs(idle=False)
     compiled = torch.compile(lambda *y: moe(*y), backend="aot_eager")
