@@ -27,7 +27,7 @@ def run_folder(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    done = gspo(folder, *SMOKE, "evaluation.every=1", "trainer.save_every=1")
+    done = gspo(folder, *SMOKE, "evaluation.every=1", "evaluation.limit=6", "trainer.save_every=1")
     assert done.returncode == 0, done.stderr
     return done, run_folder(folder)
 

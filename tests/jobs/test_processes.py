@@ -29,12 +29,11 @@ TRAINED = {
         "algorithm.refill_rounds=1",
         "algorithm.clip_eps=0.003",
     ),
-    "luspo": ("algorithm=luspo", "algorithm.clip_eps=0.0003"),
     "dapo": ("algorithm=dapo", "algorithm.clip_eps=0.05", "hydra.run.dir=${oc.env:HERE}/dapo-${oc.env:RANK,0}"),
 }
 """Of the last one each process has a Hydra folder of its own."""
-STEPS = {"gspo": 3, "luspo": 2, "dapo": 2}
-FOLDERS = {"gspo": "gspo", "luspo": "luspo", "dapo": "dapo-0"}
+STEPS = {"gspo": 3, "dapo": 2}
+FOLDERS = {"gspo": "gspo", "dapo": "dapo-0"}
 UNEVEN = ("trainer.batch_size=15", "algorithm.group_size=5", "algorithm.num_minibatches=3")
 """Mini-batches of 5 completions, which one process can take and two cannot share."""
 SAME = (
@@ -206,7 +205,7 @@ def test_the_first_process_alone_writes_and_speaks(finished):
     _, two, said = finished
     held = {path.name for path in two.iterdir()}
     assert held == {*FOLDERS.values(), "resumed", "stopped", "ended-0.json", "ended-1.json"}
-    assert said.count("loading torch") == 6
+    assert said.count("loading torch") == 5
     for name, folder in FOLDERS.items():
         assert [row["step"] for row in json_lines(two / folder / "metrics.jsonl")] == [*range(1, STEPS[name] + 1)]
         assert json.loads((two / folder / "run.json").read_text())["status"] == "finished"

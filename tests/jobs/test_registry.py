@@ -21,7 +21,7 @@ from rlvr_cpp.registry import main
 from rlvr_cpp.runs.evidence import EvaluationRecord, task_scores
 
 FEW = ("policy.threads=1", "verifier.workers=2")
-MEASURE = (*FEW, "benchmark.limit=12", "samples=0", "k=[1]", "max_new_tokens=64")
+MEASURE = (*FEW, "benchmark.limit=6", "samples=0", "k=[1]", "max_new_tokens=64")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_base_to_adapter_to_evidence_to_registry_to_a_fresh_process(folder, run,
 
     registry = "rlvr_cpp.registry"
     assert run(registry, "register", "adapters/first", "--project", "demo") == "demo@v1 is registered, a draft\n"
-    promote = (registry, "promote", "demo@v1", "--evidence", records[1], "--against", records[0], "--min-tasks", "12")
+    promote = (registry, "promote", "demo@v1", "--evidence", records[1], "--against", records[0], "--min-tasks", "6")
     if first > base:
         run(*promote)
     else:  # one step of training may well change no greedy answer; the rule says so, and force is on record
@@ -93,7 +93,7 @@ def test_base_to_adapter_to_evidence_to_registry_to_a_fresh_process(folder, run,
     assert "demo@v1" in command("list")
     assert ("FORCED against: not better than the base" in command("show", "demo")) == (first <= base)
     command("export", "demo@v1", str(folder / "out"))
-    assert f"| greedy pass@1 | {first / 12:.3f} |" in (folder / "out" / "README.md").read_text()
+    assert f"| greedy pass@1 | {first / 6:.3f} |" in (folder / "out" / "README.md").read_text()
 
 
 def test_the_artifact_tells_the_run_that_made_it(folder, artifact):

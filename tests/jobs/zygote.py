@@ -10,8 +10,9 @@ from pathlib import Path
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 ZYGOTE = '''
-import functools, itertools, json, os, runpy, signal, sys
-import bitsandbytes, peft, torch.utils.tensorboard
+import atexit, functools, gc, itertools, json, os, runpy, signal, sys, traceback
+import bitsandbytes, hydra, matplotlib.backends.backend_agg, matplotlib.figure, peft, rlvr_model, scipy.stats
+import torch.utils.tensorboard
 import rlvr_cpp.adapters.artifact, rlvr_cpp.evaluation.run, rlvr_cpp.search.run, rlvr_cpp.training.run
 
 def die_at(module, name, call):
@@ -27,6 +28,20 @@ def die_at(module, name, call):
 
     setattr(owner, name, maybe)
 
+def run(module, arguments):
+    """As `python -m module arguments` runs and ends; gives the exit status."""
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else print(end.code, file=sys.stderr) or 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+gc.collect()
+gc.freeze()  # a collection in a fork would copy every page of torch
 for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
@@ -36,9 +51,10 @@ for line in sys.stdin:
         os.chdir(order["folder"])
         os.environ.update(order["environment"])
         exec(order["fault"])
-        sys.argv = [order["module"], *order["arguments"]]
-        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
-        sys.exit(0)
+        status = run(order["module"], order["arguments"])
+        atexit._run_exitfuncs()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)  # taking torch apart at the end takes two seconds
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 '''
