@@ -13,7 +13,6 @@ from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -94,6 +93,8 @@ def best_of_k(values: Sequence[float], k: int) -> float:
 
 def wilson(successes: int, trials: int) -> Estimate:
     """A proportion with Wilson's interval; for one yes or no a task."""
+    from scipy import stats  # a second that who only reads records need not wait
+
     interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(successes / trials, float(interval.low), float(interval.high))
 
@@ -115,6 +116,8 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
 
 
 def _bootstrap(values: Sequence[float], seed: int) -> tuple[float, float]:
+    from scipy import stats  # a second that who only reads records need not wait
+
     result = stats.bootstrap(
         (np.asarray(values),),
         np.mean,
@@ -146,6 +149,8 @@ def paired_difference(first: Sequence[float], second: Sequence[float], seed: int
 
 def mcnemar_p(before: Sequence[bool], after: Sequence[bool]) -> float:
     """Exact two-sided McNemar p for the same tasks judged twice; 1 where no task changed."""
+    from scipy import stats  # a second that who only reads records need not wait
+
     gained = sum(b and not a for a, b in zip(before, after, strict=True))
     lost = sum(a and not b for a, b in zip(before, after, strict=True))
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
@@ -153,6 +158,8 @@ def mcnemar_p(before: Sequence[bool], after: Sequence[bool]) -> float:
 
 def sign_flip_p(before: Sequence[float], after: Sequence[float], seed: int = 0) -> float:
     """Two-sided p of the paired mean difference under random sign flips (10,000, or all where they are fewer)."""
+    from scipy import stats  # a second that who only reads records need not wait
+
     if len(before) == 1 or all(a == b for a, b in zip(before, after, strict=True)):
         return 1.0
     result = stats.permutation_test(

@@ -8,17 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlvr_pretrain.sft import (
-    LLAMA,
-    Recipe,
+from rlvr_pretrain.fine_tuning import (
     build_model,
     encode_row,
     language_model_loss,
     learning_rate_factor,
-    main,
     save_model,
     train_model,
 )
+from rlvr_pretrain.recipe import LLAMA, Recipe
+from rlvr_pretrain.sft import main
 from rlvr_pretrain.tokenizer import train_tokenizer
 
 ROWS = [{"prompt": f"int f{n}() {{\n", "completion": f"    return {n};\n}}\n"} for n in range(8)]
