@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,13 +49,15 @@ def out_of_bounds(settings: Any, group: str = "") -> Iterator[str]:
                 names = ", ".join("null" if choice is None else choice for choice in choices)
                 yield f"{key} is {value!r}: it must be one of {names}"
         elif value is not None and not _is_within(value, **field.metadata):
-            yield f"{key} is {value}: it must be {_within(**field.metadata)}"
+            finite = "" if isfinite(value) else " and finite"
+            yield f"{key} is {value}: it must be {_within(**field.metadata)}{finite}"
 
 
 def _is_within(value: Any, **bounds: float) -> bool:
-    """Whether a number lies within its bounds; one that is not a number lies within none."""
+    """Whether a number lies within its bounds; what is infinite or not a number lies within none."""
     holds = {"least": float.__ge__, "above": float.__gt__, "most": float.__le__, "below": float.__lt__}
-    return all(holds[name](float(value), float(bound)) for name, bound in bounds.items())
+    finite = not bounds or isfinite(value)
+    return finite and all(holds[name](float(value), float(bound)) for name, bound in bounds.items())
 
 
 def _within(**bounds: float) -> str:

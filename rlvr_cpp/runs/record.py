@@ -45,9 +45,10 @@ PACKAGES = (
 class RunRecord:
     """The record of one run; as a context manager it notes how the run ended.
 
-    A folder that holds one already is a run that goes on: what is known of it stays. `fixed` joins the results; raises
-    UserError where the run that goes on had something else there. With `write` false nothing reaches the disk, for the
-    processes of a run that are not its first.
+    A folder that holds one already is a run that goes on: what is known of it stays. `fixed` begins a new run's results
+    and raises UserError where a run that goes on had something else there. What it did not note stays unknown, for
+    nobody can tell any more what it was. With `write` false nothing reaches the disk, for the processes of a run that
+    are not its first.
     """
 
     def __init__(
@@ -60,8 +61,8 @@ class RunRecord:
             self.fields.update(status="running", ended=None, error=None)
             self.fields.setdefault("resumed", []).append(utc_now())
         else:
-            self.fields = _fresh(job, compiler)
-        self.add(**fixed)
+            self.fields = {**_fresh(job, compiler), "results": dict(fixed)}
+        self._write()
 
     def __enter__(self) -> RunRecord:
         return self

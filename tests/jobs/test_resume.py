@@ -168,6 +168,14 @@ def test_another_reference_is_refused(zygote, finished):
     assert "the model or its adapter have changed since; put back what it had" in sentence
 
 
+def test_what_a_run_did_not_note_stays_unknown(zygote, finished):
+    record = json.loads((finished / "run.json").read_text())
+    del record["results"]["contract"]
+    (finished / "run.json").write_text(json.dumps(record))
+    resume(zygote, finished)
+    assert "contract" not in json.loads((finished / "run.json").read_text())["results"]
+
+
 def test_another_compiler_is_refused(zygote, finished):
     record = json.loads((finished / "run.json").read_text())
     record["results"]["contract"]["compiler_version"] = "g++ 1.0"

@@ -123,6 +123,7 @@ def test_the_papers_presets_have_the_papers_clip_ranges(algorithm, band):
         (["trainer.steps=many"], "config key 'trainer.steps'"),
         (["algorithm.temperature=0"], "algorithm.temperature is 0"),
         (["trainer.learning_rate=-1"], "trainer.learning_rate is -1"),
+        (["trainer.learning_rate=inf"], "trainer.learning_rate is inf: it must be at least 0 and finite"),
         (["trainer.save_every=0"], "trainer.save_every is 0"),
         (["evaluation.limit=0"], "evaluation.limit is 0"),
         (["adapter.rank=0"], "adapter.rank is 0"),
