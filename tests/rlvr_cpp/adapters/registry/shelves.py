@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import scipy.stats  # noqa: F401 - once here, where each fork would import it
+
 from rlvr_cpp.adapters.metadata import CONFIG_FILE, HASHED, METADATA_FILE, WEIGHTS_FILE, AdapterMetadata
 from rlvr_cpp.adapters.registry import changes
 from rlvr_cpp.adapters.registry import index as registry_index
