@@ -45,8 +45,6 @@ def save_run_artifact(run: Path, folder: Path) -> AdapterMetadata:
         raise UserError(
             f"the run in {run} did not note {', '.join(missing)}: it is no training run of this version; train anew"
         )
-    if folder.exists():
-        raise UserError(f"{folder} exists already: give a folder that does not")
     shapes = _shapes(weights / WEIGHTS_FILE)
     targets = targets_of(adapted_layers(shapes))
     peft_config = json.loads((weights / CONFIG_FILE).read_text())

@@ -61,7 +61,7 @@ class RunRecord:
             self.fields.update(status="running", ended=None, error=None)
             self.fields.setdefault("resumed", []).append(utc_now())
         else:
-            self.fields = {**_fresh(job, compiler), "results": dict(fixed)}
+            self.fields = _fresh(job, compiler, fixed)
         self._write()
 
     def __enter__(self) -> RunRecord:
@@ -108,7 +108,7 @@ def _refuse_changes(folder: Path, known: Mapping[str, Any], fixed: Mapping[str, 
         )
 
 
-def _fresh(job: DataclassInstance, compiler: str) -> dict[str, Any]:
+def _fresh(job: DataclassInstance, compiler: str, results: Mapping[str, Any]) -> dict[str, Any]:
     config = asdict(job)
     return {
         "status": "running",
@@ -124,7 +124,7 @@ def _fresh(job: DataclassInstance, compiler: str) -> dict[str, Any]:
         "packages": package_versions(),
         "seed": config["seed"],
         "config": config,
-        "results": {},
+        "results": dict(results),
     }
 
 

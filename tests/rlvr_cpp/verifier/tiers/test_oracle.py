@@ -10,25 +10,7 @@ from hypothesis import strategies as st
 
 from rlvr_cpp.verifier.cpp.signature import tokens
 from rlvr_cpp.verifier.tiers.oracle import split
-
-MARKER_TEST = """#include <cstdio>
-
-int main() {
-    int passed = 0;
-    { const int v[] = {3, 1, -2}; passed += solve(v, 3) == 2; }
-    { const int v[] = {0}; passed += solve(v, 0) == 0; }
-    { const int* v = nullptr; passed += solve(v, 0) == 0; }
-    { const int v[] = {-2147483647 - 1, 2147483647}; passed += solve(v, 2) == -1; }
-    std::printf("\\nPASSED %d/4\\n", passed);
-    return passed == 4 ? 0 : 1;
-}
-"""
-
-SOLVE = "// The sum of v.\nint solve(const int* v, int n) {\n"
-
-RIGHT = "    int r = 0;\n    for (int i = 0; i < n; ++i) r += v[i];\n    return r;\n}\n"
-
-WRONG = "    return n ? v[0] + v[1] + v[n - 1] : 0;\n}\n"
+from tests.rlvr_cpp.verifier.tiers.test_two_processes import MARKER_TEST, RIGHT, SOLVE
 
 
 def test_plain_numbers_need_no_header():
