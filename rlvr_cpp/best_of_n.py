@@ -3,6 +3,12 @@
 `rlvr_cpp.best_of_n_generate` does it for one prompt of any Hugging Face model. `python -m rlvr_cpp.best_of_n` does it
 for every task of a split and reports what that is worth: selecting and scoring on the same tests would make best-of-N
 equal to pass@N by definition, so the candidates are selected on public tests and the choice is judged by hidden ones.
+
+    python -m rlvr_cpp.best_of_n                                   the embedded demo
+    python -m rlvr_cpp.best_of_n model=<id or folder> policy=gpu   any model
+    python -m rlvr_cpp.best_of_n n=4 budget_s=5                    what five seconds a task give
+    python -m rlvr_cpp.best_of_n split=train dataset=true          a training set
+    python -m rlvr_cpp.best_of_n resume=<run folder>               go on where a run was stopped
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from rlvr_cpp.search.config import BestOfNJob, load
 
 def main() -> None:
     """Search on every task."""
-    hydra_main(run, "best_of_n", load)
+    hydra_main(run, "best_of_n", load, kind=BestOfNJob, usage=__doc__)
 
 
 def run(job: BestOfNJob, folder: Path) -> float:

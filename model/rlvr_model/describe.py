@@ -1,15 +1,12 @@
 """What a config builds: a table of its layers with the parameters they have and those that a token uses.
 
-    python -m rlvr_model.describe moe_e06
-
-Active are all parameters but the experts that a token is not sent to and the Engram rows that it does not look up. The
-model is built on the meta device, so that billions of parameters cost a second and no memory.
+`python -m rlvr_pretrain.describe moe_e06` prints it. Active are all parameters but the experts that a token is not sent
+to and the Engram rows that it does not look up. The model is built on the meta device, so that billions of parameters
+cost a second and no memory.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +17,6 @@ from rlvr_model.engram import NgramTables
 from rlvr_model.experts import LinearExperts, StackedExperts
 from rlvr_model.modeling import HybridForCausalLM
 from rlvr_model.pattern import LETTERS
-from rlvr_model.presets import load_preset, preset_names
 
 
 @dataclass(frozen=True)
@@ -62,13 +58,6 @@ def layer_table(config: HybridConfig) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Print the table of a preset."""
-    parser = argparse.ArgumentParser(prog="python -m rlvr_model.describe", description="The layers of a preset.")
-    parser.add_argument("preset", choices=preset_names(), metavar="preset", help=", ".join(preset_names()))
-    print(layer_table(load_preset(parser.parse_args(sys.argv[1:]).preset)))
-
-
 def _size(name: str, part: nn.Module, config: HybridConfig) -> Size:
     total = sum(parameter.numel() for parameter in part.parameters())
     return Size(name, total, total - _idle(part, config))
@@ -107,7 +96,3 @@ def _name(config: HybridConfig, index: int) -> str:
 
 def _line(index: str, part: Size) -> str:
     return f"{index:>5} {part.name:<58} {part.total:>12,} {part.active:>12,}".rstrip()
-
-
-if __name__ == "__main__":
-    main()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rlvr_cpp.errors import RunStopped, UserError
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.config import CONF
+from rlvr_cpp.runs.help import help_page
 from rlvr_cpp.runs.record import RUN_FILE, read_record
 
 if TYPE_CHECKING:
@@ -47,11 +48,15 @@ def plain_main(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequenc
     return 0
 
 
-def hydra_main(job: Job[Settings], config_name: str, load: Load[Settings]) -> None:
+def hydra_main(job: Job[Settings], config_name: str, load: Load[Settings], *, kind: type[Settings], usage: str) -> None:
     """Compose the config that the command line asks for and run `job` on it, as `load` reads it, and its run folder.
 
-    Exit status 2 tells of a mistake in the input, 3 of a guard that ended the run, 130 of an interruption.
+    `--help` prints `usage` and the fields of `kind`, which `load` gives, and asks for no extra. Exit status 2 tells of
+    a mistake in the input, 3 of a guard that ended the run, 130 of an interruption.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_page(usage, config_name, kind))
+        return
     try:
         import hydra
         from hydra.core.hydra_config import HydraConfig

@@ -50,7 +50,7 @@ def out_of_bounds(settings: Any, group: str = "") -> Iterator[str]:
                 yield f"{key} is {value!r}: it must be one of {names}"
         elif value is not None and not _is_within(value, **field.metadata):
             finite = "" if isfinite(value) else " and finite"
-            yield f"{key} is {value}: it must be {_within(**field.metadata)}{finite}"
+            yield f"{key} is {value}: it must be {within(**field.metadata)}{finite}"
 
 
 def _is_within(value: Any, **bounds: float) -> bool:
@@ -60,6 +60,7 @@ def _is_within(value: Any, **bounds: float) -> bool:
     return finite and all(holds[name](float(value), float(bound)) for name, bound in bounds.items())
 
 
-def _within(**bounds: float) -> str:
+def within(**bounds: float) -> str:
+    """The bounds of a field in words."""
     words = {"least": "at least", "above": "more than", "most": "at most", "below": "less than"}
     return " and ".join(f"{words[name]} {bound}" for name, bound in bounds.items())

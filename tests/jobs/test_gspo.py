@@ -193,14 +193,6 @@ def test_a_folder_that_holds_a_run_is_refused(zygote, finished):
     assert sorted(path.name for path in finished[1].iterdir()) == before
 
 
-def test_help_reads_well(tmp_path):
-    done = gspo(tmp_path, "--help")
-    assert done.returncode == 0
-    assert "python -m rlvr_cpp.gspo" in done.stdout
-    assert "algorithm: dapo, dapo_paper, dr_grpo, grpo, gspo, gspo_paper, luspo, luspo_paper" in done.stdout
-    assert "group_size: 8" in done.stdout
-
-
 def children_of(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():

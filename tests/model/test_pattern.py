@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlvr_model.describe import layer_table, main, parameter_count, sizes
+from rlvr_model.describe import layer_table, parameter_count, sizes
 from rlvr_model.pattern import expand_pattern
 from rlvr_model.presets import load_preset
 
@@ -46,12 +46,10 @@ def test_the_table_has_a_line_for_each_layer_and_sums_that_agree():
     assert lines[-1].split()[-2:] == [f"{whole.total:,}", f"{whole.active:,}"]
 
 
-def test_the_table_is_printed_by_a_command(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["describe", "scorecard_tiny"])
-    main()
-    printed = capsys.readouterr().out
-    assert "A  sparse attention by token, Engram, experts" in printed
-    assert "A  attention to 64 tokens, Engram, experts" in printed
+def test_the_table_says_what_a_layer_is():
+    table = layer_table(load_preset("scorecard_tiny"))
+    assert "A  sparse attention by token, Engram, experts" in table
+    assert "A  attention to 64 tokens, Engram, experts" in table
 
 
 def test_a_token_uses_the_experts_it_is_sent_to_and_the_shared_ones():
