@@ -27,7 +27,7 @@ OUTPUT_LIMIT = 64 * 1024
 OVERDUE = 10.0  # seconds after its own wall limit at which a launcher counts as hung
 READ_SIZE = 1 << 16
 STACKS = 4 << 30  # bytes of address space that threads may reserve for stacks they do not touch
-ENDINGS = {"e": "exit", "s": "signal", "w": "wall", "c": "cpu", "k": "killed"}
+ENDINGS = {"e": "exit", "s": "signal", "w": "wall", "c": "cpu", "m": "memory", "k": "killed"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Limits:
     wall: float
     """Seconds on the clock."""
     memory: int = 1 << 30
-    """Bytes of all its processes together; of address space of each where the host has no memory cgroup."""
+    """Bytes of all its processes together. Where the host has no memory cgroup they are added up every 20 ms, and the
+    address space of each is bounded as well."""
     file_size: int = 1 << 26
     """Bytes of each file it writes."""
     processes: int = 64
@@ -265,6 +266,7 @@ def _options(
         "--processes": str(limits.processes),
         "--open-files": str(limits.open_files),
         "--nice": str(limits.nice),
+        "--account": str(_account(command, controls)),
         "--status": str(status),
         "--lifeline": str(lifeline),
     }
@@ -284,6 +286,12 @@ def _options(
     for variable in _environment(command, controls):
         options += ["--env", variable]
     return options + (controls if command.proc else controls.without("proc")).options()
+
+
+def _account(command: Command, controls: Controls) -> int:
+    """The user that root becomes: the owner of what it may write, or else one that no other run has."""
+    owner = command.directory.stat().st_uid if command.writable else 0
+    return owner or controls.account()
 
 
 def _environment(command: Command, controls: Controls) -> tuple[str, ...]:

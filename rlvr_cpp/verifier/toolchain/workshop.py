@@ -41,7 +41,6 @@ SANITIZED_MEMORY = 2 << 30
 HEADER_SIZE = 512 << 20  # a precompiled <bits/stdc++.h> has 100 MB
 STORE_LIMIT = 2 << 30
 STALE = 3600.0  # seconds after which the scratch folder of a dead process is removed
-NOBODY = 65534
 CHOOSE_RUNTIMES = ("-fsanitize", "-pthread", "-fopenmp", "-stdlib", "-static", "-m")  # flags that the linker needs
 LAST_WORDS = 1.0  # seconds for a worker's own destructors when its oracle has seen enough
 
@@ -236,7 +235,9 @@ class Workshop:
         try:
             write_files(folder, files)
             if "drop" in self.controls.names:
-                os.chown(folder, NOBODY, NOBODY)
+                account = self.controls.account()
+                os.chown(folder, account, account)
+                folder.chmod(0o755)  # each run is a user of its own
             yield folder
         finally:
             remove_tree(folder)
