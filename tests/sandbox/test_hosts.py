@@ -35,7 +35,7 @@ def _one_text() -> str:
     """All programs in one: each in a namespace of its own, with all their headers before them."""
     texts = [path.read_text() for path in PROGRAMS]
     headers = sorted({line for text in texts for line in text.splitlines() if line.startswith("#include")})
-    bodies = [re.sub(r"^#include.*$", "", text, flags=re.MULTILINE) for text in texts]
+    bodies = [re.sub(r"^#include.*$|extern char\*\* environ;", "", text, flags=re.MULTILINE) for text in texts]
     spaces = [f"namespace {name} {{\n{body}\n}}" for name, body in zip(NAMES, bodies, strict=True)]
     cases = "".join(
         f'    if (!std::strcmp(words[1], "{name}")) return start({name}::entry, words);\n' for name in NAMES
@@ -62,7 +62,7 @@ def host(request) -> Host:
 
 @pytest.fixture(scope="module")
 def seen(host, public) -> dict:
-    folder = public / host.name.replace(" ", "_")
+    folder = public / f"on {host.name}"
     folder.mkdir()
     folder.chmod(0o755)
     shutil.copy(public / "attacks", folder)

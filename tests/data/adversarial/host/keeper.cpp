@@ -50,4 +50,5 @@ int main() {
         if (pid > 0) attack(pid);
     kill(-1, SIGKILL);
     std::puts("alive");
+    return 0;
 }

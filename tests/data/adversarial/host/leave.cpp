@@ -61,4 +61,5 @@ int main(int, char** words) {
         for (;;) pause();
     }
     std::puts("done");
+    return 0;
 }

@@ -12,4 +12,5 @@ int main() {
         for (int n = 0; n < 32 && file >= 0 && write(file, block, sizeof block) > 0; ++n) ++total;
     }
     if (total > 300) std::printf("REACHED %ld MB\n", total);
+    return 0;
 }

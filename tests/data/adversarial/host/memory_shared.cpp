@@ -15,4 +15,5 @@ int main() {
         }
     while (wait(nullptr) > 0) {}
     std::puts("done");
+    return 0;
 }

@@ -6,4 +6,5 @@ int main() {
     std::printf("uid %d %d\n", static_cast<int>(getuid()), static_cast<int>(geteuid()));
     std::fflush(stdout);
     std::raise(SIGKILL);
+    return 0;
 }
