@@ -149,7 +149,8 @@ def describe(names: Sequence[str]) -> str:
 @cache
 def host_controls() -> Controls:
     """What works here, each control tried on top of the ones before it."""
-    memory, pids = _cgroup_parents("memory"), _cgroup_parents("pids")
+    mounts, own = (Path(f"/proc/self/{name}").read_text() for name in ("mountinfo", "cgroup"))
+    memory, pids = (cgroup_parents(controller, mounts, own) for controller in ("memory", "pids"))
     for parent in {*memory, *pids}:
         _sweep(Path(parent))
     found = Controls(("limits",))
@@ -205,12 +206,14 @@ def _works(controls: Controls) -> bool:
     return done.stdout.startswith(b"ended e 0 ")
 
 
-def _cgroup_parents(controller: str) -> tuple[str, ...]:
-    """Folders in which a cgroup with this controller may perhaps be made, our own first, then its parents."""
-    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    own = dict(_own_cgroups())
-    parents = []
-    for fields in mounts:
+def cgroup_parents(controller: str, mountinfo: str, cgroup: str) -> tuple[str, ...]:
+    """Folders in which a cgroup with this controller may perhaps be made, our own first, then its parents.
+
+    `mountinfo` and `cgroup` are the files of these names in `/proc/self`.
+    """
+    own = dict(_own_cgroups(cgroup))
+    parents: list[Path] = []
+    for fields in map(str.split, mountinfo.splitlines()):
         place, kind, options = fields[4], fields[fields.index("-") + 1], fields[-1].split(",")
         if kind == "cgroup" and controller in options:
             parents += _upwards(Path(place), own.get(controller, "/"))
@@ -219,9 +222,9 @@ def _cgroup_parents(controller: str) -> tuple[str, ...]:
     return tuple(str(parent) for parent in parents if os.access(parent, os.W_OK))
 
 
-def _own_cgroups() -> list[tuple[str, str]]:
+def _own_cgroups(cgroup: str) -> list[tuple[str, str]]:
     """The path of this process for each controller of cgroup v1, and for "" in cgroup v2."""
-    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    lines = [line.split(":", 2) for line in cgroup.splitlines()]
     return [(name, path) for _, names, path in lines for name in names.split(",")]
 
 

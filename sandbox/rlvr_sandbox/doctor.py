@@ -38,10 +38,8 @@ static void tried(const char *what, int worked) {
 }
 int main(int argc, char **argv) { /* a secret file, a new file, who started it, a key, whether it is the second run */
     int starter = atoi(argv[3]), again = argc > 5, children = 0;
-    struct rlimit none = {0, 0};
+    struct rlimit none;
     cpu_set_t cores;
-    kill(getppid(), SIGKILL);
-    prlimit(getppid(), RLIMIT_CPU, &none, NULL);
     tried("read /etc/passwd", open("/etc/passwd", O_RDONLY) >= 0);
     tried("read a file of this user", open(argv[1], O_RDONLY) >= 0);
     tried("write into the temporary folder", open(argv[2], O_WRONLY | O_CREAT, 0600) >= 0);
@@ -56,6 +54,9 @@ int main(int argc, char **argv) { /* a secret file, a new file, who started it, 
     int shared = shmget(atoi(argv[4]), 1, again ? 0600 : IPC_CREAT | 0666);
     tried("find the shared memory of an earlier run", again && shared >= 0);
     if (again && shared >= 0) shmctl(shared, IPC_RMID, NULL);
+    none = (struct rlimit){0, 0};
+    prlimit(getppid(), RLIMIT_CPU, &none, NULL);
+    kill(getppid(), SIGKILL);
     while (children < 1000 && fork() > 0) children++; /* each child goes on to the next line and ends */
     if (children == 1000) tried("start 1000 processes", 1);
     return 0;
@@ -138,9 +139,10 @@ def _try_hostile(folder: Path, controls: Controls) -> list[str]:
     with tempfile.NamedTemporaryFile() as secret:
         for again in ((), ("again",)):
             arguments = (secret.name, str(escape), str(os.getpid()), str(os.getpid()), *again)
-            lines = _run(folder, controls, "hostile", *arguments).stdout.decode().splitlines()
+            finished = _run(folder, controls, "hostile", *arguments)
+            lines = finished.stdout.decode().splitlines()
             achieved |= {line.removeprefix("yes ") for line in lines if line.startswith("yes ")}
-            if len(lines) < HOSTILE_ACTS:
+            if len(lines) < HOSTILE_ACTS or finished.returncode != 0:
                 achieved.add("end whoever watches it")
     escape.unlink(missing_ok=True)
     return sorted(achieved)

@@ -26,6 +26,7 @@ OUTPUT_LIMIT = 64 * 1024
 """Bytes kept of stdout and of stderr, each. A verdict is a line; more output is noise or an attack."""
 OVERDUE = 10.0  # seconds after its own wall limit at which a launcher counts as hung
 READ_SIZE = 1 << 16
+SLACK = 64 << 20  # bytes of address space beyond the memory of a run: who uses them up has too much memory by then
 STACKS = 4 << 30  # bytes of address space that threads may reserve for stacks they do not touch
 ENDINGS = {"e": "exit", "s": "signal", "w": "wall", "c": "cpu", "m": "memory", "k": "killed"}
 
@@ -273,7 +274,7 @@ def _options(
     if memory:
         values["--memory-cgroup"] = memory
     elif command.bounded_address_space:
-        values["--address-space"] = str(limits.memory)
+        values["--address-space"] = str(limits.memory + SLACK)
     if command.bounded_address_space:
         values["--data-size"] = str(limits.memory + STACKS)
     if pids:

@@ -1,14 +1,16 @@
 """What the host can give is found by trying, named, and never quietly replaced by less."""
 
 import os
+import re
 import stat
 
 import pytest
 
 from rlvr_sandbox import SandboxError, controls, describe, host_controls, require_controls
-from rlvr_sandbox.controls import LEVELS, WHAT_IT_STOPS
+from rlvr_sandbox.controls import LEVELS, WHAT_IT_STOPS, cgroup_parents
 from rlvr_sandbox.doctor import doctor
 from rlvr_sandbox.launcher import cache_folder, launcher, private_temporary_folder
+from rlvr_sandbox.remedies import cgroup_remedy, namespace_remedy
 
 NAMESPACES = ("user", "pid", "mount", "net", "ipc", "uts", "cgroup_ns", "proc")
 
@@ -48,6 +50,61 @@ def test_the_description_counts_and_names_what_is_missing():
     found = host_controls()
     assert "isolation controls" in describe(found.names)
     assert "seccomp" in describe(found.without("seccomp").names)
+
+
+@pytest.fixture
+def delegated(tmp_path):
+    """A cgroup v2 tree as `systemd-run --user --scope` leaves it: a scope that holds this process, and whose parent hands
+    two controllers on."""
+    parent = tmp_path / "app.slice"
+    scope = parent / "run-1.scope"
+    scope.mkdir(parents=True)
+    (tmp_path / "cgroup.subtree_control").write_text("cpu\n")
+    (parent / "cgroup.subtree_control").write_text("memory pids\n")
+    (scope / "cgroup.subtree_control").write_text("\n")
+    return f"31 23 0:28 / {tmp_path} rw,nosuid - cgroup2 cgroup2 rw\n", parent
+
+
+def test_a_cgroup_of_version_2_is_made_where_its_controllers_are_handed_on(delegated):
+    mounts, parent = delegated
+    own = "0::/app.slice/run-1.scope\n"
+    assert cgroup_parents("memory", mounts, own) == cgroup_parents("pids", mounts, own) == (str(parent),)
+    assert cgroup_parents("io", mounts, own) == ()
+    assert cgroup_parents("memory", mounts, "0::/\n") == ()
+
+
+def test_a_cgroup_of_version_1_is_made_in_our_own_or_above_it(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    mounts = f"35 31 0:32 / {tmp_path} rw - cgroup cgroup rw,memory\n"
+    assert cgroup_parents("memory", mounts, "4:memory:/jobs\n0::/\n") == (str(tmp_path / "jobs"), str(tmp_path))
+    assert cgroup_parents("pids", mounts, "4:memory:/jobs\n0::/\n") == ()
+
+
+@pytest.mark.parametrize(
+    ("switches", "is_filtered", "words"),
+    [
+        ({}, False, "let this process create user namespaces"),
+        ({}, True, "--security-opt seccomp=unconfined --security-opt apparmor=unconfined"),
+        ({"/proc/sys/user/max_user_namespaces": "0"}, True, "sysctl user.max_user_namespaces=15000"),
+        (
+            {"/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1"},
+            False,
+            "apparmor_restrict_unprivileged_userns=0",
+        ),
+        ({"/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "0"}, False, "let this process"),
+    ],
+)
+def test_the_advice_is_for_the_host_that_needs_it(switches, is_filtered, words):
+    assert words in namespace_remedy(switches, is_filtered)
+
+
+def test_nobody_is_told_to_become_what_they_are():
+    assert "systemd-run --user" in cgroup_remedy(is_container=False)
+    assert not re.search("root|systemd", cgroup_remedy(is_container=True))
+
+
+def test_a_private_proc_needs_a_mount_namespace():
+    assert "proc" not in host_controls().without("mount").names
 
 
 def test_the_launcher_is_compiled_once_and_belongs_to_us():

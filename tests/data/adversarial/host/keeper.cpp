@@ -29,7 +29,8 @@ static void attack(int pid) {
     reached("robust list", syscall(SYS_get_robust_list, pid, &list, &size));
     reached("ptrace", ptrace(PTRACE_SEIZE, pid, nullptr, nullptr));
     reached("core scheduling", prctl(62, 2, pid, 0, 0));
-    const long handle = syscall(434, pid, 0);  // pidfd_open, moved to the number that is allowed to be signalled
+    const long handle = syscall(434, pid, 0);  // pidfd_open; moved to a number that may be signalled, it is anybody
+    reached("a handle", handle);
     if (handle >= 0 && dup2(static_cast<int>(handle), getpid()) >= 0) reached("pidfd", syscall(424, getpid(), 9, nullptr, 0));
     int ends[2];
     if (pipe(ends) == 0 && fcntl(ends[0], F_SETSIG, SIGKILL) == 0 && fcntl(ends[0], F_SETOWN, pid) == 0) {

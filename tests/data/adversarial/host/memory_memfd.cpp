@@ -10,7 +10,7 @@ int main() {
     for (int i = 0; i < 200; ++i) {
         const int file = memfd_create("x", 0);
         for (int n = 0; n < 32 && file >= 0 && write(file, block, sizeof block) > 0; ++n) ++total;
+        if (total > 300) std::printf("REACHED %ld MB\n", total), std::fflush(stdout);
     }
-    if (total > 300) std::printf("REACHED %ld MB\n", total);
     return 0;
 }
