@@ -64,6 +64,7 @@ kernel keeps it from them, not a filter alone. Memory and processes of a run may
 `full`: that, twice over, and cgroups. `any`: what there is, which results name.
 """
 
+SYS_ADMIN = 21  # the number of the capability
 NOBODY = 65_534
 FIRST_ACCOUNT = 1_879_048_192
 ACCOUNTS_OF_A_PROCESS = PROCESSES = 1 << 14
@@ -144,6 +145,12 @@ def describe(names: Sequence[str]) -> str:
     wanted = len(missing) + len([name for name in names if name in WHAT_IT_STOPS])
     words = f"{wanted - len(missing)} of {wanted} isolation controls"
     return words + (f", without {', '.join(missing)}" if missing else "")
+
+
+def can_mount() -> bool:
+    """Root itself shows programs their files; else it drops its rights first, in a user namespace or without any."""
+    status = Path("/proc/self/status").read_text()
+    return os.geteuid() == 0 and bool(int(status.split("CapEff:")[1].split()[0], 16) >> SYS_ADMIN & 1)
 
 
 @cache

@@ -111,7 +111,7 @@ struct settings {
     long nice; /* 0 to 19 */
     /* controls */
     int drop, user, pid, mount, net, ipc, uts, cgroup_ns, proc, landlock, seccomp;
-    int account; /* the user and group that `drop` makes of root */
+    int account, group; /* what `drop` makes of root */
     const char *memory_cgroup, *pids_cgroup; /* folders to create; the same one in cgroup v2 */
     /* channels */
     int status, lifeline;
@@ -164,8 +164,9 @@ static char *join(char *buffer, const char *directory, const char *name) {
 /* Leave root for good: the kernel must see an ordinary user, also for files and process counts of the host. */
 static void drop_privileges(void) {
     const uid_t account = (uid_t)settings.account;
+    const gid_t group = (gid_t)settings.group;
     require(setgroups(0, NULL) == 0, "setgroups");
-    require(setresgid(account, account, account) == 0, "setresgid");
+    require(setresgid(group, group, group) == 0, "setresgid");
     require(setresuid(account, account, account) == 0, "setresuid");
     require(prctl(PR_SET_DUMPABLE, 1) == 0, "dumpable"); /* or /proc/self/uid_map belongs to root */
 }
@@ -173,10 +174,9 @@ static void drop_privileges(void) {
 /* May do anything to the program, which can do nothing back: the kernel asks whether the one who signals, traces or
  * limits a process has its saved and real user, and those stay root's. */
 static void guard_privileges(void) {
-    const uid_t account = (uid_t)settings.account;
     require(setgroups(0, NULL) == 0, "setgroups");
-    require(setresgid((gid_t)-1, account, (gid_t)-1) == 0, "setresgid");
-    require(setresuid((uid_t)-1, account, (uid_t)-1) == 0, "setresuid");
+    require(setresgid((gid_t)-1, (gid_t)settings.group, (gid_t)-1) == 0, "setresgid");
+    require(setresuid((uid_t)-1, (uid_t)settings.account, (uid_t)-1) == 0, "setresuid");
 }
 
 /* Be an ordinary user with no rights in a namespace of our own: no setuid program, no capability of the host. */
@@ -557,7 +557,6 @@ static void become_program(void) {
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    umask(022); /* what one run makes another may have to read, as another user */
     require(setsid() >= 0, "session"); /* no controlling terminal */
     if (settings.nice) step_back();
     write_at(host_proc, "self/oom_score_adj", "1000"); /* a machine that runs out of memory ends this one first */
@@ -845,6 +844,7 @@ static void set_option(const char *name, char *value) {
     else if (!strcmp(name, "open-files")) settings.open_files = atol(value);
     else if (!strcmp(name, "nice")) settings.nice = atol(value);
     else if (!strcmp(name, "account")) settings.account = atoi(value);
+    else if (!strcmp(name, "group")) settings.group = atoi(value);
     else if (!strcmp(name, "control")) switch_on(value);
     else if (!strcmp(name, "memory-cgroup")) settings.memory_cgroup = value;
     else if (!strcmp(name, "pids-cgroup")) settings.pids_cgroup = value;
@@ -891,9 +891,10 @@ static int step_failed(int failures, char *text, size_t size) {
 }
 
 int main(int count, char **words) {
-    settings.status = 2, settings.lifeline = 0, settings.account = UNPRIVILEGED;
+    settings.status = 2, settings.lifeline = 0, settings.account = settings.group = UNPRIVILEGED;
     read_options(count, words);
     signal(SIGPIPE, SIG_IGN);
+    umask(022); /* whatever ours is: what root makes others read, and what one run makes another */
     privileged = has_sys_admin() && geteuid() == 0;
     host_proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     require(host_proc >= 0, "/proc");

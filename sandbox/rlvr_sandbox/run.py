@@ -258,6 +258,7 @@ def _options(
     command: Command, controls: Controls, cgroups: tuple[str | None, str | None], status: int, lifeline: int
 ) -> list[str]:
     limits, (memory, pids) = command.limits, cgroups
+    account = _account(command, controls)
     values = {
         "--work-rw" if command.writable else "--work": str(command.directory),
         "--wall-ms": str(round(limits.wall * 1000)),
@@ -267,7 +268,8 @@ def _options(
         "--processes": str(limits.processes),
         "--open-files": str(limits.open_files),
         "--nice": str(limits.nice),
-        "--account": str(_account(command, controls)),
+        "--account": str(account),
+        "--group": str(command.directory.stat().st_gid or account),
         "--status": str(status),
         "--lifeline": str(lifeline),
     }
@@ -290,7 +292,10 @@ def _options(
 
 
 def _account(command: Command, controls: Controls) -> int:
-    """The user that root becomes: the owner of what it may write, or else one that no other run has."""
+    """The user that root becomes: the owner of what it may write, or else one that no other run has.
+
+    Its group is that of the folder, which may be closed to everybody else.
+    """
     owner = command.directory.stat().st_uid if command.writable else 0
     return owner or controls.account()
 
