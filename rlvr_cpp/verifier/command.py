@@ -36,7 +36,7 @@ from rlvr_cpp.verifier.toolchain.toolchain import make_toolchain
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_cpp.verifier.verifier import Verifier
 from rlvr_sandbox import SandboxError, require_controls
-from rlvr_sandbox.controls import LEVELS, describe, missing_controls
+from rlvr_sandbox.controls import LEVELS, WHAT_IT_STOPS
 
 PASSED, FAILED, NOT_JUDGED, INTERRUPTED = 0, 1, 2, 130
 STDIN = "-"
@@ -324,10 +324,11 @@ def _more(count: int, what: str) -> list[str]:
 
 
 def _isolation(result: VerifyResult) -> str:
+    missing = [name for name in WHAT_IT_STOPS if name not in result.isolation]
     if not result.isolation:
         return "isolation: nothing was run"
-    hint = " (see python -m rlvr_sandbox doctor)" if missing_controls(result.isolation) else ""
-    return f"isolation: {describe(result.isolation)}{hint}"
+    count = f"isolation: {len(result.isolation)} of {len(WHAT_IT_STOPS)} controls"
+    return f"{count}, without {', '.join(missing)} (see python -m rlvr_sandbox doctor)" if missing else count
 
 
 def _paint(text: str, colour: int) -> str:
