@@ -55,9 +55,9 @@ int main(int argc, char **argv) { /* a secret file, a new file, who started it, 
     tried("find the shared memory of an earlier run", again && shared >= 0);
     if (again && shared >= 0) shmctl(shared, IPC_RMID, NULL);
     none = (struct rlimit){0, 0};
-    prlimit(getppid(), RLIMIT_CPU, &none, NULL);
-    kill(getppid(), SIGKILL);
-    while (children < 1000 && fork() > 0) children++; /* each child goes on to the next line and ends */
+    if (again) prlimit(getppid(), RLIMIT_CPU, &none, NULL);
+    if (again) kill(getppid(), SIGKILL);
+    while (!again && children < 1000 && fork() > 0) children++; /* each child goes on to the next line and ends */
     if (children == 1000) tried("start 1000 processes", 1);
     return 0;
 }
@@ -142,7 +142,7 @@ def _try_hostile(folder: Path, controls: Controls) -> list[str]:
             finished = _run(folder, controls, "hostile", *arguments)
             lines = finished.stdout.decode().splitlines()
             achieved |= {line.removeprefix("yes ") for line in lines if line.startswith("yes ")}
-            if len(lines) < HOSTILE_ACTS or finished.returncode != 0:
+            if len(lines) < HOSTILE_ACTS or (again and finished.returncode != 0):
                 achieved.add("end whoever watches it")
     escape.unlink(missing_ok=True)
     return sorted(achieved)

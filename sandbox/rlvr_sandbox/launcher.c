@@ -73,6 +73,9 @@ enum { CHECK_US = 20000 };                    /* how often the keeper counts wha
 #ifndef SYS_process_mrelease
 #define SYS_process_mrelease 448
 #endif
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452
 #endif
@@ -81,9 +84,6 @@ enum { CHECK_US = 20000 };                    /* how often the keeper counts wha
 #endif
 #ifndef SYS_removexattrat
 #define SYS_removexattrat 466
-#endif
-#ifndef F_SETOWN_EX
-#define F_SETOWN_EX 15
 #endif
 #ifndef PR_SCHED_CORE
 #define PR_SCHED_CORE 62
@@ -342,6 +342,7 @@ static const int FORBIDDEN[] = {
     SYS_name_to_handle_at,
     /* large and young kernel surfaces that no such program needs */
     SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
+    SYS_io_setup,
     SYS_keyctl, SYS_add_key, SYS_request_key, SYS_fanotify_init, SYS_vmsplice, SYS_memfd_secret,
     /* the machine itself */
     SYS_kexec_load, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_reboot, SYS_swapon, SYS_swapoff,
@@ -352,7 +353,7 @@ static const int FORBIDDEN[] = {
 #endif
 };
 /* What a file tells about itself stays when the program has ended, and neither Landlock nor an open for reading is in
- * the way of who owns it. */
+ * the way of who owns it. The last line is about what of it the kernel holds in memory. */
 static const int MARKING[] = {
     SYS_fchmod, SYS_fchmodat, SYS_fchmodat2, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_truncate, SYS_setxattr,
     SYS_lsetxattr, SYS_fsetxattr, SYS_setxattrat, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr,
@@ -360,6 +361,7 @@ static const int MARKING[] = {
 #if defined(__x86_64__)
     SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
 #endif
+    SYS_mincore, SYS_cachestat, SYS_fadvise64, SYS_readahead,
 };
 static const int SIGNALLING[] = {SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo};
 
@@ -389,13 +391,39 @@ static void refuse(struct filter *filter, int call, int error) {
     answer(filter, SECCOMP_RET_ERRNO | (uint32_t)error);
 }
 
-/* Refuse `call` where its argument number `argument` has (or, with `unless`, lacks) this value. */
-static void refuse_argument(struct filter *filter, int call, int argument, uint32_t value, int unless) {
+/* Refuse `call` where its argument number `argument` has this value. */
+static void refuse_argument(struct filter *filter, int call, int argument, uint32_t value) {
     emit(filter, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 4);
     load_word(filter, offsetof(struct seccomp_data, args) + 8 * (size_t)argument);
-    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, value, unless ? 1 : 0, unless ? 0 : 1);
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
     answer(filter, SECCOMP_RET_ERRNO | EPERM);
     load_word(filter, offsetof(struct seccomp_data, nr));
+}
+
+/* Refuse `call` unless its argument number `argument` has one of these values. */
+static void allow_arguments(struct filter *filter, int call, int argument, const uint32_t *values, int count) {
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, (uint8_t)(count + 3));
+    load_word(filter, offsetof(struct seccomp_data, args) + 8 * (size_t)argument);
+    for (int i = 0; i < count; i++) emit(filter, BPF_JMP | BPF_JEQ | BPF_K, values[i], (uint8_t)(count - i), 0);
+    answer(filter, SECCOMP_RET_ERRNO | EPERM);
+    load_word(filter, offsetof(struct seccomp_data, nr));
+}
+
+/* Of the calls that do a hundred things: what standard libraries do. The rest marks files, has the kernel signal others,
+ * or types into the terminal of whoever started us. */
+static void seccomp_arguments(struct filter *filter) {
+    const uint32_t terminals[] = {TCGETS, 0x802c542a /* TCGETS2 */, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX};
+    const uint32_t descriptors[] = {F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_SETPIPE_SZ,
+                                    F_GETPIPE_SZ};
+    const uint32_t itself = 0, keeper = 1, program = (uint32_t)getpid();
+    allow_arguments(filter, SYS_ioctl, 1, terminals, sizeof terminals / sizeof *terminals);
+    allow_arguments(filter, SYS_fcntl, 1, descriptors, sizeof descriptors / sizeof *descriptors);
+    allow_arguments(filter, SYS_prlimit64, 0, &itself, 1); /* another one's limit could be no more time */
+    refuse_argument(filter, SYS_prctl, 0, PR_SCHED_CORE);
+    for (size_t i = 0; i < sizeof SIGNALLING / sizeof *SIGNALLING; i++) {
+        if (settings.pid) refuse_argument(filter, SIGNALLING[i], 0, keeper);
+        else allow_arguments(filter, SIGNALLING[i], 0, &program, 1);
+    }
 }
 
 /* Keep the kernel's attack surface to what a computing program needs; a foreign ABI, which would slip past the
@@ -422,17 +450,7 @@ static void seccomp(void) {
     emit(&filter, BPF_JMP | BPF_JSET | BPF_K, namespaces, 0, 1);
     answer(&filter, SECCOMP_RET_ERRNO | EPERM);
     load_word(&filter, offsetof(struct seccomp_data, nr));
-    refuse_argument(&filter, SYS_ioctl, 1, TIOCSTI, 0); /* typing into the terminal of whoever started us */
-    refuse_argument(&filter, SYS_ioctl, 1, TIOCLINUX, 0);
-    refuse_argument(&filter, SYS_prlimit64, 0, 0, 1); /* a limit of another process, such as no more time for it */
-    refuse_argument(&filter, SYS_prctl, 0, PR_SCHED_CORE, 0);
-    const uint32_t signals_of_files[] = {F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETLEASE, F_NOTIFY};
-    for (size_t i = 0; i < sizeof signals_of_files / sizeof *signals_of_files; i++)
-        refuse_argument(&filter, SYS_fcntl, 1, signals_of_files[i], 0); /* the kernel would signal anybody for it */
-    for (size_t i = 0; i < sizeof SIGNALLING / sizeof *SIGNALLING; i++) {
-        if (settings.pid) refuse_argument(&filter, SIGNALLING[i], 0, 1, 0); /* the keeper */
-        else refuse_argument(&filter, SIGNALLING[i], 0, (uint32_t)getpid(), 1);
-    }
+    seccomp_arguments(&filter);
     answer(&filter, SECCOMP_RET_ALLOW);
     struct sock_fprog program = {filter.length, filter.code};
     require(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0, "seccomp");

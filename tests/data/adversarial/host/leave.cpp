@@ -1,12 +1,16 @@
 // Leaves something for a later run by every way that outlives a process, having looked first for what is there.
 #include <cstdio>
+#include <cstdint>
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
 #include <mqueue.h>
 #include <sys/inotify.h>
 #include <sys/file.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -52,6 +56,19 @@ int main(int, char** words) {
         leave("a time", futimens(file, times));
         leave("a lock", flock(file, LOCK_EX | LOCK_NB));
         leave("a lease", fcntl(file, F_SETLEASE, F_RDLCK));
+        flock64 lock{};
+        lock.l_type = F_RDLCK;
+        leave("a part's lock", fcntl(file, F_SETLK, &lock));
+        std::uint64_t hint = 2;
+        leave("a hint", fcntl(file, 1036, &hint));
+        int flags = 0x40;
+        leave("a flag", ioctl(file, FS_IOC_SETFLAGS, &flags));
+        long version = 7;
+        leave("a version", ioctl(file, FS_IOC_SETVERSION, &version));
+        leave("advice", posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0 ? 0 : -1);
+        unsigned char pages[1] = {0};
+        void* mapped = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+        if (mapped != MAP_FAILED) leave("what is in memory", mincore(mapped, 4096, pages));
     }
     look("what happens to files", inotify_init());
     leave("a key", syscall(SYS_add_key, "user", "rlvr", "x", 1, -4));
