@@ -670,12 +670,14 @@ static int signal_descendants(int signal_number) {
  * subreapers: orphans become their children. All are stopped first, since stopped ones fill up the limit of processes
  * and a fork bomb comes to rest, where killing one at a time would make room for the next. */
 static void kill_descendants(void) {
-    if (settings.pid) return;
-    do {
+    while (!settings.pid) {
+        pid_t ended;
+        while ((ended = waitpid(-1, NULL, WNOHANG)) > 0) {}
+        if (ended < 0 && errno == ECHILD) return; /* without a child there is no descendant, and /proc is long */
         while (signal_descendants(SIGSTOP) > 0) {}
         signal_descendants(SIGKILL);
-        while (waitpid(-1, NULL, WNOHANG) > 0) {}
-    } while (waitpid(-1, NULL, 0) > 0 || errno != ECHILD);
+        waitpid(-1, NULL, 0);
+    }
 }
 
 enum { MAX_WATCHED = 4096 };
