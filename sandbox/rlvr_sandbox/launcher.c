@@ -342,12 +342,11 @@ static const int FORBIDDEN[] = {
     SYS_name_to_handle_at,
     /* large and young kernel surfaces that no such program needs */
     SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
-    SYS_io_setup,
-    SYS_keyctl, SYS_add_key, SYS_request_key, SYS_fanotify_init, SYS_vmsplice, SYS_memfd_secret,
+    SYS_io_setup, SYS_keyctl, SYS_add_key, SYS_request_key, SYS_fanotify_init, SYS_vmsplice, SYS_memfd_secret,
     /* the machine itself */
     SYS_kexec_load, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_reboot, SYS_swapon, SYS_swapoff,
-    SYS_acct, SYS_quotactl, SYS_quotactl_fd, SYS_syslog, SYS_vhangup, SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime,
-    SYS_adjtimex, SYS_sethostname, SYS_setdomainname,
+    SYS_acct, SYS_quotactl, SYS_quotactl_fd, SYS_syslog, SYS_vhangup, SYS_settimeofday, SYS_clock_settime,
+    SYS_clock_adjtime, SYS_adjtimex, SYS_sethostname, SYS_setdomainname,
 #if defined(__x86_64__)
     SYS_iopl, SYS_ioperm, SYS_modify_ldt, SYS_inotify_init,
 #endif
@@ -696,9 +695,11 @@ static int read_proc(char *text, size_t size, const char *format, ...) {
     return length > 0;
 }
 
+/* Each number is followed by a space; one that is not was cut, and would be somebody else's. */
 static int append_children(const char *text, int *list, int count) {
     char *end;
-    for (long pid; count < MAX_WATCHED && (pid = strtol(text, &end, 10)) > 0; text = end) list[count++] = (int)pid;
+    for (long pid; count < MAX_WATCHED && (pid = strtol(text, &end, 10)) > 0 && *end == ' '; text = end)
+        list[count++] = (int)pid;
     return count;
 }
 
