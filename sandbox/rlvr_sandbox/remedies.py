@@ -20,7 +20,7 @@ SWITCHES = {
 """Settings of a kernel that keep users from making namespaces, the value that does, and what undoes it."""
 CONTAINER_FLAGS = "--security-opt seccomp=unconfined --security-opt apparmor=unconfined"
 REMEDY = {
-    "drop": "give the container the capabilities SETUID and SETGID",
+    "drop": "give the container the capabilities SETUID and SETGID, and more users than one (subuid(5))",
     "landlock": "use Linux 5.13 or newer with landlock among the security modules",
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER",
 }

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import subprocess
 
 import pytest
 
@@ -71,6 +72,25 @@ def test_a_cgroup_of_version_2_is_made_where_its_controllers_are_handed_on(deleg
     assert cgroup_parents("memory", mounts, own) == cgroup_parents("pids", mounts, own) == (str(parent),)
     assert cgroup_parents("io", mounts, own) == ()
     assert cgroup_parents("memory", mounts, "0::/\n") == ()
+
+
+def test_the_launcher_writes_the_files_of_version_2_and_reads_what_was_killed(tmp_path):
+    """The files are plain ones: a kernel whose version 2 has the memory controller is not to be had everywhere."""
+    for name in ("memory.max", "memory.swap.max", "pids.max", "cgroup.procs"):
+        (tmp_path / name).touch()
+    (tmp_path / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    limits = ("--memory", "1048576", "--processes", "7", "--wall-ms", "5000", "--cpu-ms", "5000", "--open-files", "64")
+    cgroups = ("--memory-cgroup", str(tmp_path), "--pids-cgroup", str(tmp_path))
+    command = [launcher(), *limits, *cgroups, "--file-size", "1", "--status", "1"]
+    lifeline, ours = os.pipe()
+    done = subprocess.run(command, stdin=lifeline, capture_output=True, text=True)
+    for end in (lifeline, ours):
+        os.close(end)
+    assert done.stdout.startswith("ended e 0 ")
+    assert done.stdout.split()[-1] == "2"
+    written = {name: (tmp_path / name).read_text() for name in ("memory.max", "memory.swap.max", "pids.max")}
+    assert written == {"memory.max": "1048576", "memory.swap.max": "0", "pids.max": "7"}
+    assert (tmp_path / "cgroup.procs").read_text().isdigit()
 
 
 def test_a_cgroup_of_version_1_is_made_in_our_own_or_above_it(tmp_path):
