@@ -275,6 +275,16 @@ static void enter_mount_namespace(void) {
             "mount namespace (read-only root)");
 }
 
+/* A read moves a file's time of access where that is not after its last change (relatime), once, which would tell the
+ * next run of this one. So it is put where no read moves it; a read-only mount would not let it be moved at all. */
+static void settle_access_times(void) {
+    const struct timespec times[2] = {{time(NULL) + 86400, 0}, {0, UTIME_OMIT}};
+    DIR *folder = opendir(settings.work);
+    for (struct dirent *entry; folder && (entry = readdir(folder));)
+        if (strcmp(entry->d_name, "..") != 0) utimensat(dirfd(folder), entry->d_name, times, AT_SYMLINK_NOFOLLOW);
+    if (folder) closedir(folder);
+}
+
 /* ---- Landlock ---- */
 
 enum { LANDLOCK_EXECUTE = 1, LANDLOCK_WRITE = 2, LANDLOCK_READ = 4, LANDLOCK_LIST = 8, LANDLOCK_TRUNCATE = 1 << 14 };
@@ -793,6 +803,7 @@ static void keep(int released, int report) {
     if (read(released, &byte, 1) != 1) _exit(125); /* the launcher is gone */
     if (!privileged && settings.user) map_user_namespace(outer_uid, outer_gid);
     if (settings.mount) enter_mount_namespace();
+    else if (settings.work && !settings.work_writable) settle_access_times();
     if (!settings.pid) require(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "subreaper");
     sigset_t child;
     sigemptyset(&child);

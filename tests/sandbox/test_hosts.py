@@ -70,8 +70,9 @@ def seen(host, public) -> dict:
     folder.mkdir()
     folder.chmod(0o755)
     shutil.copy(public / "attacks", folder)
+    (folder / "unread").write_text("x")
     if host.as_user and os.geteuid() == 0:
-        for path in (folder, folder / "attacks"):
+        for path in (folder, *folder.iterdir()):
             shutil.chown(path, 31_337, 31_337)
     script = f"""
 folder = Path({str(folder)!r})
@@ -128,7 +129,7 @@ def test_a_program_ends_itself_and_nothing_else(seen, name):
         assert (ended, returncode, said) == HONEST.get(name, (ended, returncode, said))
     assert len(runs) == 1 + (name in AGAIN) + (name in SIGNALLERS)
     assert seen["survivors"] == []
-    assert seen["files"] == ["attacks"]
+    assert seen["files"] == ["attacks", "unread"]
 
 
 def test_what_it_does_to_itself_is_its_end(seen):
