@@ -144,7 +144,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         banner(
             model=f"{job.model}, {parameters:,} parameters",
             tasks=f"{len(train_tasks)} for training, {len(held_out)} held out",
-            judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
+            judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
             run=folder,
         )
         for remark in remarks(job):

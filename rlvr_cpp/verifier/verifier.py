@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -30,7 +31,9 @@ from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.think import strip_think_blocks
 from rlvr_cpp.verifier.toolchain.toolchain import Toolchain, make_toolchain
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM_MEMORY, Workshop
-from rlvr_sandbox import Controls, SandboxError, require_controls
+from rlvr_sandbox import Controls, SandboxError, describe, missing_controls, require_controls
+
+LOG = logging.getLogger(__name__)
 
 
 def verify_cpp(
@@ -230,9 +233,18 @@ def _without_thoughts(program: Program) -> Program:
 
 def _controls(require: str | Sequence[str]) -> Controls:
     try:
-        return require_controls(require)
+        controls = require_controls(require)
     except SandboxError as error:
         raise UserError(str(error)) from error
+    _say_what_is_missing(controls.names)
+    return controls
+
+
+@cache
+def _say_what_is_missing(names: tuple[str, ...]) -> None:
+    """Once in a process: nobody reads `isolation` in every result."""
+    if missing_controls(names):
+        LOG.warning("this host gives %s: `python -m rlvr_sandbox doctor` says what holds instead", describe(names))
 
 
 @lru_cache(maxsize=16)

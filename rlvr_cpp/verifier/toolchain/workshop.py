@@ -28,7 +28,7 @@ from rlvr_cpp.verifier.toolchain.precompiled import PrecompiledHeaders
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
 from rlvr_cpp.verifier.toolchain.toolchain import CANDIDATE_FLAGS, Toolchain, compiler_view, linker_flags, program_view
 from rlvr_cpp.verifier.verdict import WORKER_GONE
-from rlvr_sandbox import Command, Controls, Finished, Limits, SandboxError, Stopper, run, run_together
+from rlvr_sandbox import Command, Controls, Finished, Limits, SandboxError, Stopper, can_mount, run, run_together
 from rlvr_sandbox.launcher import cache_folder, private_temporary_folder
 
 PROGRAM = "rlvr_program"
@@ -41,7 +41,6 @@ SANITIZED_MEMORY = 2 << 30
 HEADER_SIZE = 512 << 20  # a precompiled <bits/stdc++.h> has 100 MB
 STORE_LIMIT = 2 << 30
 STALE = 3600.0  # seconds after which the scratch folder of a dead process is removed
-NOBODY = 65534
 CHOOSE_RUNTIMES = ("-fsanitize", "-pthread", "-fopenmp", "-stdlib", "-static", "-m")  # flags that the linker needs
 LAST_WORDS = 1.0  # seconds for a worker's own destructors when its oracle has seen enough
 
@@ -236,7 +235,9 @@ class Workshop:
         try:
             write_files(folder, files)
             if "drop" in self.controls.names:
-                os.chown(folder, NOBODY, NOBODY)
+                account = self.controls.account()
+                os.chown(folder, account, account)
+                folder.chmod(0o750)  # each run is a user of its own, in the folder's group
             yield folder
         finally:
             remove_tree(folder)
@@ -306,8 +307,8 @@ class Workshop:
 
 
 def _cache(controls: Controls) -> Path:
-    """The folder for what is built once; where root drops its rights without a view of its own, in a public place."""
-    if "drop" in controls.names and "mount" not in controls.names:
+    """The folder for what is built once; in a public place where root has dropped its rights before it has a view."""
+    if "drop" in controls.names and not ("mount" in controls.names and can_mount()):
         return private_temporary_folder()
     return cache_folder()
 
@@ -316,8 +317,11 @@ def write_files(folder: Path, files: Sources) -> None:
     """Write texts, whatever they hold, with folders as needed."""
     for name, text in files.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in reversed(path.parents[: len(Path(name).parents) - 1]):
+            place.mkdir(exist_ok=True)
+            place.chmod(0o755)
         path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="replace"))
+        path.chmod(0o644)  # whatever our umask says: the folder around them is closed, and the compiler is another user
 
 
 def remove_tree(folder: Path) -> None:
