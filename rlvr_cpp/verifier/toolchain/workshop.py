@@ -32,6 +32,8 @@ from rlvr_sandbox import Command, Controls, Finished, Limits, SandboxError, Stop
 from rlvr_sandbox.launcher import cache_folder, private_temporary_folder
 
 PROGRAM = "rlvr_program"
+LIBRARY = "rlvr_library.so"
+"""What a program is built as that is loaded by another one."""
 SCRATCH = "rlvr_verify_"
 COMPILER_MEMORY = 2_500 << 20
 COMPILER_NICE = 10  # what trains or samples beside it goes first

@@ -4,8 +4,9 @@ import pytest
 
 from rlvr_cpp import Program, Verifier
 from rlvr_cpp.verifier.tiers import two_processes
-from rlvr_cpp.verifier.tiers.loadable import LIBRARY, build_loadable, exports
+from rlvr_cpp.verifier.tiers.loadable import build_loadable, exports
 from rlvr_cpp.verifier.toolchain.bench import open_bench
+from rlvr_cpp.verifier.toolchain.workshop import LIBRARY
 
 DECLARATION = "int solve(int n) {\n"
 TEST = """#include <cstdio>
