@@ -44,14 +44,12 @@ from rlvr_cpp.verifier.tiers.sealed import (
     sealed_verdict,
     with_decoys,
 )
-from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
+from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, OWN_MAIN, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.verdict import Verdict
 from rlvr_sandbox import Finished, SandboxError
 
 HARNESS = "rlvr_harness.cpp"
-OWN_MAIN = "candidates_own_main"
-"""What a `main` that an answer brings along is called beside the harness's."""
 HARNESS_OBJECT, LOCAL_OBJECT, SEAL_OBJECT = "rlvr_harness.o", "rlvr_local.o", "rlvr_seal.o"
 OWN_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"[^\n]*$', re.MULTILINE)
 """A test's line that may name a file of the candidate's."""

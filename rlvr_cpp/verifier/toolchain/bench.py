@@ -19,6 +19,8 @@ from rlvr_sandbox import Command, Finished
 
 CANDIDATE_OBJECT = "rlvr_candidate.o"
 ALONE = "rlvr_alone"
+OWN_MAIN = "candidates_own_main"
+"""What a `main` that an answer brings along is called where another one is the program's."""
 ONE_TEXT = ("-x", "c++", "-", "-x", "none")
 """How the compiler is told to read a text of ours that no file holds, so that nothing it includes can include it."""
 SANITIZER = "rlvr_sanitizer.o"

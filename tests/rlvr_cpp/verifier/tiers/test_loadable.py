@@ -58,7 +58,7 @@ def program(code):
 
 def loadable(verifier, code):
     with open_bench(program(code), verifier.workshop) as bench:
-        return build_loadable(bench, next(two_processes.splits(bench.program)))
+        return build_loadable(bench, two_processes.split_of(bench.program))
 
 
 @pytest.mark.parametrize("name", LOADED)
