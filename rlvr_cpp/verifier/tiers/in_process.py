@@ -254,9 +254,7 @@ def _words(program: Program) -> list[str]:
 
 
 def _against_object(bench: Bench, name: str, harness: str = "") -> list[str]:
-    """Why an object must not share the harness's process. A sanitizer's own machinery would look like an attack."""
-    if bench.workshop.toolchain.is_sanitized:
-        return []
+    """Why an object must not share the harness's process."""
     content = bench.read(name)
     reasons = list(violations(content, harness))
     if not reasons and suspicious_opcodes(content):
