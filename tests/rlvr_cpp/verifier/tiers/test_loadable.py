@@ -88,10 +88,15 @@ def test_what_could_differ_is_linked_whole(verifier, name):
     assert loadable(verifier, WHOLE[name]) is None
 
 
-@pytest.mark.parametrize("name", ["undefined", "its own main"])
-def test_a_whole_link_says_what_does_not_link(verifier, name):
-    [result] = verifier.verify_many([program(WHOLE[name])])
+def test_a_whole_link_says_what_does_not_link(verifier):
+    result = verifier.verify(program(WHOLE["undefined"]))
     assert (result.status, result.compile_ok) == ("link_error", False)
+
+
+@pytest.mark.parametrize("name", ["its own main", "static", "another signature"])
+def test_what_no_linker_tells_apart_is_compiled_with_what_calls_it(verifier, name):
+    result = verifier.verify(program(WHOLE[name]))
+    assert (result.status, result.tests_passed, result.tier) == ("ok", 2, "oracle"), result.stderr
 
 
 def test_names_in_several_versions_are_known(verifier):

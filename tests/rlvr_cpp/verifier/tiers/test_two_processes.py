@@ -378,10 +378,10 @@ std::unordered_set<int> grown(std::unordered_set<int> s) {
 """
 
 
-def test_a_container_that_hashes_arrives_in_the_order_in_which_it_left(two):
+def test_a_container_that_hashes_arrives_in_the_order_in_which_it_left(gnu):
     declared = "".join(line for line in ORDER.splitlines(keepends=True) if line.startswith("#"))
     declared += "".join(f"{head};\n" for head in re.findall(r"^std::.*\)(?= \{)", ORDER, re.MULTILINE))
-    assert_same(two, ORDER_TEST, declared, ORDER)
+    assert_same(gnu, ORDER_TEST, declared, ORDER)
 
 
 TAKEN = {
