@@ -38,20 +38,28 @@ def degenerate_answers(task: Task) -> dict[str, str]:
         return {}
     bodies = [(function, dict(_bodies(function, context))) for function in (*opened, *dict.fromkeys(owed))]
     names = dict.fromkeys(name for _, choices in bodies for name in choices)
-    return {name: _code(task, opened, bodies, name) for name in islice(names, MAX_ANSWERS)}
+    start = task.prompt.rstrip() if opened else "\n".join([*_included(test), task.prompt, ""])
+    return {name: start + _definitions(start, opened, bodies, name) for name in islice(names, MAX_ANSWERS)}
 
 
 def _names(functions: Sequence[Function]) -> set[str]:
     return {function.name for function in functions}
 
 
-def _code(task: Task, opened: Sequence[Function], bodies: Sequence[tuple[Function, dict[str, str]]], name: str) -> str:
-    """The prompt, with every function ended in the same way, or else by doing nothing."""
-    pieces = [task.prompt.rstrip() if opened else f"{task.prompt}\n"]
+def _included(test: Unit) -> list[str]:
+    """The headers that the types in a test's own prototypes come from."""
+    return [f"#include <{name}>" for name in test.includes if not name.startswith('"')]
+
+
+def _definitions(
+    start: str, opened: Sequence[Function], bodies: Sequence[tuple[Function, dict[str, str]]], name: str
+) -> str:
+    """What `start` leaves open, with every function ended in the same way, or else by doing nothing."""
+    pieces = []
     for function, choices in bodies:
         body = choices.get(name, choices[NOTHING])
         if function in opened:
-            pieces.append(f"{'' if pieces[0].endswith('{') else ' {'}\n    {body}\n}}\n")
+            pieces.append(f"{'' if start.endswith('{') else ' {'}\n    {body}\n}}\n")
         else:
             pieces.append(f"{_head(function)} {{\n    {body}\n}}\n")
     return "".join(pieces)
