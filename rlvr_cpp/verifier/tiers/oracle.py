@@ -244,7 +244,7 @@ def _from_test(harness: Unit) -> Split | None:
 
 
 def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
-    """Entry points: functions that the test calls and only the candidate defines; nothing else of it is believed."""
+    """Entry points: functions that the test calls and only the candidate has; nothing else of it is believed."""
     given = {function.name for function in harness.defined}
     own = given | {function.name for function in harness.declared} | LIBRARY_NAMES
     own |= harness.names | harness.aliases.keys() | harness.constants | harness.variables
@@ -254,7 +254,7 @@ def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
         return None
     wanted = [
         replace(function, specifiers=function.specifiers - {"static", "inline", "constexpr"})
-        for function in candidate.defined
+        for function in (*candidate.defined, *candidate.prototypes)
         if harness.mentions[function.name] and function.name not in own and PLAIN_NAME.fullmatch(function.name)
     ]
     entries = _entries(wanted, candidate, trusted=False)

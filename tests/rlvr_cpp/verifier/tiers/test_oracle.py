@@ -123,7 +123,6 @@ def test_what_needs_one_process_is_not_split(test, declaration):
         "auto solve(int n) { return n; }\n",
         "template <class T> T solve(T n) { return n; }\n",
         "namespace n { int solve(int n) { return n; } }\nusing n::solve;\n",
-        "int solve(int n);\n",
         "#define solve(x) 3\n",
         "#define int struct Yes\nint solve(int n) { return {}; }\n",
         "#define Yes int evil; int\nYes solve(int n) { return 3; }\n",
@@ -165,6 +164,10 @@ def test_a_candidate_does_not_choose_what_kind_of_test_it_is_put_to():
 def test_a_declaration_stands_for_the_header_that_a_test_includes():
     with_header = '#include "solution.h"\n' + MAIN
     assert split(with_header, "int solve(int n);", "") == split("\n" + MAIN, "int solve(int n);", "")
+
+
+def test_what_a_candidate_only_declares_is_for_the_linker_to_miss():
+    assert split(MAIN, None, "int solve(int n);") == split(MAIN, None, "int solve(int n) { return n; }")
 
 
 def test_the_types_that_a_candidate_proposes_are_bounded():
