@@ -270,3 +270,20 @@ def test_a_program_can_write_nowhere():
     int main() { for (const char* path : {"x", "/tmp/x", "/work/x", "/dev/shm/x"}) if (std::fopen(path, "w")) return 1; }
     """
     assert verify_cpp(code).status == "ok"
+
+
+@pytest.mark.parametrize(("declared", "status", "reward"), [(None, "wrong", 0.3), (3, "forged", 0.3)])
+def test_a_share_of_tests_whose_number_a_candidate_chose_is_no_partial_pass(verifier, declared, status, reward):
+    test = """#include <cstdio>
+#include <vector>
+std::vector<int> evens(int n);
+int main() {
+    int passed = evens(4).size() == 2, total = 1;
+    for (int x : evens(9)) { ++total; passed += x % 2 == 0; }
+    std::printf("PASSED %d/%d\\n", passed, total);
+    return passed != total;
+}
+"""
+    code = "#include <vector>\nstd::vector<int> evens(int n) { return std::vector<int>(n > 4 ? 900 : 1, 2); }\n"
+    result = verifier.verify(Program(code, test, declared))
+    assert (result.status, result.tests_passed, compute_reward(result)) == (status, 0, reward)
