@@ -272,7 +272,9 @@ int solve(int x) { Tally t; t.add(x); int a[2] = {x, t.total}; std::cout << a[x 
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("flag", ["-fsanitize=address,undefined", "-fsanitize=thread"])
+@pytest.mark.parametrize(
+    "flag", ["-fsanitize=address,undefined", pytest.param("-fsanitize=thread", marks=pytest.mark.slow)]
+)
 def test_a_sanitizer_of_ours_breaks_no_rule_and_hides_nothing(compiled, compiler, flag):
     assert violations(compiled(SANITIZED, compiler, "-fPIC", flag)) == ()
     early = "__attribute__((constructor(99))) static void early() {}\n"

@@ -386,10 +386,8 @@ def test_a_container_that_hashes_arrives_in_the_order_in_which_it_left(gnu):
 
 TAKEN = {
     "by reference": "int total(std::vector<int>& v) { int r = 0; for (int x : v) r += x; v.clear(); return r; }",
-    "by constant reference": "int total(const std::vector<int>& v) { int r = 0; for (int x : v) r += x; return r; }",
     "as a template": "template <class T> T total(std::vector<T> v) { T r = 0; for (T x : v) r += x; return r; }",
     "static": "static int total(std::vector<int> v) { int r = 0; for (int x : v) r += x; return r; }",
-    "inline": "inline int total(std::vector<int> v) { int r = 0; for (int x : v) r += x; return r; }",
     "with another whole number": "long total(std::vector<int> v) { long r = 0; for (int x : v) r += x; return r; }",
     "with macros": "#define N 7\n#define in v\nconst int& total(std::vector<int>& in) { static int r; r = 0; for (int x : v) r += x; return r; }",
     "beside a main": "int total(std::vector<int> v) { int r = 0; for (int x : v) r += x; return r; }\nint main() { return total({1}); }",
