@@ -37,7 +37,7 @@ class Program:
     std: str = "c++17"
     _: KW_ONLY
     declaration: str | None = None
-    """Trusted C++ that declares what the harness calls, such as a task's prompt; None to find it out."""
+    """Trusted C++ that declares what the harness calls, such as a task's prompt; None where the harness does itself."""
     hidden_test: str | None = None
     """More tests, whose inputs no prompt shows, so that special-casing the visible ones does not pay."""
     hidden_tests_declared: int | None = None
