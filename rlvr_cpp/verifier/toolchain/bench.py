@@ -130,7 +130,7 @@ class Bench:
         """A folder that holds the program and nothing of what it was made of."""
         folder = self.folder / ALONE
         folder.mkdir(exist_ok=True)
-        folder.chmod(0o755)
+        self.workshop.open_to_runs(folder, self.folder.stat().st_gid)
         for name in (PROGRAM, LIBRARY):
             if (self.folder / name).exists():
                 (self.folder / name).replace(folder / name)

@@ -230,16 +230,19 @@ class Workshop:
             listed = self.run_tool(folder, [loader, "--list", f"./{PROGRAM}"], 10.0)
         return program_view(listed.stdout.decode(errors="replace") + f"\n{loader} (0x")
 
+    def open_to_runs(self, folder: Path, group: int) -> None:
+        """Let runs read a folder and nobody else: where root starts them, each is a user of its own, in its group."""
+        if "drop" in self.controls.names:
+            os.chown(folder, group, group)
+        folder.chmod(0o750)
+
     @contextlib.contextmanager
     def scratch(self, files: Sources) -> Iterator[Path]:
         """A folder with these files that the jailed compiler may write into, removed afterwards."""
         folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}_"))
         try:
             write_files(folder, files)
-            if "drop" in self.controls.names:
-                account = self.controls.account()
-                os.chown(folder, account, account)
-                folder.chmod(0o750)  # each run is a user of its own, in the folder's group
+            self.open_to_runs(folder, self.controls.account())
             yield folder
         finally:
             remove_tree(folder)
