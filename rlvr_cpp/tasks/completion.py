@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rlvr_cpp.tasks.blocks import INVISIBLE, Block, fenced_blocks, unfenced_blocks
-from rlvr_cpp.tasks.joining import Part, join, parts_of, without_main
+from rlvr_cpp.tasks.joining import Part, join, parts_of, without_linkage, without_main
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.cpp.outline import DEFINITIONS, Item, closing_brace, open_braces, open_items, outline
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts, answer_span
@@ -92,6 +92,15 @@ class _Asked:
     def has_main(self) -> bool:
         """The tests bring a `main`."""
         return bool(self.task.test or self.task.hidden_test) and self.task.entry_point != "main"
+
+    @property
+    def prompt(self) -> list[Part]:
+        """Its text, for a completion that continues it."""
+        parts = parts_of(self.task.prompt)
+        is_function = len(self.opened) == 1 and self.opened[0][0].kind == "function"
+        return (
+            [one for part in parts for one in without_linkage(part, self.opened[0][0].name)] if is_function else parts
+        )
 
     def definition(self, items: Iterable[Item]) -> Item | None:
         """The item that answers the task: the outermost of what is open that is defined, else the entry point."""
@@ -188,14 +197,14 @@ def _continued(asked: _Asked, completion: str, begin: int, end: int, is_block: b
     """The prompt and its continuation, down to the brace that closes it. In a block all is kept but a `main` behind."""
     text = completion[begin:end]
     cut = closing_brace(text, asked.depth) if asked.depth > 0 else None
-    prompt = Part(asked.task.prompt)
+    prompt = asked.prompt
     if is_block and len(text) <= MAX_LENGTH:
         own = without_main(parts_of(text, begin)) if asked.has_main else [Part(text, begin)]
-        return _candidate([prompt, *own, *_missing_braces(asked, text)])
+        return _candidate([*prompt, *own, *_missing_braces(asked, text)])
     if cut is not None:
-        return _candidate([prompt, Part(text[:cut], begin)])
+        return _candidate([*prompt, Part(text[:cut], begin)])
     kept = text if is_block or (fence := FENCE.search(text)) is None else text[: fence.start()]
-    return _candidate([prompt, Part(kept, begin), *_missing_braces(asked, kept)])
+    return _candidate([*prompt, Part(kept, begin), *_missing_braces(asked, kept)])
 
 
 def _missing_braces(asked: _Asked, body: str) -> Iterator[Part]:
@@ -229,7 +238,9 @@ def _answered(asked: _Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidat
     earlier = [_own_parts(asked, read) for read in blocks if read.number < chosen.number and read.block.rank]
     later = [_own_parts(asked, read) for read in blocks if read.number > chosen.number and read.block.rank]
     joined = join(given, own, prefaces, [*reversed(later), *earlier], asked.task.entry_point)
-    return _candidate([*joined, *([Part(closers)] if closers else [])])
+    is_free = stop == (asked.opened[0][0].head if asked.opened else len(asked.task.prompt))
+    linked = [one for part in joined for one in (without_linkage(part, answer.name) if is_free else [part])]
+    return _candidate([*linked, *([Part(closers)] if closers else [])])
 
 
 def _is_preface(asked: _Asked, read: _Read) -> bool:

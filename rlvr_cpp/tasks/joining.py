@@ -7,7 +7,7 @@ stands in other blocks is taken by the piece, where a name is used that nobody e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlvr_cpp.verifier.cpp.outline import DEFINITIONS, Item, outline
 
@@ -50,6 +50,25 @@ def parts_of(text: str, origin: int | None = None, block: int = -1) -> list[Part
 def without_main(parts: Iterable[Part]) -> list[Part]:
     """Without a `main`: the tests bring one, and whoever shows how a function is used does not cheat."""
     return [part for part in parts if not (part.item and part.item.kind == "function" and part.item.name == "main")]
+
+
+def without_linkage(part: Part, entry: str) -> list[Part]:
+    """A function of this name without `static` and `inline`, by which no test in another text would find it."""
+    item = part.item
+    if item is None or item.kind != "function" or item.name != entry or item.body is None:
+        return [part]
+    parts, place = [], 0
+    for token in item.tokens[: item.body]:
+        if token.text == "(":
+            break
+        if token.text in ("static", "inline") and token.kind == "word":
+            parts.append(_slice(part, place, token.start - item.start))
+            place = token.end - item.start
+    return [*parts, _slice(part, place, len(part.text))]
+
+
+def _slice(part: Part, start: int, end: int) -> Part:
+    return replace(part, text=part.text[start:end], origin=None if part.origin is None else part.origin + start)
 
 
 def join(
