@@ -20,6 +20,7 @@ from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.status import CHEATS
 from rlvr_cpp.verifier.stream import VerificationStream
+from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 from rlvr_cpp.verifier.verifier import Verifier
 
 
@@ -87,8 +88,10 @@ class RolloutScorer:
         eos_ids: Collection[int],
         chat: bool,
         score: Score = BY_TESTS,
+        thoughts: Thoughts = KNOWN_THOUGHTS,
     ) -> None:
         self.verifier, self.decode, self.eos_ids, self.chat, self.score = verifier, decode, eos_ids, chat, score
+        self.thoughts = thoughts
         self.busy_seconds = 0.0
         """How long something of the last batch was being judged."""
         self._requests: Sequence[Request] = ()
@@ -112,7 +115,7 @@ class RolloutScorer:
         assert self._stream is not None
         request = self._requests[index]
         text = self.decode(ids)
-        candidate = read_completion(request.task, request.prefix + text, self.chat)
+        candidate = read_completion(request.task, request.prefix + text, self.chat, self.thoughts)
         draft = _Draft(tuple(ids), text, candidate, request.task.program(candidate.code))
         self._drafts[index] = draft
         self._order.append(index)
