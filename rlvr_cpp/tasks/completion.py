@@ -89,6 +89,11 @@ class _Asked:
         return cls(task, tuple(open_items(task.prompt)), open_braces(task.prompt))
 
     @property
+    def is_open(self) -> bool:
+        """A brace will close what it asks for: one that it has opened, or that the head at its end still needs."""
+        return self.depth > 0 or any(item.body is None for item, _ in self.opened)
+
+    @property
     def has_main(self) -> bool:
         """The tests bring a `main`."""
         return bool(self.task.test or self.task.hidden_test) and self.task.entry_point != "main"
@@ -196,7 +201,7 @@ def _merit(asked: _Asked, read: _Read) -> tuple[object, ...]:
 def _continued(asked: _Asked, completion: str, begin: int, end: int, is_block: bool = False) -> Candidate:
     """The prompt and its continuation, down to the brace that closes it. In a block all is kept but a `main` behind."""
     text = completion[begin:end]
-    cut = closing_brace(text, asked.depth) if asked.depth > 0 else None
+    cut = closing_brace(text, asked.depth) if asked.is_open else None
     prompt = asked.prompt
     if is_block and len(text) <= MAX_LENGTH:
         own = without_main(parts_of(text, begin)) if asked.has_main else [Part(text, begin)]

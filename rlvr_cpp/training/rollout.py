@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
+from rlvr_cpp.tasks.references import reference_program
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
@@ -133,7 +134,9 @@ class RolloutScorer:
 
     def _rewards(self, programs: Sequence[Program], results: Sequence[VerifyResult]) -> Sequence[float | None]:
         groups = [request.group for request in self._requests]
-        references = {r.group: reference for r in self._requests if (reference := _reference(r.task)) is not None}
+        references = {
+            r.group: reference for r in self._requests if (reference := reference_program(r.task)) is not None
+        }
         return self.score.paid(programs, results, groups, references)
 
     def _rollout(self, index: int, result: VerifyResult, reward: float | None) -> Rollout:
@@ -161,10 +164,6 @@ class _Draft:
     text: str
     candidate: Candidate
     program: Program
-
-
-def _reference(task: Task) -> Program | None:
-    return None if task.reference is None else task.program(task.prompt + task.reference)
 
 
 def batch_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
