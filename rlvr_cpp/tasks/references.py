@@ -48,8 +48,8 @@ def check_references(tasks: Sequence[Task], which: str, verifier: Verifier, sour
     told = f"{len(failed)} of {len(chosen)} reference solutions of {source} fail: {_named(failed)}"
     if len(failed) > MOST_FAILING * len(chosen):
         raise UserError(
-            f"{told}: no answer to such a task can be right, so correct the tests (`rlvr-verify` shows one), leave these "
-            "tasks out, or use tasks.check_references=none"
+            f"{told}: no answer to such a task can be right, so correct the tests (`rlvr-verify` shows one), leave "
+            "these tasks out, or use tasks.check_references=none"
         )
     console.print(f"warning: {told}", style="yellow", markup=False, soft_wrap=True)
 
