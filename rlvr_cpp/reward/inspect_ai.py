@@ -19,17 +19,15 @@ def compiler() -> Any:
     """The scorer: the reward of each answer."""
     from inspect_ai.scorer import Score, mean, scorer, stderr
 
-    @scorer(metrics=[mean(), stderr()])
-    def compiled() -> Any:
-        async def score(state: Any, target: Any) -> Any:
-            result = await judged(state.output.completion, state.metadata, target.text)
-            return Score(
-                value=_value(result), answer=state.output.completion, explanation=result.stderr or result.status
-            )
+    async def score(state: Any, target: Any) -> Any:
+        answer = state.output.completion
+        result = await judged(answer, state.metadata, target.text)
+        reward = compute_reward(result)
+        if reward is None:
+            raise SandboxError(f"an answer could not be judged and must not be scored: {result.stderr}")
+        return Score(value=reward, answer=answer, explanation=result.stderr or result.status)
 
-        return score
-
-    return compiled()
+    return scorer(metrics=[mean(), stderr()], name="compiler")(lambda: score)()
 
 
 async def judged(answer: str, metadata: Mapping[str, Any] | None, target: str = "") -> VerifyResult:
