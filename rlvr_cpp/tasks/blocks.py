@@ -22,6 +22,8 @@ GLUED = re.compile(r"[^`\n]*\S[ \t]*(?P<fence>`{3,})[ \t]*(?P<info>[A-Za-z0-9+#.
 """A fence behind prose: `Here it is: ` and three ticks."""
 WORD = re.compile(r"\{?\.?(?P<language>[A-Za-z][\w+#.-]*)\}?(?P<rest>.*)")
 LANGUAGE = re.compile(r"[A-Za-z][\w+#.-]*")
+LONE_LANGUAGE = re.compile(r"(?P<language>[\w+]+)[ \t\r]*\n")
+"""A language that stands on the line below its fence."""
 ATTRIBUTES = re.compile(r"[ \t]*(?:[:,{].*|[\w-]+=.*|[\w./\\-]+\.\w+)?[ \t\r]*")
 """What may follow a fence's language and is no code: a title, numbers of lines, the name of a file."""
 INLINE = re.compile(r"(?P<fence>`+)(?P<code>[^`\n]+)(?P=fence)(?!`)")
@@ -31,7 +33,7 @@ MAX_CLOSINGS = 16
 
 INVISIBLE = "\ufeff\u200b\u2060"
 CODE_LINE = re.compile(
-    r"[ \t]*(?:"
+    r"[ \t]*(?![\\<])(?:"
     r"#[ \t]*(?:include|define|undef|pragma|if|ifdef|ifndef|el|endif|error|line)\b|//|/\*|\*/|[{}]|\[\["
     r"|(?:using|typedef|template|struct|class|enum|union|namespace|static|inline|constexpr|const|extern|unsigned|signed"
     r"|auto|void|bool|char|short|int|long|float|double|std::)\b[^.?!]*(?:[;{,)}]|const|noexcept|->[^\n]*)[ \t\r]*$"
@@ -80,6 +82,9 @@ def fenced_blocks(text: str, start: int = 0) -> list[Block]:
             end = max((block.end for block in unfenced_blocks(text, begin)), default=end)
         closings += tried
         inside = fenced_blocks(text[:end], begin) if language in MARKDOWN else []
+        named = LONE_LANGUAGE.match(text, begin, end) if not language else None
+        if named is not None and CPP.fullmatch(named["language"].lower()):
+            begin, language = named.end(), named["language"].lower()
         blocks.extend(inside or [Block(_visible(text, begin, end), end, language)])
     return blocks
 

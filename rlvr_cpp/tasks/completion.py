@@ -22,7 +22,6 @@ MAX_LENGTH = 1 << 17
 """Characters of an answer in which definitions are looked for; a longer one continues the prompt."""
 FENCE = re.compile(r"(?m)^[ \t]*(?:```|~~~)")
 """What ends a body whose last brace is missing."""
-SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -108,37 +107,48 @@ class _Asked:
         )
 
     def definition(self, items: Iterable[Item]) -> Item | None:
-        """The item that answers the task: the outermost of what is open that is defined, else the entry point."""
-        items = [item for item in items if item.kind in (*DEFINITIONS, "scope")]
+        """The item that answers the task: the outermost of what is open that is defined, else the entry point.
+
+        A namespace that is opened to all holds it as well, and a class of which the prompt gives another version.
+        """
+        items = list(items)
+        defined = [item for item in items if item.kind in (*DEFINITIONS, "scope")]
         wanted = [opened.name for opened, _ in self.opened] + [self.task.entry_point]
         for name in filter(None, wanted):
-            for item in reversed(items):
-                if name in item.names:
+            for item in reversed(defined):
+                if name in item.names or (name in _inner_names(item) and _is_used(item.name, items)):
                     return item
-        return None
+        given = {} if self.opened else {item.name: item for item in outline(self.task.prompt) if item.kind == "type"}
+        twins = (item for item in reversed(defined) if item.kind == "type" and item.name in given)
+        return next((item for item in twins if self.task.entry_point in given[item.name].spelling), None)
 
     def is_defined_in(self, items: Sequence[Item]) -> bool:
         """Before any brace that closes the prompt's: behind one, a base model has begun something else."""
         end = next((number for number, item in enumerate(items) if item.kind == "close"), len(items))
         return self.definition(items[:end]) is not None
 
-    def replaced_from(self, answer: Item) -> tuple[int, str]:
-        """Where the prompt ends that stands before the answer, and what closes it behind."""
+    def replaced_from(self, answer: Item) -> tuple[int, str, str]:
+        """Where the prompt ends that stands before the answer, and what closes it before and behind the answer."""
         for number, (opened, offset) in enumerate(self.opened):
-            if opened.name in answer.names and opened.kind == "scope" and opened.name:
-                return self._inside(number), "\n}" * (number + 1)
-            if opened.name and opened.name in answer.names:
-                closers = ["\n};" if around.kind == "type" else "\n}" for around, _ in self.opened[:number]]
-                return offset + opened.head, "".join(reversed(closers))
-        first = self.opened[0][1] + self.opened[0][0].head if self.opened else len(self.task.prompt)
-        return first, ""
+            if not opened.name or opened.name not in answer.names:
+                continue
+            around = [outer.kind for outer, _ in self.opened[:number]]
+            behind = "".join("\n};" if kind == "type" else "\n}" for kind in reversed(around))
+            inner = [item for item, _ in self.opened[number + 1 :]][:1]
+            if opened.kind == "scope" and opened.body is not None:  # what it holds already stays
+                stop = offset + opened.tokens[opened.body].end + (inner[0].head if inner else len(self.task.prompt))
+                return min(stop, len(self.task.prompt)), "\n}\n", behind
+            return offset + opened.head, "", behind
+        return (self.opened[0][1] + self.opened[0][0].head if self.opened else len(self.task.prompt)), "", ""
 
-    def _inside(self, number: int) -> int:
-        """Where the contents of an open scope stop that are complete."""
-        if number + 1 < len(self.opened):
-            item, offset = self.opened[number + 1]
-            return offset + item.head
-        return len(self.task.prompt)
+
+def _inner_names(scope: Item) -> frozenset[str]:
+    return frozenset().union(*(item.names for item in scope.inner))
+
+
+def _is_used(namespace: str, items: Iterable[Item]) -> bool:
+    """`using` makes the names of a namespace, or one of them, global."""
+    return any(item.spelling[0] == "using" and namespace in item.spelling for item in items)
 
 
 @dataclass(frozen=True)
@@ -155,17 +165,23 @@ def _blocks(text: str, begin: int, asked: _Asked, chat: bool) -> list[_Read]:
     """The blocks of an answer that may hold it. None where it simply continues the prompt."""
     fenced = [block for block in fenced_blocks(text, begin) if text[block.start : block.end].strip()]
     found = [_read(text, block, number) for number, block in enumerate(fenced)]
-    if any(asked.is_defined_in(read.items) for read in found):
+    if not chat and (before := _before_fences(text, begin, fenced, asked)) is not None:
+        return before
+    if any(asked.is_defined_in(read.items) for read in found) or not chat:
         return found
-    if not chat:
-        whole = _read(text, Block(begin, len(text), ""), 0)
-        if asked.is_defined_in(whole.items):
-            return _cut_behind(asked, whole)
-        return found if FENCE.match(text, SPACE.match(text, begin).end()) else []  # type: ignore[union-attr]
     loose = [_read(text, block, number) for number, block in enumerate(unfenced_blocks(text, begin))]
     if any(asked.is_defined_in(read.items) for read in loose):
         return loose
     return found
+
+
+def _before_fences(text: str, begin: int, fenced: Sequence[Block], asked: _Asked) -> list[_Read] | None:
+    """What a base model has written before any fence: the definition anew, or, with no blocks, a body. Else None."""
+    whole = _read(text, Block(begin, fenced[0].start if fenced else len(text), ""), 0)
+    if asked.is_defined_in(whole.items):
+        return _cut_behind(asked, whole)
+    is_body = not fenced or (asked.is_open and closing_brace(whole.text, asked.depth) is not None)
+    return [] if is_body or unfenced_blocks(whole.text) else None
 
 
 def _read(text: str, block: Block, number: int) -> _Read:
@@ -232,8 +248,9 @@ def _answered(asked: _Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidat
     """What the prompt gives, the chosen block, and what it needs of the others."""
     answer = asked.definition(chosen.items)
     assert answer is not None
-    stop, closers = asked.replaced_from(answer)
+    stop, between, behind = asked.replaced_from(answer)
     given, own = parts_of(asked.task.prompt[:stop]), _own_parts(asked, chosen)
+    given += [Part(between)] if between else []
     prefaces = [
         part
         for read in blocks
@@ -245,7 +262,7 @@ def _answered(asked: _Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidat
     joined = join(given, own, prefaces, [*reversed(later), *earlier], asked.task.entry_point)
     is_free = stop == (asked.opened[0][0].head if asked.opened else len(asked.task.prompt))
     linked = [one for part in joined for one in (without_linkage(part, answer.name) if is_free else [part])]
-    return _candidate([*linked, *([Part(closers)] if closers else [])])
+    return _candidate([*linked, *([Part(behind)] if behind else [])])
 
 
 def _is_preface(asked: _Asked, read: _Read) -> bool:

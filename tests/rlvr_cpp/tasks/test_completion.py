@@ -95,6 +95,8 @@ def test_a_comment_that_names_the_function_is_not_its_definition():
         ("```cpp\n\ufeffint f(int x) { return 1; }\n```", "int f(int x) { return 1; }"),
         ("So:\n\nint f(int x) {\n    return 1;\n}\n\nThat's all (really).", "int f(int x) {\n    return 1;\n}"),
         ("```cpp\nint f(int x) { return 1; }\n\nThis is right.", "int f(int x) { return 1; }"),
+        ("```\ncpp\nint f(int x) { return 1; }\n```", "int f(int x) { return 1; }"),
+        ("\\begin{verbatim}\nint f(int x) { return 1; }\n\\end{verbatim}", "int f(int x) { return 1; }"),
         ("<answer>int f(int x) { return 1; }</answer>", "int f(int x) { return 1; }"),
         ("<answer>\n```cpp\nint f(int x) { return 1; }\n```\n</answer> I hope", "int f(int x) { return 1; }"),
     ],
@@ -171,9 +173,36 @@ def test_a_class_is_whole_or_one_of_its_methods_takes_its_place():
     assert code.split() == (METHOD.prompt.removesuffix("int gain(int p) {\n") + method + " };").split()
 
 
+def test_a_namespace_is_taken_up_again_or_opened_to_all():
+    opened = Task("n", "namespace a {\nstruct V { int x; };\nint f(V v) {\n", "t", "f")
+    again = "namespace a {\nint f(V v) { return 1; }\n}"
+    code = read_completion(opened, f"```cpp\n{again}\n```", chat=True).code
+    assert code.split() == ["namespace", "a", "{", "struct", "V", "{", "int", "x;", "};", "}", *again.split()]
+    bare = "int f(V v) { return 1; }"
+    code = read_completion(opened, f"```cpp\n{bare}\n```", chat=True).code
+    assert code.split() == f"namespace a {{ struct V {{ int x; }}; {bare} }}".split()
+    used = "namespace mine {\nint f(int x) { return 1; }\n}\nusing namespace mine;"
+    code = read_completion(FUNCTION, f"```cpp\n{used}\n```", chat=True).code
+    assert code.split() == f"#include <string> // Adds. {used}".split()
+
+
+def test_a_class_that_the_prompt_gives_whole_is_replaced():
+    task = Task("m", "class Solution {\npublic:\n    int gain(int p) {\n    }\n};\n", "t", "gain")
+    whole = "class Solution {\npublic:\n    int gain(int p) { return p; }\n};"
+    assert read_completion(task, f"```cpp\n{whole}\n```", chat=True).code.split() == whole.split()
+
+
+@pytest.mark.parametrize("behind", ["", "\nIt adds.", "\n```\nOr:\n```cpp\nint f(int x) { return 2; }\n```\n"])
+@pytest.mark.parametrize("before", ["", "int f(int x) {\n"])
+def test_what_a_base_model_writes_behind_its_answer_changes_nothing(before, behind):
+    code = read_completion(FUNCTION, f"{before}    return 1;\n}}\n{behind}").code
+    assert code.split()[-8:] == ["Adds.", "int", "f(int", "x)", "{", "return", "1;", "}"]
+
+
 @pytest.mark.parametrize(
     "completion",
     [
+        "Here is the rest:\n\n```cpp\n    return 1;\n}\n```",
         "int f(int x) {\n    return 1;\n}",
         "#include <string>\n// Adds.\nint f(int x) {\n    return 1;\n}\n\nint other(int y) {\n    return",
         "```cpp\nint f(int x) {\n    return 1;\n}\n```\nIt adds.",

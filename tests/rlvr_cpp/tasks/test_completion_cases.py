@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.answer_styles import STYLES, accuracy, read
 from rlvr_cpp import Verifier
 from rlvr_cpp.tasks.completion import read_completion
-from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.cpp.signature import tokens
 
 CASES = json.loads((Path(__file__).parents[2] / "data" / "completions" / "answers.json").read_text())
@@ -35,3 +36,15 @@ def verdicts():
 def test_an_answer_is_judged_as_a_careful_human_would(case, verdicts):
     result = verdicts[spelling(program_of(case))]
     assert result.status in case["expect"], result.stderr
+
+
+@pytest.fixture(scope="module")
+def table():
+    tasks = [task for task in load_tasks(BUILTIN) if task.reference and task.tags[0] in ("strings", "classes")]
+    with Verifier(workers=2) as verifier:
+        return accuracy([tasks[0], tasks[-1]], read, verifier)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_answer_is_judged_by_what_it_says_however_it_is_written(style, table):
+    assert table[style] == (1.0, 1.0)
