@@ -1,5 +1,7 @@
 """Look after a file of tasks.
 
+rlvr-tasks convert FILE --out FILE     rows of any known shape into tasks of ours; which were left out, and why
+rlvr-tasks show FILE [TASK]            one task as a model will see it, in a completion and in a chat
 rlvr-tasks check FILE [--out FILE]     which tasks an answer without work passes: zeros, NaN, the input handed back, ...
 
 A task that one of them passes is weak: its tests say too little to pay a policy by. `--out` writes all tasks with what
@@ -32,7 +34,39 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("source", metavar="FILE", help="a .jsonl, .json or .parquet file, or a data set on the hub")
     check.add_argument("--out", type=Path, metavar="FILE", help="write the tasks with what was found, one a line")
     check.set_defaults(run=_check)
+    convert = commands.add_parser("convert", help="rows of any known shape into tasks of ours")
+    convert.add_argument("source", metavar="FILE", help="a .jsonl, .json or .parquet file, or a data set on the hub")
+    convert.add_argument("--out", type=Path, metavar="FILE", required=True, help="write the tasks there, one a line")
+    convert.add_argument("--config", help="the data set's configuration")
+    convert.add_argument("--split", help="the data set's split; train without it")
+    convert.set_defaults(run=_convert)
+    show = commands.add_parser("show", help="one task as a model will see it")
+    show.add_argument("source", metavar="FILE", help="a .jsonl, .json or .parquet file, or a data set on the hub")
+    show.add_argument("task", metavar="TASK", nargs="?", help="its task_id; the first one without it")
+    show.set_defaults(run=_show)
     return parser
+
+
+def _convert(call: argparse.Namespace) -> None:
+    from rlvr_cpp.tasks.conversion import convert_rows
+    from rlvr_cpp.tasks.rows import read_source
+    from rlvr_cpp.tasks.task import save_tasks
+
+    rows = read_source(call.source, config=call.config, split=call.split, usual="train")
+    converted = convert_rows(rows)
+    for line in converted.report():
+        print(line)
+    save_tasks(converted.tasks, call.out)
+
+
+def _show(call: argparse.Namespace) -> None:
+    from rlvr_cpp.policy.policy import chat_messages
+    from rlvr_cpp.tasks.conversion import describe_task, find_task
+    from rlvr_cpp.tasks.task import load_tasks
+
+    task = find_task(load_tasks(call.source), call.task, call.source)
+    print(describe_task(task))
+    print(f"--- in a completion\n{task.prompt}\n--- in a chat\n{chat_messages(task)[-1]['content']}")
 
 
 def _check(call: argparse.Namespace) -> None:
