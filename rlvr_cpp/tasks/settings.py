@@ -19,6 +19,10 @@ class TaskSettings:
     """Set aside for evaluation where the source marks no task `held_out`."""
     check_references: str = field(default="sample", metadata={"choices": ("sample", "all", "none")})
     """Of a `source` of one's own, whose reference solutions are judged before anything is trained on them."""
+    tags: list[str] | None = None
+    """Only tasks with one of these tags, such as `difficulty:easy`; None takes all."""
+    max_prompt_length: int | None = field(default=None, metadata={"least": 1})
+    """Characters of the longest prompt that is taken; None takes all."""
 
 
 @dataclass
