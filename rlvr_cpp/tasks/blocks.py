@@ -43,6 +43,10 @@ CODE_LINE = re.compile(
     r")"
 )
 """How a line of C++ at the top level looks that no line of prose looks like."""
+TAGS = re.compile(r"(?:[ \t]*</?[A-Za-z][\w-]*>)+")
+MAX_TAGS = 200
+"""Characters of them behind a line."""
+END_TAGS = re.compile(r"(?:</[A-Za-z][\w-]*>[ \t\r]*)+$")
 LONE_NAME = re.compile(r"[ \t]*(?:struct|class|enum|union|namespace)\b[\w:<> \t,]*")
 """A class or namespace whose brace stands on the next line."""
 LONE_TYPE = re.compile(r"(?:const[ \t]+)?[A-Za-z_][\w:]*(?:<[^\n]*>)?[ \t]*[*&]*[ \t\r]*")
@@ -96,11 +100,12 @@ def unfenced_blocks(text: str, start: int = 0) -> list[Block]:
     depth, in_comment = 0, False
     lines = [*LINE.finditer(text, start)]
     for number, line in enumerate(lines):
-        content = line[0].strip()
+        first, last = _without_tags(line)
+        content, code = text[first:last].strip(), text[first:last]
         following = next((other[0].strip() for other in lines[number + 1 : number + 3] if other[0].strip()), "")
-        if depth > 0 or in_comment or CODE_LINE.match(line[0]) or _begins_code(line[0], following):
-            begin = line.start() if begin is None else begin
-            end = line.end()
+        if depth > 0 or in_comment or CODE_LINE.match(code) or _begins_code(code, following):
+            begin = first if begin is None else begin
+            end = last
             depth = max(0, depth + _balance(content))
             in_comment = content.rfind("*/") < content.rfind("/*") or (in_comment and "*/" not in content)
         elif content and begin is not None and end is not None:
@@ -109,6 +114,13 @@ def unfenced_blocks(text: str, start: int = 0) -> list[Block]:
     if begin is not None and end is not None:
         blocks.append(Block(_visible(text, begin, end), end, ""))
     return blocks
+
+
+def _without_tags(line: re.Match[str]) -> tuple[int, int]:
+    """A line without the tags of HTML around it, such as `<pre><code>`; no line of C++ begins or ends so."""
+    before, behind = TAGS.match(line[0]), END_TAGS.search(line[0], max(0, len(line[0]) - MAX_TAGS))
+    first = line.start() + (before.end() if before else 0)
+    return first, max(first, line.start() + behind.start() if behind else line.end())
 
 
 def _opening(text: str, line: re.Match[str]) -> tuple[str, str, int] | None:

@@ -20,6 +20,9 @@ from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts, answer_span
 
 MAX_LENGTH = 1 << 17
 """Characters of an answer in which definitions are looked for; a longer one continues the prompt."""
+SPECIAL = re.compile(r"\s*(?:(?:<\|[\w-]+\|>|</s>)\s*)+\Z")
+"""Special tokens that a decoder has left at the end of an answer."""
+MAX_SPECIAL = 200
 FENCE = re.compile(r"(?m)^[ \t]*(?:```|~~~)")
 """What ends a body whose last brace is missing."""
 
@@ -63,6 +66,8 @@ def read_completion(task: Task, completion: str, chat: bool = False, thoughts: T
         return Candidate("")
     while begin < end and completion[begin] in INVISIBLE:
         begin += 1
+    if special := SPECIAL.search(completion, max(begin, end - MAX_SPECIAL), end):
+        end = special.start()
     asked = _Asked.of(task)
     blocks = _blocks(completion[:end], begin, asked, chat) if end - begin <= MAX_LENGTH else []
     if not blocks:

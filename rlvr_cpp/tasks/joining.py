@@ -120,9 +120,11 @@ def _without_repetitions(
 def _twin(part: Part, given: Sequence[Part], entry: str) -> Part | None:
     """What is given under the same name, with parameters of the same types, or as many where none has the same."""
     item = part.item
-    if item is None or item.kind not in DEFINITIONS or not item.name:
+    if item is None or item.kind not in (*DEFINITIONS, "scope") or not item.name:
         return None
     same = [one for one in given if one.item and (one.item.kind, one.item.name) == (item.kind, item.name)]
+    if item.kind == "scope":
+        return next((one for one in same if one.item and _holds(item, one.item)), None)
     if item.kind != "function" or item.name == entry:
         return same[0] if same else None
     exact = [one for one in same if one.item and one.item.read.parameters == item.read.parameters]
@@ -130,6 +132,11 @@ def _twin(part: Part, given: Sequence[Part], entry: str) -> Part | None:
     if exact:
         return exact[0]
     return alike[0] if len(alike) == 1 else None
+
+
+def _holds(scope: Item, other: Item) -> bool:
+    """A namespace brings all that another of its name has: it is no further part of it."""
+    return {item.name for item in other.inner} <= {item.name for item in scope.inner}
 
 
 class _Spare:

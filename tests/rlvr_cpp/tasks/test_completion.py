@@ -97,6 +97,8 @@ def test_a_comment_that_names_the_function_is_not_its_definition():
         ("```cpp\nint f(int x) { return 1; }\n\nThis is right.", "int f(int x) { return 1; }"),
         ("```\ncpp\nint f(int x) { return 1; }\n```", "int f(int x) { return 1; }"),
         ("\\begin{verbatim}\nint f(int x) { return 1; }\n\\end{verbatim}", "int f(int x) { return 1; }"),
+        ("<pre><code>int f(int x) {\n    return 1;\n}</code></pre>", "int f(int x) { return 1; }"),
+        ("int f(int x) { return 1; }<|im_end|>\n", "int f(int x) { return 1; }"),
         ("<answer>int f(int x) { return 1; }</answer>", "int f(int x) { return 1; }"),
         ("<answer>\n```cpp\nint f(int x) { return 1; }\n```\n</answer> I hope", "int f(int x) { return 1; }"),
     ],
@@ -126,6 +128,17 @@ GIVEN = Task(
 )  # fmt: skip
 def test_nothing_is_defined_twice(answer, code):
     assert read_completion(GIVEN, f"```cpp\n{answer}\n```", chat=True).code.split() == code.split()
+
+
+def test_a_namespace_that_is_given_is_not_given_twice():
+    given = "namespace util {\nint one() { return 1; }\n}\n"
+    task = Task("g", f"{given}int f(int x) {{\n", "t", "f")
+    own = "int f(int x) { return util::one(); }"
+    code = read_completion(task, f"```cpp\n{given}{own}\n```", chat=True).code
+    assert code.split() == f"{given}{own}".split()
+    more = "namespace util {\nint two() { return 2; }\n}\n"
+    code = read_completion(task, f"```cpp\n{more}{own}\n```", chat=True).code
+    assert code.split() == f"{given}{more}{own}".split()
 
 
 def test_what_the_prompt_gives_may_need_what_the_answer_has_replaced():
