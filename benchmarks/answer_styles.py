@@ -81,7 +81,7 @@ CHAT: dict[str, Callable[[Answer], str]] = {
     "no fence, prose around": lambda a: f"The completed code:\n\n{a.whole.rstrip()}\n\nHope it's fine!",
     "body alone": lambda a: _fence(a.body),
     "whole prompt again": lambda a: _fence(f"#include <vector>\nusing namespace std;\n\n{a.task.prompt}{a.body}"),
-    "static inline": lambda a: _fence(a.whole if a.head.startswith("struct") else f"static inline {a.whole}"),
+    "static inline": lambda a: _fence(a.whole if "struct" in a.head else f"static inline {a.whole}"),
     "a demo main": lambda a: _fence(a.whole + _main(a)),
     "a demo in a block of its own": lambda a: _fence(a.whole) + "Try it:\n" + _fence(_main(a) + f"// {TRACE!r}"),
     "a trace behind": lambda a: _fence(a.whole) + "Trace:\n" + _fence(TRACE, "text"),
