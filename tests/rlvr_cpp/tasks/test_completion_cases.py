@@ -40,9 +40,9 @@ def test_an_answer_is_judged_as_a_careful_human_would(case, verdicts):
 
 @pytest.fixture(scope="module")
 def table():
-    tasks = [task for task in load_tasks(BUILTIN) if task.reference and task.tags[0] in ("strings", "classes")]
+    tasks = [task for task in load_tasks(BUILTIN) if task.reference and task.tags[0] == "classes"]
     with Verifier(workers=2) as verifier:
-        return accuracy([tasks[0], tasks[-1]], read, verifier)
+        return accuracy(tasks[:1], read, verifier)
 
 
 @pytest.mark.parametrize("style", STYLES)
