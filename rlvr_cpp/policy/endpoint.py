@@ -15,14 +15,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.completers import SAMPLED, Answered, Question
 from rlvr_cpp.policy.policy import chat_messages
 from rlvr_cpp.policy.sampling import completion_seed
-from rlvr_cpp.policy.settings import Sampling
+from rlvr_cpp.policy.settings import ChatSettings, Sampling
+from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 
 AT_ONCE = 16  # requests under way: the server batches them
 TRIES = 5
@@ -42,6 +43,9 @@ class Endpoint:
     chat: bool
     sampling: Sampling
     """Each request has a seed of its own made of its seed; whether it is heeded is the server's business."""
+    thoughts: Thoughts = KNOWN_THOUGHTS
+    asked: ChatSettings = field(default_factory=ChatSettings)
+    """Of a chat: the system prompt, and arguments of the template, which vLLM's server takes."""
     pause: float = 1.0
     """Seconds before the second try, doubled before each further one."""
 
@@ -84,7 +88,9 @@ class Endpoint:
             "seed": completion_seed("evaluation", self.sampling.seed, task.task_id, question.sample) >> 32,  # 31 bits
         }
         if self.chat:
-            asked["messages"] = chat_messages(task)
+            asked["messages"] = chat_messages(task, self.asked.system)
+            if self.asked.template_kwargs:
+                asked["chat_template_kwargs"] = dict(self.asked.template_kwargs)
         else:
             asked["prompt"] = task.prompt
         answer = self._post("chat/completions" if self.chat else "completions", asked)

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvr_cpp.errors import UserError, first_line
-from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
+from rlvr_cpp.policy.settings import AdapterSettings, ChatSettings, PolicySettings
+from rlvr_cpp.policy.thinking import CANARY, Thinking, decode, find_thinking, markers_of, prove_thinking
 from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.think import Thoughts
 
 SHELF = Path(__file__).parents[1] / "models"
 DEMO = "tiny-hybrid"
@@ -36,10 +38,11 @@ CHAT_REQUEST = (
 )
 
 
-def chat_messages(task: Task) -> list[dict[str, str]]:
-    """The conversation in which a task is asked: one user message."""
+def chat_messages(task: Task, system: str | None = None) -> list[dict[str, str]]:
+    """The conversation in which a task is asked: one user message, behind a system prompt where there is one."""
     request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
-    return [{"role": "user", "content": request}]
+    before = [] if system is None else [{"role": "system", "content": system}]
+    return [*before, {"role": "user", "content": request}]
 
 
 @dataclass
@@ -50,16 +53,26 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     chat: bool
     """Prompts go through the chat template and answers carry their code in a fence."""
+    thinking: Thinking = field(default_factory=Thinking)
+    """How its thoughts are told from its answers."""
+    asked: ChatSettings = field(default_factory=ChatSettings)
+    """What the chat template is given besides the task."""
+
+    @property
+    def thoughts(self) -> Thoughts:
+        """What is taken off its completions before they are judged."""
+        return self.thinking.thoughts
 
     def prompt(self, task: Task) -> str | list[dict[str, str]]:
         """What the model is asked: the task's own text, or one user message."""
-        return chat_messages(task) if self.chat else task.prompt
+        return chat_messages(task, self.asked.system) if self.chat else task.prompt
 
     def answer_prefix(self, task: Task, solution_prefix: str) -> str:
         """How an answer begins whose solution begins with `solution_prefix`; empty where that is empty."""
         if not solution_prefix or not self.chat:
             return solution_prefix
-        return f"```cpp\n{task.prompt}{solution_prefix}"
+        thought = f"\n{self.thoughts.markers[0][1]}\n\n" if self.thoughts.are_open else ""
+        return f"{thought}```cpp\n{task.prompt}{solution_prefix}"
 
     def prompt_ids(self, task: Task, answer_prefix: str = "") -> list[int]:
         """The tokens that the model continues. Prompt and answer are tokenized apart, as in fine-tuning."""
@@ -67,14 +80,18 @@ class Policy:
         if isinstance(prompt, str):
             ids = self.tokenizer(prompt)["input_ids"]
         else:
-            ids = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+            ids = self.tokenizer(self.rendered(prompt), add_special_tokens=False)["input_ids"]
         if answer_prefix:
             ids = [*ids, *self.tokenizer(answer_prefix, add_special_tokens=False)["input_ids"]]
         return list(ids)
 
+    def rendered(self, messages: list[dict[str, str]]) -> str:
+        """A conversation as the template writes it, up to where the answer begins. Raises UserError where it fails."""
+        return _rendered(self.tokenizer, messages, self.asked)
+
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, without special ones."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        """The text of tokens, without special ones but for those that mark thoughts."""
+        return decode(self.tokenizer, self.thinking, ids)
 
     @property
     def eos_ids(self) -> list[int]:
@@ -120,7 +137,34 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
         eos_token_id=loaded.generation_config.eos_token_id or tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Policy(loaded, tokenizer, chat)
+    return Policy(loaded, tokenizer, chat, find_thoughts(tokenizer, chat, settings), settings.chat)
+
+
+def find_thoughts(tokenizer: PreTrainedTokenizerBase, chat: bool, settings: PolicySettings) -> Thinking:
+    """How a model marks its thoughts, told and proved. Raises UserError where its template or its markers fail."""
+    markers = markers_of(settings)
+    rendered = _rendered(tokenizer, chat_messages(CANARY, settings.chat.system), settings.chat) if chat else ""
+    thinking = find_thinking(tokenizer, rendered, markers)
+    prove_thinking(tokenizer, thinking)
+    if chat:
+        console.print(f"thinking: {thinking.describe()}", soft_wrap=True, markup=False)
+    return thinking
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], asked: ChatSettings) -> str:
+    try:
+        text = tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tokenize=False,
+            **{str(k): v for k, v in asked.template_kwargs.items()},
+        )
+    except Exception as error:  # a template is a program of the model's, and raises whatever it likes
+        raise UserError(
+            f"the model's chat template fails ({first_line(error)}): look at policy.chat.template_kwargs and "
+            "policy.chat.system, or use policy.prompt_format=completion"
+        ) from error
+    return str(text)
 
 
 def know_hybrids() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -12,6 +13,16 @@ class Sampling:
     seed: int
     temperature: float
     max_new_tokens: int
+
+
+@dataclass
+class ChatSettings:
+    """What the chat template is given besides the task."""
+
+    system: str | None = None
+    """A system prompt; None sends none."""
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the template, such as `enable_thinking: false`."""
 
 
 @dataclass
@@ -30,6 +41,10 @@ class PolicySettings:
     """`completion` continues the prompt, `chat` asks through the chat template, `auto` looks whether there is one."""
     threads: int | None = field(metadata={"least": 1})
     """CPU threads of torch; None leaves the verifier a core where the model runs on the CPU."""
+    think_markers: list[list[str]] | None = None
+    """Pairs of texts around the model's thoughts, which are never judged; None is the field's known ones."""
+    chat: ChatSettings = field(default_factory=ChatSettings)
+    """Of `prompt_format: chat`."""
 
 
 @dataclass

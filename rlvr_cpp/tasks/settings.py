@@ -14,9 +14,15 @@ class TaskSettings:
     config: str | None
     """The data set's configuration."""
     split: str | None
-    """The data set's split."""
+    """The data set's split; None is `train`, or the only one there is."""
     held_out_fraction: float = field(metadata={"above": 0, "below": 1})
     """Set aside for evaluation where the source marks no task `held_out`."""
+    check_references: str = field(default="sample", metadata={"choices": ("sample", "all", "none")})
+    """Of a `source` of one's own, whose reference solutions are judged before anything is trained on them."""
+    tags: list[str] | None = None
+    """Only tasks with one of these tags, such as `difficulty:easy`; None takes all."""
+    max_prompt_length: int | None = field(default=None, metadata={"least": 1})
+    """Characters of the longest prompt that is taken; None takes all."""
 
 
 @dataclass

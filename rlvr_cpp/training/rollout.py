@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
+from rlvr_cpp.tasks.references import reference_program
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.status import CHEATS
 from rlvr_cpp.verifier.stream import VerificationStream
+from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 from rlvr_cpp.verifier.verifier import Verifier
 
 
@@ -87,8 +89,10 @@ class RolloutScorer:
         eos_ids: Collection[int],
         chat: bool,
         score: Score = BY_TESTS,
+        thoughts: Thoughts = KNOWN_THOUGHTS,
     ) -> None:
         self.verifier, self.decode, self.eos_ids, self.chat, self.score = verifier, decode, eos_ids, chat, score
+        self.thoughts = thoughts
         self.busy_seconds = 0.0
         """How long something of the last batch was being judged."""
         self._requests: Sequence[Request] = ()
@@ -112,7 +116,7 @@ class RolloutScorer:
         assert self._stream is not None
         request = self._requests[index]
         text = self.decode(ids)
-        candidate = read_completion(request.task, request.prefix + text, self.chat)
+        candidate = read_completion(request.task, request.prefix + text, self.chat, self.thoughts)
         draft = _Draft(tuple(ids), text, candidate, request.task.program(candidate.code))
         self._drafts[index] = draft
         self._order.append(index)
@@ -130,7 +134,9 @@ class RolloutScorer:
 
     def _rewards(self, programs: Sequence[Program], results: Sequence[VerifyResult]) -> Sequence[float | None]:
         groups = [request.group for request in self._requests]
-        references = {r.group: reference for r in self._requests if (reference := _reference(r.task)) is not None}
+        references = {
+            r.group: reference for r in self._requests if (reference := reference_program(r.task)) is not None
+        }
         return self.score.paid(programs, results, groups, references)
 
     def _rollout(self, index: int, result: VerifyResult, reward: float | None) -> Rollout:
@@ -158,10 +164,6 @@ class _Draft:
     text: str
     candidate: Candidate
     program: Program
-
-
-def _reference(task: Task) -> Program | None:
-    return None if task.reference is None else task.program(task.prompt + task.reference)
 
 
 def batch_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

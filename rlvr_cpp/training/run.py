@@ -35,6 +35,7 @@ from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now
 from rlvr_cpp.tasks.choice import choose_tasks
+from rlvr_cpp.tasks.references import check_references
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.tasks.weak import weak_remarks
 from rlvr_cpp.training.active import active_parts, overlap
@@ -131,6 +132,8 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
         verifier.check(task.std for task in (*train_tasks, *held_out))
+        if job.tasks.source is not None and processes.rank() == 0:
+            check_references([*train_tasks, *held_out], job.tasks.check_references, verifier, job.tasks.source)
         check_coverage_tool(job, verifier)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         policy = load_policy(job.model, job.policy)

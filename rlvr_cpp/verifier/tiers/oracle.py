@@ -223,7 +223,8 @@ def _from_declaration(harness: Unit, prompt: Prompt, context: Unit) -> Split | N
     """Entry points: the function that the declaration leaves open, and prototypes in it that nothing defines."""
     opened = prompt.function
     owed = [function for function in context.prototypes if opened is None or function.key != opened.key]
-    wanted = [function for function in (*([opened] if opened else []), *owed) if _is_called(function, harness, context)]
+    called = [function for function in (*([opened] if opened else []), *owed) if _is_called(function, harness, context)]
+    wanted = [_without_linkage(function) for function in called]
     given = {function.name for function in harness.defined}
     called_back = any(function.name in given for function in (*owed, *wanted))
     if context.variables or called_back or not _catches_known(tokens(context.text)):  # the candidate shares state
@@ -231,7 +232,7 @@ def _from_declaration(harness: Unit, prompt: Prompt, context: Unit) -> Split | N
     entries = _entries(wanted, context, trusted=True)
     if entries is None:
         return None
-    first = [_prototype(entries[0], with_defaults=True) + ";"] if opened in wanted else []
+    first = [_prototype(entries[0], with_defaults=True) + ";"] if opened in called else []
     stubs = [_stub(entry, number) for number, entry in enumerate(entries)]
     return _split(entries, _exceptions(harness, context), [context.text, *first, *stubs, harness.text])
 
@@ -256,7 +257,7 @@ def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
     if called_back or any(harness.mentions[name] for name in needed - own):
         return None
     wanted = [
-        replace(function, specifiers=function.specifiers - {"static", "inline", "constexpr"})
+        _without_linkage(function)
         for function in (*candidate.defined, *candidate.prototypes)
         if harness.mentions[function.name] and function.name not in own and PLAIN_NAME.fullmatch(function.name)
     ]
@@ -270,6 +271,11 @@ def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
     using = ["using namespace std;"] if candidate.uses_std and includes else []
     objects = _function_objects(entries)
     return _split(entries, _exceptions(harness), [*includes, *using, *objects, harness.text])
+
+
+def _without_linkage(function: Function) -> Function:
+    """The function as any other text may call it: whether that text sees it is settled where they are compiled."""
+    return replace(function, specifiers=function.specifiers - {"static", "inline", "constexpr"})
 
 
 def _is_called(function: Function, harness: Unit, context: Unit) -> bool:

@@ -69,9 +69,6 @@ MAIN = "int main() { return solve(3); }\n"
         (MAIN, "int counter = 0;\nint solve(int n) {\n"),
         (MAIN, "extern int limit;\nint solve(int n) {\n"),
         (MAIN, "template <class T> T solve(T n) {\n"),
-        (MAIN, "static int solve(int n) {\n"),
-        (MAIN, "inline int solve(int n) {\n"),
-        (MAIN, "constexpr int solve(int n) {\n"),
         (MAIN, "namespace n {\nint solve(int n) {\n"),
         (MAIN, "struct P { int x; };\nint solve(P p) {\n"),
         (MAIN, "struct P { int x; };\nP solve(int n) {\n"),
@@ -114,6 +111,13 @@ MAIN = "int main() { return solve(3); }\n"
 )  # fmt: skip
 def test_what_needs_one_process_is_not_split(test, declaration):
     assert split(test, declaration, (declaration or "") + "    return n; } int main2() { return 0; }") is None
+
+
+@pytest.mark.parametrize("specifier", ["static", "inline", "constexpr", "static inline"])
+def test_a_declaration_may_say_how_its_function_is_linked(specifier):
+    plain, other = (split(MAIN, f"{words} solve(int n) {{\n", "") for words in ("int", f"{specifier} int"))
+    assert plain is not None
+    assert other == plain
 
 
 @pytest.mark.parametrize(
