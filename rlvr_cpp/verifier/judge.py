@@ -2,8 +2,9 @@
 
 How a verdict is obtained depends on the tests, strongest first. Inputs and outputs are compared outside the process
 (`cases`, in `outside.py`). A harness that can call the candidate from a process of its own does (`oracle`, in
-`two_processes.py`). One that can be compiled apart from the candidate is sealed off from it (`sealed`, in
-`in_process.py`). Only one that needs the candidate's own types is compiled with it into one text (`marker`, there too).
+`two_processes.py`). One that needs objects of the candidate or is called back by it asks for its expressions from a
+process of its own (`observer`, in the folder of that name). What cannot be taken apart shares the candidate's process
+(`sealed` and `marker`, in `in_process.py`) and is worth a full pass or nothing: there a counter can be written to.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, error_class, render_diagnostics
 from rlvr_cpp.verifier.program import Program, refusal
 from rlvr_cpp.verifier.result import VerifyResult
-from rlvr_cpp.verifier.status import Status
+from rlvr_cpp.verifier.status import IN_PROCESS, Status
 from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
+from rlvr_cpp.verifier.tiers.observer.planner import plan_for
+from rlvr_cpp.verifier.tiers.observer.run import build_oracle, judge_by_plan
 from rlvr_cpp.verifier.tiers.outside import judge_alone, judge_by_cases
 from rlvr_cpp.verifier.tiers.two_processes import judge_in_two, prepare_oracle
 from rlvr_cpp.verifier.toolchain.bench import Bench, open_bench
@@ -86,13 +89,13 @@ def _judge_once(program: Program, workshop: Workshop) -> VerifyResult:
 def _judge_tests(program: Program, workshop: Workshop) -> VerifyResult:
     """The result by the visible tests."""
     with open_bench(_with_counted_assertions(program), workshop) as bench:
-        return _result(bench, _judge_strongest(bench), _known_total(program))
+        return _result(bench, _judge_strongest(bench, program), _known_total(program))
 
 
 def _with_hidden(visible: VerifyResult, hidden: VerifyResult) -> VerifyResult:
     """One result for both sets of tests: the hidden ones count like the visible ones and are reported apart, too."""
     telling = visible if visible.status == "wrong" and hidden.status in ("ok", "wrong") else hidden
-    return dataclasses.replace(
+    whole = dataclasses.replace(
         telling,
         tests_passed=visible.tests_passed + hidden.tests_passed,
         tests_total=visible.tests_total + hidden.tests_total,
@@ -100,15 +103,34 @@ def _with_hidden(visible: VerifyResult, hidden: VerifyResult) -> VerifyResult:
         hidden_total=hidden.tests_total,
         run_ok=visible.run_ok and hidden.run_ok,
         timings={name: visible.timings[name] + hidden.timings.get(name, 0.0) for name in visible.timings},
+        why_in_process=visible.why_in_process or hidden.why_in_process,
+        self_judged=visible.self_judged + hidden.self_judged,
     )
+    return _without_partial_credit(whole) if whole.why_in_process else whole
 
 
-def _judge_strongest(bench: Bench) -> Judged:
+def _without_partial_credit(result: VerifyResult) -> VerifyResult:
+    """Tests in the candidate's process are a full pass or nothing: how many it passed could be its own invention."""
+    return result if result.status == "ok" else dataclasses.replace(result, tests_passed=0, hidden_passed=0)
+
+
+def _judge_strongest(bench: Bench, program: Program) -> Judged:
+    """`program` is the one on the bench, with its test as it was written."""
     if bench.program.cases:
         return judge_by_cases(bench)
     if bench.program.test is None:
         return judge_alone(bench)
-    return judge_in_two(bench) or judge_apart(bench) or judge_as_one(bench)
+    return judge_in_two(bench) or _judge_objects(bench, program)
+
+
+def _judge_objects(bench: Bench, program: Program) -> Judged:
+    """By what is asked of the candidate's objects; in one process where the test cannot be taken apart."""
+    plan = plan_for(program, bench.workshop)
+    oracle = build_oracle(program.std, bench.workshop, plan) if not plan.reason else None
+    if oracle is not None:
+        return dataclasses.replace(judge_by_plan(bench, plan, oracle), self_judged=plan.self_judged)
+    judged = judge_apart(bench) or judge_as_one(bench)
+    return dataclasses.replace(judged, why_in_process=plan.reason or "the test does not compile when it is taken apart")
 
 
 def _with_counted_assertions(program: Program) -> Program:
@@ -124,7 +146,7 @@ def _result(bench: Bench, judged: Judged, known_total: int) -> VerifyResult:
     built, verdict, run = judged.built, judged.verdict, judged.run
     diagnostics, suppressions = uncover(bench, built)
     status: Status = verdict.status if verdict else built.failure or "ok"
-    return VerifyResult(
+    result = VerifyResult(
         status,
         compile_ok=built.failure is None,
         run_ok=run is not None and run.ended == "exit" and run.returncode == 0,
@@ -142,7 +164,10 @@ def _result(bench: Bench, judged: Judged, known_total: int) -> VerifyResult:
         limit=built.limit if run is None else ENDED_BY.get(run.ended),
         timings=_timings(judged),
         toolchain=bench.workshop.toolchain.version,
+        why_in_process=judged.why_in_process,
+        self_judged=judged.self_judged,
     )
+    return _without_partial_credit(result) if result.tier in IN_PROCESS else result
 
 
 def _said(judged: Judged, diagnostics: tuple[Diagnostic, ...]) -> str:

@@ -42,6 +42,10 @@ class VerifyResult:
     """Attempts of the candidate to silence warnings; they did not change `warnings`."""
     tier: Tier = "none"
     """How the verdict was obtained."""
+    why_in_process: str = ""
+    """Why the tests had to share the candidate's process; empty where they did not."""
+    self_judged: int = 0
+    """Expectations of the tests that the candidate's own code decides, such as `a + b == Fraction(5, 6)`."""
     isolation: tuple[str, ...] = ()
     """The controls that were active."""
     limit: Limit | None = None

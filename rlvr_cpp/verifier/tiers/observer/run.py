@@ -1,0 +1,80 @@
+"""Build and run a test that was taken apart: the oracle once for all answers, the observer with each candidate."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rlvr_cpp.verifier.cpp.signature import read_unit
+from rlvr_cpp.verifier.tiers.observer.plan import Plan
+from rlvr_cpp.verifier.tiers.two_processes import Oracle, run_in_two
+from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
+from rlvr_cpp.verifier.toolchain.built import Built, Judged
+from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
+from rlvr_cpp.verifier.verdict import read_oracle
+
+OBSERVER, OBSERVER_OBJECT, MAIN = "rlvr_observer.cpp", "rlvr_observer.o", "rlvr_main.cpp"
+OWN_MAIN = ("#define main rlvr_own_main\n", "#undef main\n")
+"""Around a candidate that brings a `main` of its own, as chat answers do: nobody calls it here."""
+
+
+def build_oracle(std: str, workshop: Workshop, plan: Plan) -> Oracle | None:
+    """The oracle; None where it does not compile."""
+    arguments = ["-w", *workshop.trusted_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
+    whole = workshop.built_once(PROGRAM, {"oracle.cpp": plan.oracle}, arguments)
+    return None if whole is None else (whole.parent, None)
+
+
+def judge_by_plan(bench: Bench, plan: Plan, oracle: Oracle) -> Judged:
+    """Have the candidate observed by the test. One that does not fit the plan has not answered the task."""
+    built = _build(bench, plan)
+    if built.failure is not None:
+        return Judged(tier="observer", built=built)
+    harness, candidate = run_in_two(bench, oracle)
+    return Judged(
+        tier="observer",
+        built=built,
+        verdict=read_oracle(harness, candidate, bench.program.tests_declared or plan.total),
+        run=candidate,
+        seconds=max(harness.seconds, candidate.seconds),
+        marker=harness.stdout,
+    )
+
+
+def _build(bench: Bench, plan: Plan) -> Built:
+    """The candidate and what observes it as one program."""
+    if plan.apart and not _has_main(bench):
+        return _build_apart(bench, plan)
+    if len(bench.program.sources) > 1 or plan.quoted:
+        return _build_files(bench, plan)
+    [name] = bench.program.files
+    before, after = OWN_MAIN if _has_main(bench) else ("", "")
+    bench.write({OBSERVER: plan.observer, MAIN: f'{before}#include "{name}"\n{after}#include "{OBSERVER}"\n'})
+    built = bench.compile_object(MAIN)
+    return built if built.failure is not None else bench.link(built, CANDIDATE_OBJECT)
+
+
+def _build_apart(bench: Bench, plan: Plan) -> Built:
+    flags = ["-w", *bench.trusted_flags]
+    bench.add_object(OBSERVER_OBJECT, plan.apart, flags)
+    return bench.build(OBSERVER_OBJECT)
+
+
+def _build_files(bench: Bench, plan: Plan) -> Built:
+    """The observer is a unit of its own, behind the candidate's headers that the test includes."""
+    included = "".join(f"#include {path}\n" for path in plan.quoted)
+    bench.write({MAIN: f'{included}#include "{OBSERVER}"\n', OBSERVER: plan.observer})
+    sources = bench.program.sources
+    compiled = bench.compile("-I.", "-c", "-o", OBSERVER_OBJECT, main=MAIN)
+    objects, diagnostics = [OBSERVER_OBJECT], compiled.diagnostics
+    for number, source in enumerate(sources):
+        if compiled.failure is not None:
+            break
+        objects.append(f"rlvr_{number}.o")
+        compiled = bench.compile("-I.", "-c", "-o", objects[-1], main=source)
+        diagnostics += compiled.diagnostics
+    compiled = dataclasses.replace(compiled, diagnostics=diagnostics)
+    return compiled if compiled.failure is not None else bench.link(compiled, *objects)
+
+
+def _has_main(bench: Bench) -> bool:
+    return any(function.name == "main" for text in bench.program.files.values() for function in read_unit(text).defined)
