@@ -361,7 +361,7 @@ class _Cutter(Statements):
         lines = [*(item.text for item in self.texts.items if item.is_needed), *stubs, *self.thunks.lines]
         probes = any("rlvr::probe<" in line for line in self.thunks.lines)
         templates = _templates([*self.thunks.lines, *stubs, *self.result_names])
-        exceptions = exceptions_of(body, all_kinds=bool(self.caught) or probes)
+        exceptions = exceptions_of(body, all_kinds=bool(self.caught))
         oracle = [
             rpc_text("RLVR_ORACLE", templates, exceptions, [f"#include {path}" for path in self.texts.standard]),
             *(["#define RLVR_CHALLENGE", "#include <random>"] if self.challenged else []),
@@ -386,12 +386,11 @@ class _Cutter(Statements):
         says = "\n".join(lines)
         standard = [path for path in self.texts.standard if path.strip("<>") not in OUTPUT or SAYS_OUTPUT.search(says)]
         standard += ["<iterator>"] if "std::begin(" in says else []
-        templates |= {"vector", "string"} if probes else frozenset()
         table = ", ".join([*(f"rlvr_thunk_{number}" for number in range(self.thunks.count)), "nullptr"])
         parts = [
             "#undef main",
             *(f"#include {path}" for path in standard),
-            *(["#define RLVR_PROBE", "#include <type_traits>"] if probes else []),
+            *(["#define RLVR_PROBE"] if probes else []),
             rpc_text("RLVR_OBSERVER", templates, exceptions, ()),
             _header(),
             *lines,

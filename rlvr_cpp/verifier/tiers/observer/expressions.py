@@ -28,13 +28,14 @@ from rlvr_cpp.verifier.tiers.observer.values import ANY_NUMBER, COMPARE, Knowled
 
 TRUTH = "truth"
 """Expected of a condition: whatever number it is, it holds or not."""
-OF_OBJECTS = frozenset(
-    """move forward swap get begin end cbegin cend rbegin rend next prev distance sort find find_if copy make_unique
+OBJECT_FUNCTIONS = """
+    move forward swap get begin end cbegin cend rbegin rend next prev distance sort find find_if copy make_unique
     make_shared ref cref as_const dynamic_pointer_cast static_pointer_cast addressof tie visit holds_alternative get_if
-    advance reverse exchange""".split()
-)
+    advance reverse exchange"""
+OF_OBJECTS = frozenset(OBJECT_FUNCTIONS.split())
 """Functions of `std` that are given objects rather than values."""
-OF_NUMBERS = frozenset("abs fabs fabsf fabsl sqrt floor ceil round lround isnan isinf isfinite pow".split())
+OF_NUMBERS = frozenset(("abs", "fabs", "fabsf", "fabsl", "sqrt", "floor", "ceil", "round", "lround", "pow"))
+OF_NUMBERS |= {"isnan", "isinf", "isfinite"}
 EFFECTS = (
     *("field_expression", "update_expression", "new_expression", "delete_expression", "pointer_expression"),
     *("identifier", "subscript_expression"),

@@ -321,9 +321,12 @@ template <class T> void give_truth(Writer& out, const T& value) {  // of a condi
 #ifdef RLVR_PROBE
 // Leaves the type of an expression in the name of a function, for the planner to read.
 template <int Thunk, class T> void value_type() {}
-template <class T, bool = std::is_enum<T>::value> struct Sent { typedef T type; };
-template <class T> struct Sent<T, true> { typedef typename std::underlying_type<T>::type type; };
-template <int Thunk, class T> void probe(T&&) { value_type<Thunk, typename Sent<typename std::decay<T>::type>::type>(); }
+template <class T, bool = __is_enum(T)> struct Sent { typedef T type; };
+template <class T> struct Sent<T, true> { typedef __underlying_type(T) type; };
+template <class T> struct Decayed : Sent<typename Bare<T>::type> {};
+template <class T, Size N> struct Decayed<T[N]> { typedef T* type; };
+template <class T, Size N> struct Decayed<const T[N]> { typedef const T* type; };
+template <int Thunk, class T> void probe(const T&) { value_type<Thunk, typename Decayed<T>::type>(); }
 #endif
 
 typedef void (*Thunk)(Reader& in, Writer& out);

@@ -17,9 +17,9 @@ from pathlib import Path
 from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, lexemes, node_text, parse
 from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, read_trusted_unit
 from rlvr_cpp.verifier.program import Program
-from rlvr_cpp.verifier.tiers.observer.cut import Cut, Owing, cut_test
+from rlvr_cpp.verifier.tiers.observer.cut import TYPES, WORD, Cut, Owing, cut_test
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
-from rlvr_cpp.verifier.tiers.observer.run import OBSERVER, OWN_MAIN, build_oracle, judge_by_plan
+from rlvr_cpp.verifier.tiers.observer.run import OBSERVER, OWN_MAIN, build_apart, build_oracle, judge_by_plan
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, names_declared
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned
 from rlvr_cpp.verifier.tiers.observer.values import found_type
@@ -28,7 +28,7 @@ from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import Finished, SandboxError
 
-VERSION = 2
+VERSION = 4
 """Raised when the same task may be taken apart otherwise than before."""
 PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_planned.cpp", "rlvr_planned.o"
 ROUNDS = 14
@@ -105,13 +105,7 @@ class _Planner:
         given = names_declared(parse(self.test.encode(errors="replace")).children) - prototypes
         nodes = parse(self.trusted.encode(errors="replace")).children
         declared = {function.name for function in read_trusted_unit(self.trusted).prototypes}
-        templates = {
-            node_text(inner.child_by_field_name("name"))
-            for node in nodes
-            if node.type == "template_declaration"
-            for inner in node.children
-            if inner.type in ("class_specifier", "struct_specifier")
-        }
+        templates = names_of_types(self.trusted, "template_declaration")
         owed = (names_declared(nodes) - given) | prototypes
         return Owing(frozenset(owed), frozenset(declared & own), frozenset(templates))
 
@@ -129,19 +123,19 @@ class _Planner:
 
     def _settled(self, owing: Owing) -> Cut:
         """The cut in which every type is known. Raises CannotSplit."""
+        compiles = False
         for _ in range(ROUNDS):
             cut = cut_test(self.test, owing, self.learned)
-            if self.learned.guesses:
+            if self.learned.guesses or (compiles and not cut.probes):
                 return cut
             main = "".join([OWN_MAIN[0], f'#include "{TRUSTED}"\n', OWN_MAIN[1], f'#include "{OBSERVER}"\n'])
             files = {TRUSTED: self.trusted or "", OBSERVER: cut.observer, PLANNED: main}
             with self.workshop.scratch(files) as folder:
                 done = self._compile(folder, "-c", "-o", PLANNED_OBJECT)
-                if done.returncode != 0:
+                compiles = done.returncode == 0
+                if not compiles:
                     self._learn_from(done.stderr.decode(errors="replace"), cut)
                     continue
-                if not cut.probes:
-                    return cut
                 self._learn_types(folder, cut)
         raise CannotSplit("the types of the candidate's values do not settle")
 
@@ -189,11 +183,9 @@ class _Planner:
     def _apart(self, cut: Cut) -> str:
         """The observer as a unit that needs no candidate; empty where there is none."""
         whole = f"{_prototypes(self.program.declaration)}\n{cut.observer}"
-        if cut.quoted or self.learned.guesses:
+        if cut.quoted or self.learned.guesses or names_of_types(self.trusted) & set(WORD.findall(cut.observer)):
             return ""
-        with self.workshop.scratch({PLANNED: whole}) as folder:
-            compiles = self._compile(folder, "-c", "-o", PLANNED_OBJECT).returncode == 0
-        return whole if compiles else ""
+        return whole if build_apart(self.program.std, self.workshop, whole) is not None else ""
 
 
 def _prototypes(declaration: str | None) -> str:
@@ -202,6 +194,20 @@ def _prototypes(declaration: str | None) -> str:
     if prompt is None:
         return ""
     return f"{prompt.context}\n{_prototype(prompt.function)};" if prompt.function is not None else prompt.context
+
+
+@lru_cache(maxsize=512)
+def names_of_types(text: str | None, *kinds: str) -> frozenset[str]:
+    """The classes and class templates that a text defines, or those that stand in nodes of these kinds."""
+    nodes = parse((text or "").encode(errors="replace")).children
+    found = {
+        node_text(inner.child_by_field_name("name"))
+        for node in nodes
+        if not kinds or node.type in kinds
+        for inner in (node, *node.children)
+        if inner.type in TYPES
+    }
+    return frozenset(found - {""})
 
 
 def _prototype(function: Function) -> str:

@@ -11,6 +11,7 @@ from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
 from rlvr_cpp.verifier.verdict import read_oracle
+from rlvr_sandbox import SandboxError
 
 OBSERVER, OBSERVER_OBJECT, MAIN = "rlvr_observer.cpp", "rlvr_observer.o", "rlvr_main.cpp"
 OWN_MAIN = ("#define main rlvr_own_main\n", "#undef main\n")
@@ -22,6 +23,13 @@ def build_oracle(std: str, workshop: Workshop, plan: Plan) -> Oracle | None:
     arguments = ["-w", *workshop.trusted_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
     whole = workshop.built_once(PROGRAM, {"oracle.cpp": plan.oracle}, arguments)
     return None if whole is None else (whole.parent, None)
+
+
+def build_apart(std: str, workshop: Workshop, observer: str) -> bytes | None:
+    """The object of an observer that needs no candidate, built once for all answers; None where it needs one."""
+    compile_it = ["-w", *workshop.trusted_flags(std), "-c", OBSERVER, "-o", OBSERVER_OBJECT]
+    built = workshop.built_once(OBSERVER_OBJECT, {OBSERVER: observer}, compile_it)
+    return None if built is None else built.read_bytes()
 
 
 def judge_by_plan(bench: Bench, plan: Plan, oracle: Oracle) -> Judged:
@@ -54,8 +62,10 @@ def _build(bench: Bench, plan: Plan) -> Built:
 
 
 def _build_apart(bench: Bench, plan: Plan) -> Built:
-    flags = ["-w", *bench.trusted_flags]
-    bench.add_object(OBSERVER_OBJECT, plan.apart, flags)
+    observer = build_apart(bench.program.std, bench.workshop, plan.apart)
+    if observer is None:
+        raise SandboxError("sandbox: the observer of a plan does not compile any more")
+    bench.write({OBSERVER_OBJECT: observer})
     return bench.build(OBSERVER_OBJECT)
 
 

@@ -23,6 +23,7 @@ DECLARES = (
     "for_range_loop",
 )
 TEMPLATED = ("template_type", "template_function", "qualified_identifier")
+NAMED = ("alias_declaration", "concept_definition", "namespace_definition", "preproc_def", "preproc_function_def")
 OF_TEMPLATES = (*TEMPLATED, "template_argument_list")
 
 
@@ -146,9 +147,7 @@ def names_declared(nodes: Iterable[Node]) -> set[str]:
         elif node.type in ("declaration", "type_definition", "function_definition"):
             found |= {declared_name(one) for one in node.children_by_field_name("declarator")}
             found |= _names_of_type(node.child_by_field_name("type"))
-        elif node.type in ("alias_declaration", "concept_definition", "namespace_definition"):
-            found.add(node_text(node.child_by_field_name("name")))
-        elif node.type in ("preproc_def", "preproc_function_def"):
+        elif node.type in NAMED:
             found.add(node_text(node.child_by_field_name("name")))
     return {name for name in found if name.isidentifier()} - {"main", "std"}
 

@@ -365,12 +365,7 @@ class Statements(Expressions):
             alias = self.thunks.alias(f"rlvr::Unreferenced<decltype(*rlvr::some<{iterator}&>())>::type")
             self.scopes.declare(name, Variable(type=alias, in_observer=True))
             return f"rlvr::Handle {name} = rlvr::make({number}, rlvr_at);"
-        give = (
-            (lambda n: f"rlvr::probe<{n}>(*rlvr_a);")
-            if found is None
-            else (lambda n: f"rlvr::give<{found}>(rlvr_out, *rlvr_a);")
-        )
-        number = self.thunks.add_whole((place[0], place[1]), lambda n: f"{at} {give(n)}")
+        number = self.thunks.add_whole(place, lambda n: f"{at} {_given(n, found)}")
         result = self.result_name(found or "int")
         if _is_binding(own):
             for part in walk(own):
@@ -397,6 +392,11 @@ def _declarators(node: Node | None) -> list[Node]:
         inner = node.child_by_field_name("declarator")
         node = inner if inner is not None else node.named_children[-1] if node.named_children else None
     return found
+
+
+def _given(thunk: str, found: str | None) -> str:
+    """Sends what the iterator `rlvr_a` is at."""
+    return f"rlvr::probe<{thunk}>(*rlvr_a);" if found is None else f"rlvr::give<{found}>(rlvr_out, *rlvr_a);"
 
 
 def _is_binding(node: Node) -> bool:

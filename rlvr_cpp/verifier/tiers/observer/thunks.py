@@ -300,8 +300,8 @@ def signature_of(node: Node, known: Knowledge) -> str:
         types.append(sent)
         own[declared_name(parameter.child_by_field_name("declarator"))] = sent
     trailing = next((part for part in walk(declarator or node) if part.type == "trailing_return_type"), None)
-    spelled = None if trailing is None else node_text(trailing).removeprefix("->")
-    result = _result_of(body, known, own) if spelled is None else sent_type(spelled)
+    said = None if trailing is None else node_text(trailing).removeprefix("->")
+    result = _result_of(body, known, own) if said is None else sent_type(said)
     if result is None:
         raise CannotSplit("a callback of the test does not say what it returns")
     return f"{result}({', '.join(types)})"
