@@ -68,6 +68,9 @@ class Expressions:
     def value(self, node: Node, expected: str | None = None) -> str:
         """Ask for a value; of `expected` type where nothing else says one."""
         kind = self.learned.types.get(place_of(node))
+        if kind == "" and expected == TRUTH:
+            lifted = self.lifter.lift(node)
+            return self._ask("bool", node, lifted, lambda n: f"rlvr_out.put<bool>(({lifted.text}) ? true : false);")
         if kind == "":
             raise CannotSplit(f"the value of {short(node)} cannot travel")
         lifted = self.lifter.lift(node)
@@ -167,9 +170,12 @@ class Expressions:
         return f"({self.expression(node.named_children[0], expected)})"
 
     def _condition(self, node: Node, expected: str | None) -> str:
-        if any(child.type in ("declaration", "init_statement") for child in node.named_children):
+        if any(child.type == "declaration" for child in node.named_children):
             raise CannotSplit("a condition of the test declares a variable")
-        return self.each_child(node, TRUTH)
+        first = [child for child in node.named_children if child.type == "init_statement"]
+        edits = [edit(child, self.statement(child)) for child in first]
+        edits += [edit(child, self.expression(child, TRUTH)) for child in node.named_children if child not in first]
+        return edited(node, edits)
 
     def _binary(self, node: Node, expected: str | None) -> str:
         left, right, operator = _sides(node)

@@ -274,6 +274,11 @@ template <class T> void end_object(void* object) { delete static_cast<T*>(object
 template <class T> unsigned hold(T* object) {
     return slots().add(Slot{const_cast<void*>(static_cast<const volatile void*>(object)), &end_object<T>});
 }
+template <class T, Size N> struct Array { typedef T type[N]; };
+template <class T> void end_array(void* first) { delete[] static_cast<T*>(first); }
+template <class T> unsigned hold_array(T* first) {
+    return slots().add(Slot{const_cast<void*>(static_cast<const volatile void*>(first)), &end_array<T>});
+}
 template <class T> unsigned refer(T& object) {
     return slots().add(Slot{const_cast<char*>(&reinterpret_cast<const volatile char&>(object)), nullptr});
 }

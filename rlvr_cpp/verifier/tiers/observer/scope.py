@@ -43,6 +43,8 @@ class Variable:
     handle: str = ""
     """How the oracle names an object of the observer, where not by the variable."""
     is_const: bool = False
+    is_global: bool = False
+    """The observer has it as well, outside of all thunks."""
 
 
 class Scopes:

@@ -13,9 +13,9 @@ from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import node_text, walk
 from rlvr_cpp.verifier.tiers.observer.expressions import TRUTH, Expressions, call, child_of, edit, short
-from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name
-from rlvr_cpp.verifier.tiers.observer.thunks import edited, place_of
-from rlvr_cpp.verifier.tiers.observer.values import COMPARE, element_type, sent_type
+from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions
+from rlvr_cpp.verifier.tiers.observer.thunks import Lifted, edited, place_of
+from rlvr_cpp.verifier.tiers.observer.values import COMPARE, element_type, is_c_string, part_types, sent_type
 
 WITH_BODIES = ("if_statement", "while_statement", "switch_statement", "do_statement", "else_clause", "case_statement")
 CONDITIONS = ("condition_clause", "parenthesized_expression")
@@ -63,6 +63,8 @@ class Statements(Expressions):
 
     def statement(self, node: Node) -> str:
         """The oracle's text of a statement. Raises `Moved` or CannotSplit."""
+        if node.type == "init_statement":
+            return self._compound(node)
         if node.type in BLOCKS or node.type in WITH_BODIES or node.type == "catch_clause":
             with self.scopes.inside():
                 return self._catch(node) if node.type == "catch_clause" else self._compound(node)
@@ -95,6 +97,10 @@ class Statements(Expressions):
             is_condition = child.type in CONDITIONS and node.type in WITH_BODIES
             if child.type == "identifier" and node.type in ("preproc_ifdef",):
                 continue
+            if node.type == "case_statement" and child == node.child_by_field_name("value"):
+                if self.scopes.depends(child):
+                    raise CannotSplit(f"a switch of the test has a case of the candidate's: {short(child)}")
+                continue
             edits.append(edit(child, self.expression(child, TRUTH) if is_condition else self.statement(child)))
         return edited(node, edits)
 
@@ -108,6 +114,8 @@ class Statements(Expressions):
         name = node.child_by_field_name("name") or node.child_by_field_name("declarator")
         if node.type in ("alias_declaration", "type_definition") and name is not None:
             self.scopes.owed.add(node_text(name))
+        if node.type == "using_declaration":
+            self.scopes.owed.add(re.findall(r"\w+", node_text(node))[-1])
         return ""
 
     def _for(self, node: Node) -> str:
@@ -173,7 +181,7 @@ class Statements(Expressions):
             text, copy = self._lambda_variable(declared, value, f"{before}{node_text(declared.kind)}")
         elif value is not None and self.scopes.depends(value):
             text = edited(declared.node, [edit(value, self._initial(value, kind))])
-        elif sent_type(kind) is None and self._is_constant(declared):
+        elif sent_type(kind) is None and not is_c_string(kind) and self._is_constant(declared):
             constant = "" if "const" in before.split() or "constexpr" in before.split() else "const "
             copy = f"{constant}{before}{node_text(declared.kind)} {node_text(declared.node)};"
         self.scopes.declare(declared.name, Variable(type=kind, copy=copy, is_const=declared.is_const))
@@ -219,17 +227,18 @@ class Statements(Expressions):
             found = self.known.type_of(declared.value) if not self.scopes.depends(declared.value) else None
             learned = self.learned.types.get(place_of(declared.value)) if declared.value is not None else None
             is_test = declared.value is not None and _is_test(declared.value)
-            found = found or learned or ("bool" if is_test else "")
-            return "" if found == "const char*" else found
-        marks = "".join(mark for name, mark in (("pointer", "*"), ("array", "[]")) if declared.has(name))
-        return f"{node_text(declared.kind)}{marks}"
+            return found or learned or ("bool" if is_test else "")
+        shapes = {"pointer_declarator": "*", "array_declarator": "[]"}
+        marks = "".join(shapes.get(part.type, "") for part in _declarators(declared.inner))
+        return f"{'const ' if declared.is_const and marks else ''}{node_text(declared.kind)}{marks}"
 
     def _is_constant(self, declared: Declared) -> bool:
         """Whether a variable never changes and is made of nothing that is not there in the observer as well."""
         names = [node_text(part) for part in walk(declared.node) if part.type == "identifier"]
         own = [self.scopes.look(name) for name in names if name != declared.name]
         is_free = not any(variable is not None for variable in own)
-        return is_free and declared.value is not None and (declared.is_const or not self._is_changed(declared.name))
+        never_changes = declared.is_const or (declared.has("array") and not self._is_changed(declared.name))
+        return is_free and declared.value is not None and never_changes
 
     def _is_changed(self, name: str) -> bool:
         """Whether a variable may change: it stands beside an assignment, or something that changes it is called."""
@@ -239,23 +248,44 @@ class Statements(Expressions):
 
     def _bindings(self, declared: Declared) -> str:
         names = [node_text(part) for part in walk(declared.inner) if part.type == "identifier"]
-        depends = self.scopes.depends(declared.value)
-        if depends and (declared.value is None or self.learned.guesses or not self.travels(declared.value)):
-            raise CannotSplit("the test binds the parts of an object of the candidate to names")
-        text = node_text(declared.node)
-        if depends and declared.value is not None:
-            marks = f"{declared.qualifiers} auto".strip()
-            text = f"{marks} {node_text(declared.inner)} = {self.expression(declared.value)};"
-        else:
-            text = f"{declared.qualifiers} {node_text(declared.kind)} {text};".strip()
-        for name in names:
-            self.scopes.declare(name, Variable())
-        return text
+        value = declared.value
+        if value is None or not self.scopes.depends(value):
+            kinds = part_types(self.known.type_of(value) or "")
+            self._declare_parts(names, kinds)
+            return f"{declared.qualifiers} {node_text(declared.kind)} {node_text(declared.node)};".strip()
+        learned = self.learned.types.get(place_of(value), "?")
+        if self.learned.guesses or learned == "" or (declared.has("reference") and not declared.is_const):
+            return self._object_parts(names, value)
+        self._declare_parts(names, part_types(learned))
+        return f"{declared.qualifiers} auto {node_text(declared.inner)} = {self.expression(value)};".strip()
+
+    def _declare_parts(self, names: list[str], kinds: list[str]) -> None:
+        for place, name in enumerate(names):
+            self.scopes.declare(name, Variable(type=kinds[place] if place < len(kinds) else ""))
+
+    def _object_parts(self, names: list[str], value: Node) -> str:
+        """Names for the parts of an object, which lives in the observer as a whole."""
+        whole = f"rlvr_parts_{value.start_byte}"
+        is_there = self.is_object(value)
+        made, alias = self.referred(value) if is_there else self.made(value)
+        texts = [f"rlvr::Handle {whole} = {made};"]
+        for place, name in enumerate(names):
+            one = Lifted(
+                declarations=[
+                    f"auto& rlvr_whole = rlvr::object<{alias}>(rlvr_in); auto& [{', '.join(names)}] = rlvr_whole;"
+                ]
+            )
+            maker, part = self.thunks.maker(one, "auto&", name)
+            body = f"rlvr_out.put(rlvr::refer({maker}(rlvr_in)));"
+            number = self.thunks.add_whole((value.start_byte, -2 - place), lambda n, body=body: body)  # type: ignore[misc]
+            self.scopes.declare(name, Variable(type=part, in_observer=True))
+            texts.append(f"rlvr::Handle {name} = rlvr::make({number}, {whole});")
+        return " ".join(texts)
 
     def _object(self, declared: Declared) -> str:
         """A variable that lives in the observer."""
         if declared.has("array"):
-            raise CannotSplit(f"the test has an array of objects: {short(declared.node)}")
+            return self._array(declared)
         spelled = f"{declared.qualifiers} {node_text(declared.kind)}{'*' if declared.has('pointer') else ''}".strip()
         value = declared.value
         if declared.has("reference") and value is not None:
@@ -266,6 +296,34 @@ class Statements(Expressions):
             made, alias = self._constructed(declared, spelled)
         self.scopes.declare(declared.name, Variable(type=alias, in_observer=True))
         return f"rlvr::Handle {declared.name} = {made};"
+
+    def _array(self, declared: Declared) -> str:
+        """Objects in a row, whose number stands in the test."""
+        bounds = [
+            part.child_by_field_name("size") for part in _declarators(declared.inner) if part.type == "array_declarator"
+        ]
+        value = declared.value
+        listed = value.named_children if value is not None and value.type == "initializer_list" else []
+        size = node_text(bounds[0]) if len(bounds) == 1 else ""
+        if len(bounds) != 1 or not (size.isdigit() or (not size and listed)):
+            raise CannotSplit(f"the test has an array of objects: {short(declared.node)}")
+        alias = self.thunks.alias(f"{declared.qualifiers} {node_text(declared.kind)}".strip())
+        size = size or str(len(listed))
+        lifted = self.lifter.lift(value) if value is not None else Lifted()
+        body = f"rlvr_out.put(rlvr::hold_array(new {alias}[{size}]{lifted.text}));"
+        number = self.thunks.add(place_of(declared.node), lifted, lambda n: body)
+        whole = self.thunks.alias(f"rlvr::Array<{alias}, {size}>::type")
+        self.scopes.declare(declared.name, Variable(type=whole, in_observer=True))
+        return f"rlvr::Handle {declared.name} = {call('rlvr::make', [str(number), *lifted.arguments])};"
+
+    def _hoist(self, kind: Node) -> None:
+        """Have the constants that a type is made of, such as the lambda behind a `decltype`, outside of all thunks."""
+        for mention in mentions(kind):
+            name = node_text(mention)
+            variable = self.scopes.look(name)
+            if variable is not None and variable.copy and not variable.is_global:
+                self.thunks.lines.append(f"static {' '.join(variable.copy.split())}")
+                self.scopes.declare(name, Variable(type=variable.type, is_global=True))
 
     def _deduced(self, declared: Declared, value: Node) -> tuple[str, str]:
         """An object whose type is that of its value, or what a class template deduces."""
@@ -279,6 +337,7 @@ class Statements(Expressions):
         return call("rlvr::make", [str(number), *lifted.arguments]), alias
 
     def _constructed(self, declared: Declared, spelled: str) -> tuple[str, str]:
+        self._hoist(declared.kind)
         alias, value = self.thunks.alias(spelled), declared.value
         if value is None:
             number = self.thunks.add_whole(
@@ -304,17 +363,21 @@ class Statements(Expressions):
                 return self._walked(node, kind, own, right, body)
         with self.scopes.inside():
             edits = [edit(right, self.expression(right))] if depends else []
-            spelled = node_text(kind)
-            if spelled == "auto":
-                spelled = element_type(self.learned.types.get(place_of(right)) or self.known.type_of(right) or "") or ""
-            names = (
-                [declared_name(own)]
-                if not _is_binding(own)
-                else [node_text(part) for part in walk(own) if part.type == "identifier"]
-            )
-            for name in names:
-                self.scopes.declare(name, Variable(type="" if _is_binding(own) else spelled))
+            spelled = f"{node_text(kind)}{'*' if own.type == 'pointer_declarator' else ''}"
+            if node_text(kind) == "auto":
+                spelled = element_type(self.learned.types.get(place_of(right)) or self._range_type(right)) or ""
+            if _is_binding(own):
+                names = [node_text(part) for part in walk(own) if part.type == "identifier"]
+                self._declare_parts(names, part_types(spelled))
+            else:
+                self.scopes.declare(declared_name(own), Variable(type=spelled))
             return edited(node, [*edits, edit(body, self.statement(body))])
+
+    def _range_type(self, right: Node) -> str:
+        """The type of a range of the test's; of a list in braces that of its first element, as an array."""
+        if right.type == "initializer_list" and right.named_children:
+            return f"{self.known.type_of(right.named_children[0]) or ''}[]"
+        return self.known.type_of(right) or ""
 
     def _walked(self, node: Node, kind: Node, own: Node, right: Node, body: Node) -> str:
         """A loop over an object of the candidate: its iterators are walked in the observer."""

@@ -24,7 +24,7 @@ from rlvr_cpp.verifier.tiers.observer.scope import (
     mentions,
     names_in_lambdas,
 )
-from rlvr_cpp.verifier.tiers.observer.values import Knowledge, sent_type
+from rlvr_cpp.verifier.tiers.observer.values import Knowledge, is_c_string, sent_type
 
 LISTS = ("argument_list", "initializer_list", "subscript_argument_list")
 Place = tuple[int, int]
@@ -161,7 +161,8 @@ class Lifter:
         for mention in mentions(node):
             name = node_text(mention)
             variable = self.scopes.look(name) if name not in own else None
-            if variable is not None and not variable.in_observer and not variable.copy:
+            is_there = variable is None or variable.in_observer or variable.copy or variable.is_global
+            if not is_there:
                 return False
             if name in self.functions and name not in own:
                 return False
@@ -198,7 +199,7 @@ class _Taking:
             return False
         own_functions = {node_text(one) for one in mentions(node)} & self.own
         spelled = None if own_functions else self.lifter.known.type_of(node)
-        sent = "const char*" if spelled == "const char*" else sent_type(spelled or "")
+        sent = "const char*" if is_c_string(spelled or "") else sent_type(spelled or "")
         if sent is None:
             return False
         number, text = len(self.lifted.arguments), node_text(node)
@@ -228,8 +229,14 @@ class _Taking:
         if variable.in_observer:
             reference = f"auto& {name} = rlvr::object<{variable.type}>(rlvr_in);"
             self.lifted.send(reference, variable.handle or name)
+        elif variable.is_global:
+            pass
         elif sent is not None:
             self._send_variable(name, sent, variable.is_const)
+        elif is_c_string(variable.type):
+            self.lifted.send(
+                f"const char* const {name} = rlvr::get_text(rlvr_in);", f"static_cast<const char*>({name})"
+            )
         elif variable.copy:
             self.lifted.declarations.append(variable.copy)
         else:

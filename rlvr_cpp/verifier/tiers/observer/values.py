@@ -28,12 +28,18 @@ OF_SUFFIX = {
 }
 OF_SUFFIX |= {"ull": "unsigned long long", "llu": "unsigned long long"}
 OF_FRACTION = {"": "double", "f": "float", "l": "long double"}
+HOLDERS = ("vector", "set", "multiset", "list", "deque", "initializer_list", "unordered_set")
 SIZES = ("size", "length", "count")
 
 LONG_STRING = re.compile(r"std::(?:__cxx11::)?basic_string<char, std::char_traits<char>, std::allocator<char> ?>")
 C_STRING = re.compile(r"(?:const )?char(?: const)? ?\*")
 NESTED = r"(?:[^<>]|<(?:[^<>]|<(?:[^<>]|<[^<>]*>)*>)*>)*"
 DEFAULT_ARGUMENT = re.compile(rf", std::(?:allocator|less|hash|equal_to)<{NESTED}>\s*(?=[,>])")
+
+
+def is_c_string(spelled: str) -> bool:
+    """Whether a type as the test spells it is a string in C's way."""
+    return C_STRING.fullmatch(" ".join(spelled.split()).replace("char const", "const char")) is not None
 
 
 def sent_type(spelled: str) -> str | None:
@@ -134,14 +140,22 @@ def element_type(container: str) -> str | None:
     bare = re.sub(r"\bconst\b|&", "", container).strip()
     if bare.endswith("[]"):
         return bare.removesuffix("[]")
-    if sent_type(bare) == "std::string":
-        return "char"
-    if match := re.fullmatch(
-        r"(?:std::)?(?:vector|set|multiset|list|deque|initializer_list|unordered_set)<(.*)>", bare
-    ):
-        return match[1]
-    match = re.fullmatch(r"(?:std::)?array<(.*),\s*\w+>", bare)
+    kind = read_value(bare)
+    if kind is not None and len(kind.arguments) == 2 and kind.name != "std::array":
+        return f"std::pair<{kind.arguments[0]}, {kind.arguments[1]}>"
+    if kind is not None:
+        return "char" if kind.name == "std::string" else str(kind.arguments[0]) if kind.arguments else None
+    match = re.fullmatch(rf"(?:std::)?(?:{'|'.join(HOLDERS)})<(.*)>", bare)
     return match[1] if match else None
+
+
+def part_types(whole: str) -> list[str]:
+    """The types of what a pair, a tuple or an array is bound to."""
+    kind = read_value(whole)
+    if kind is None or kind.name not in ("std::pair", "std::tuple", "std::array"):
+        return []
+    first, last = kind.arguments[0], kind.arguments[-1]
+    return [str(first)] * last if isinstance(last, int) else [str(one) for one in kind.arguments]
 
 
 def bare_name(spelled: str) -> str:
@@ -159,7 +173,11 @@ def fields_of(body: Node | None) -> Mapping[str, str]:
     found = {}
     for member in body.named_children if body is not None else ():
         if member.type == "field_declaration":
+            before = "const " if any(child.type == "type_qualifier" for child in member.children) else ""
+            spelled = before + node_text(member.child_by_field_name("type"))
             for declarator in member.children_by_field_name("declarator"):
                 if declarator.type == "field_identifier":
-                    found[node_text(declarator)] = node_text(member.child_by_field_name("type"))
+                    found[node_text(declarator)] = spelled
+                elif declarator.type == "pointer_declarator" and declarator.named_children:
+                    found[node_text(declarator.named_children[-1])] = f"{spelled}*"
     return found
