@@ -68,18 +68,16 @@ class Expressions:
     def value(self, node: Node, expected: str | None = None) -> str:
         """Ask for a value; of `expected` type where nothing else says one."""
         kind = self.learned.types.get(place_of(node))
-        if kind == "" and expected == TRUTH:
-            lifted = self.lifter.lift(node)
-            return self._ask("bool", node, lifted, lambda n: f"rlvr_out.put<bool>(({lifted.text}) ? true : false);")
-        if kind == "":
+        is_open = kind is None and self.learned.guesses
+        if kind == "" and expected != TRUTH:
             raise CannotSplit(f"the value of {short(node)} cannot travel")
+        if is_open and expected is None:
+            raise CannotSplit(f"nothing says the type of {short(node)}: give a declaration or a reference")
         lifted = self.lifter.lift(node)
-        if kind is None and self.learned.guesses:
-            if expected is None:
-                raise CannotSplit(f"nothing says the type of {short(node)}: give a declaration or a reference")
-            if expected == TRUTH:
-                return self._ask("bool", node, lifted, lambda n: f"rlvr::give_truth(rlvr_out, {lifted.text});")
-            kind = sent_type(expected) or ANY_NUMBER
+        if expected == TRUTH and (is_open or kind == ""):
+            return self._ask("bool", node, lifted, lambda n: f"rlvr::give_truth(rlvr_out, {lifted.text});")
+        if is_open:
+            kind = sent_type(expected or "") or ANY_NUMBER
         if kind is None:
             return self._ask("int", node, lifted, lambda n: f"rlvr::probe<{n}>({lifted.text});")
         return self._ask(kind, node, lifted, lambda n: f"rlvr::give<{kind}>(rlvr_out, {lifted.text});")
@@ -219,7 +217,8 @@ class Expressions:
 
     def _streamed(self, node: Node, left: Node, right: Node, operator: str) -> str:
         """Into or out of a stream of the test, which moves to the observer where an object needs it."""
-        if self.scopes.depends(right) and (self.is_object(right) or not self.travels(right) or operator == ">>"):
+        is_unknown = self.is_object(right) or not self.travels(right) or self.learned.guesses
+        if self.scopes.depends(right) and (is_unknown or operator == ">>"):
             raise Moved(node_text(_first_operand(node)))
         return f"{self.expression(left)} {operator} {self.expression(right)}"
 

@@ -14,13 +14,13 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
-from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, lexemes, node_text, parse
+from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, lexemes, node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, read_trusted_unit
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.tiers.observer.cut import TYPES, WORD, Cut, Owing, cut_test
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.observer.run import OBSERVER, OWN_MAIN, build_apart, build_oracle, judge_by_plan
-from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, names_declared
+from rlvr_cpp.verifier.tiers.observer.scope import DECLARES, CannotSplit, declared_name, names_declared
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned
 from rlvr_cpp.verifier.tiers.observer.values import found_type
 from rlvr_cpp.verifier.toolchain.bench import open_bench
@@ -28,7 +28,7 @@ from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import Finished, SandboxError
 
-VERSION = 6
+VERSION = 8
 """Raised when the same task may be taken apart otherwise than before."""
 PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_planned.cpp", "rlvr_planned.o"
 ROUNDS = 14
@@ -114,7 +114,8 @@ class _Planner:
         alone = QUOTED_INCLUDE.sub("", self.test)
         with self.workshop.scratch({PLANNED: alone}) as folder:
             said = self._compile(folder, "-fsyntax-only").stderr.decode(errors="replace")
-        return {match["gnu"] or match["clang"] for match in UNDECLARED.finditer(said)} - {"std"}
+        undeclared = {match["gnu"] or match["clang"] for match in UNDECLARED.finditer(said)}
+        return undeclared - {"std"} - _local_names(self.test)  # a variable of an unknown type is reported, too
 
     def _compile(self, folder: Path, *flags: str) -> Finished:
         limit = "-ferror-limit=0" if self.workshop.toolchain.is_clang else "-fmax-errors=0"
@@ -186,6 +187,12 @@ class _Planner:
         if cut.quoted or self.learned.guesses or names_of_types(self.trusted) & set(WORD.findall(cut.observer)):
             return ""
         return whole if build_apart(self.program.std, self.workshop, whole) is not None else ""
+
+
+def _local_names(test: str) -> set[str]:
+    """The names that the test gives to variables and parameters."""
+    parts = (part for part in walk(parse(test.encode(errors="replace"))) if part.type in DECLARES)
+    return {declared_name(one) for part in parts for one in part.children_by_field_name("declarator")}
 
 
 def _prototypes(declaration: str | None) -> str:

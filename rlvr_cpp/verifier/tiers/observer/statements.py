@@ -198,7 +198,7 @@ class Statements(Expressions):
 
     def _initial(self, value: Node, kind: str) -> str:
         """The first value of a variable that stays in the oracle."""
-        sent = sent_type(kind)
+        sent = sent_type(kind) or sent_type(element_type(kind) or "")
         if value.type in ("argument_list", "initializer_list"):
             return self.each_child(value, sent)
         is_asked = not self.travels(value) or (self.learned.guesses and not _is_test(value))
@@ -255,7 +255,8 @@ class Statements(Expressions):
             return f"{declared.qualifiers} {node_text(declared.kind)} {node_text(declared.node)};".strip()
         learned = self.learned.types.get(place_of(value), "?")
         if self.learned.guesses or learned == "" or (declared.has("reference") and not declared.is_const):
-            return self._object_parts(names, value)
+            made, alias = self.referred(value) if self.is_object(value) else self.made(value)
+            return self._object_parts(names, made, alias, value)
         self._declare_parts(names, part_types(learned))
         return f"{declared.qualifiers} auto {node_text(declared.inner)} = {self.expression(value)};".strip()
 
@@ -263,11 +264,9 @@ class Statements(Expressions):
         for place, name in enumerate(names):
             self.scopes.declare(name, Variable(type=kinds[place] if place < len(kinds) else ""))
 
-    def _object_parts(self, names: list[str], value: Node) -> str:
+    def _object_parts(self, names: list[str], made: str, alias: str, node: Node) -> str:
         """Names for the parts of an object, which lives in the observer as a whole."""
-        whole = f"rlvr_parts_{value.start_byte}"
-        is_there = self.is_object(value)
-        made, alias = self.referred(value) if is_there else self.made(value)
+        whole = f"rlvr_parts_{node.start_byte}"
         texts = [f"rlvr::Handle {whole} = {made};"]
         for place, name in enumerate(names):
             one = Lifted(
@@ -277,7 +276,7 @@ class Statements(Expressions):
             )
             maker, part = self.thunks.maker(one, "auto&", name)
             body = f"rlvr_out.put(rlvr::refer({maker}(rlvr_in)));"
-            number = self.thunks.add_whole((value.start_byte, -2 - place), lambda n, body=body: body)  # type: ignore[misc]
+            number = self.thunks.add_whole((node.start_byte, -2 - place), lambda n, body=body: body)  # type: ignore[misc]
             self.scopes.declare(name, Variable(type=part, in_observer=True))
             texts.append(f"rlvr::Handle {name} = rlvr::make({number}, {whole});")
         return " ".join(texts)
@@ -422,10 +421,11 @@ class Statements(Expressions):
         is_reference = "&" in node_text(own) and "const" not in node_text(own.parent).partition(")")[0].split()
         at = f"auto& rlvr_a = rlvr::object<{iterator}>(rlvr_in); rlvr_in.end();"
         if found == "" or self.scopes.depends(kind) or (is_reference and self._is_changed(name)):
-            if _is_binding(own):
-                raise CannotSplit("the test binds the parts of an object of the candidate to names")
             number = self.thunks.add_whole(place, lambda n: f"{at} rlvr_out.put(rlvr::refer(*rlvr_a));")
             alias = self.thunks.alias(f"rlvr::Unreferenced<decltype(*rlvr::some<{iterator}&>())>::type")
+            if _is_binding(own):
+                names = [node_text(part) for part in walk(own) if part.type == "identifier"]
+                return self._object_parts(names, f"rlvr::make({number}, rlvr_at)", alias, own)
             self.scopes.declare(name, Variable(type=alias, in_observer=True))
             return f"rlvr::Handle {name} = rlvr::make({number}, rlvr_at);"
         number = self.thunks.add_whole(place, lambda n: f"{at} {_given(n, found)}")

@@ -28,8 +28,9 @@ OF_SUFFIX = {
 }
 OF_SUFFIX |= {"ull": "unsigned long long", "llu": "unsigned long long"}
 OF_FRACTION = {"": "double", "f": "float", "l": "long double"}
-HOLDERS = ("vector", "set", "multiset", "list", "deque", "initializer_list", "unordered_set")
-SIZES = ("size", "length", "count")
+HOLDERS = ("vector", "set", "multiset", "list", "deque", "initializer_list", "unordered_set", "stack", "queue")
+SIZES = ("size", "length", "count", "find")
+ELEMENTS = ("front", "back", "top", "at")
 
 LONG_STRING = re.compile(r"std::(?:__cxx11::)?basic_string<char, std::char_traits<char>, std::allocator<char> ?>")
 C_STRING = re.compile(r"(?:const )?char(?: const)? ?\*")
@@ -122,7 +123,10 @@ class Knowledge:
 
     def _of_field(self, node: Node) -> str | None:
         owner = self.type_of(node.child_by_field_name("argument")) or ""
-        return self.fields.get(bare_name(owner), {}).get(node_text(node.child_by_field_name("field")))
+        name, parts = node_text(node.child_by_field_name("field")), part_types(owner)
+        if name in ("first", "second") and len(parts) == 2:
+            return parts[name == "second"]
+        return self.fields.get(bare_name(owner), {}).get(name)
 
     def _of_call(self, node: Node) -> str | None:
         function = node.child_by_field_name("function")
@@ -130,14 +134,13 @@ class Knowledge:
             return None
         if function.type == "field_expression":
             owner = self.type_of(function.child_by_field_name("argument"))
-            member = node_text(function.child_by_field_name("field"))
-            return "unsigned long" if owner is not None and sent_type(owner) and member in SIZES else None
+            return _of_member(owner or "", node_text(function.child_by_field_name("field")))
         return self.results.get(node_text(function)) or sent_type(node_text(function))
 
 
 def element_type(container: str) -> str | None:
     """What a container holds, or an array: its type is spelled with `[]`."""
-    bare = re.sub(r"\bconst\b|&", "", container).strip()
+    bare = bare_name(container)
     if bare.endswith("[]"):
         return bare.removesuffix("[]")
     kind = read_value(bare)
@@ -145,8 +148,21 @@ def element_type(container: str) -> str | None:
         return f"std::pair<{kind.arguments[0]}, {kind.arguments[1]}>"
     if kind is not None:
         return "char" if kind.name == "std::string" else str(kind.arguments[0]) if kind.arguments else None
-    match = re.fullmatch(rf"(?:std::)?(?:{'|'.join(HOLDERS)})<(.*)>", bare)
-    return match[1] if match else None
+    match = re.fullmatch(rf"(?:std::)?(?:(?:{'|'.join(HOLDERS)})<(.*)|priority_queue<([^,]*).*)>", bare)
+    return (match[1] or match[2]).strip() if match else None
+
+
+def _of_member(owner: str, member: str) -> str | None:
+    """What a member function of a container of the library returns."""
+    if element_type(owner) is None:
+        return None
+    kind = read_value(owner)
+    is_table = kind is not None and len(kind.arguments) == 2 and kind.name != "std::array"
+    if member in ELEMENTS:
+        return str(kind.arguments[1]) if is_table and kind is not None else element_type(owner)
+    if member == "find":
+        return "unsigned long" if kind is not None and kind.name == "std::string" else None
+    return "bool" if member == "empty" else "unsigned long" if member in SIZES else None
 
 
 def part_types(whole: str) -> list[str]:
