@@ -27,6 +27,8 @@ TIERS = {
     "rlvr_cpp/verifier/test_think.py": None,
     "rlvr_cpp/verifier/test_verdict.py": None,
     "rlvr_cpp/verifier/cpp/test_signature.py": None,
+    "rlvr_cpp/verifier/cpp/test_includes.py": None,
+    "rlvr_cpp/verifier/cpp/test_loops.py": None,
     "rlvr_cpp/verifier/tiers/test_travel.py": None,
     "rlvr_cpp/verifier/toolchain/test_store.py": None,
     "rlvr_cpp/reward": "compiler",

@@ -55,6 +55,8 @@ class Task:
     """The largest share of hidden tests that a completion which does no work passes; None where never measured."""
     mutant_kill_rate: float | None = None
     """The share of mutants of the reference that the hidden tests reject; None where never measured."""
+    weak: tuple[str, ...] | None = None
+    """Answers without work that pass its tests, as `rlvr-tasks check` names them; None where never tried."""
 
     def program(self, code: str, hidden: bool = False) -> Program:
         """`code`, the whole candidate, with the public or (where there are any) the hidden tests."""
@@ -117,7 +119,7 @@ def _own_shape(row: Row, where: str) -> Task:
         if row.get(name) is not None:
             _text(row, name, where)
     values = dict(row)
-    for name in ("callees", "tags"):
+    for name in ("callees", "tags", *(["weak"] if row.get("weak") is not None else [])):
         value = values.get(name, ())
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise UserError(f"{where}: field {name!r} is {value!r}: it must be a list of strings")

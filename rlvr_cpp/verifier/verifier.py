@@ -46,13 +46,16 @@ def verify_cpp(
     compile_timeout: float = 30.0,
     tests_declared: int | None = None,
     hidden_test_code: str | None = None,
+    declaration: str | None = None,
     require: str | Sequence[str] = "any",
 ) -> VerifyResult:
     """Compile `code` and put it to the tests of `test_code`, both in the sandbox.
 
     `code` is one text or a mapping of file names to texts. `test_code` prints `PASSED n/m` as its last line and exits
     with 0 on a full pass only, or is a `main` of assertions. It is run in a process of its own where that is possible,
-    which `tier` tells. `timeout` is in CPU seconds of the run, `compile_timeout` of the build; each may take twice as
+    which `tier` tells. `declaration` is C++ that declares what the test calls (`int f(int);`, or a task's prompt), for
+    tests that do not declare it themselves: without it the candidate may propose plain types, and others are a
+    `compile_error`. `timeout` is in CPU seconds of the run, `compile_timeout` of the build; each may take twice as
     long and a second on the clock. `tests_declared` is the number of tests there are (at most 1000): a verdict about
     any other number is `forged`. `hidden_test_code` holds more tests of the same kind. Without tests the program is
     judged by its own exit status, and one without a `main` only compiled. `require` is the isolation that the host must
@@ -60,7 +63,14 @@ def verify_cpp(
     what is required or an argument makes no sense; whatever the candidate does is in the result.
     """
     workshop = shared_workshop(make_toolchain(compiler, extra_flags, timeout, compile_timeout), _controls(require))
-    program = Program(code, test_code or None, tests_declared, std, hidden_test=hidden_test_code or None)
+    program = Program(
+        code,
+        test_code or None,
+        tests_declared,
+        std,
+        declaration=declaration or None,
+        hidden_test=hidden_test_code or None,
+    )
     check_program(program)
     result = judge(_without_thoughts(program) if strip_think else program, workshop)
     return result if return_structured else dataclasses.replace(result, error_class=None, diagnostics=())

@@ -114,6 +114,11 @@ class Entry:
         return (self.name, *(str(passage.type) for passage in self.passages))
 
     @property
+    def size(self) -> int:
+        """How many templates of `std` its signature is built of, each as often as it stands there."""
+        return sum(1 for one in (self.result, *(passage.type for passage in self.passages)) for _ in one.templates)
+
+    @property
     def templates(self) -> frozenset[str]:
         """The names in `std` that its signature is built of."""
         types = (self.result, *(passage.type for passage in self.passages))

@@ -41,6 +41,10 @@ class Built:
             return self
         return replace(self, diagnostics=add_chains(self.diagnostics, raw) or said, text=raw[:TEXT_LIMIT])
 
+    def refused(self, why: Diagnostic) -> Built:
+        """The same, though the compiler took it: no program, for a reason of ours."""
+        return replace(self, diagnostics=(why,), text=render_diagnostics((why,)), failure="compile_error")
+
     def linked(self, finished: Finished) -> Built:
         """What was compiled, after it was linked: the compiler's diagnostics stay, its time is added."""
         own = self.finished

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlvr_cpp.verifier.cpp.diagnostics import toolchain_trouble
+from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, toolchain_trouble
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.toolchain.precompiled import PrecompiledHeaders
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
@@ -32,6 +32,8 @@ from rlvr_sandbox import Command, Controls, Finished, Limits, SandboxError, Stop
 from rlvr_sandbox.launcher import cache_folder, private_temporary_folder
 
 PROGRAM = "rlvr_program"
+LIBRARY = "rlvr_library.so"
+"""What a program is built as that is loaded by another one."""
 SCRATCH = "rlvr_verify_"
 COMPILER_MEMORY = 2_500 << 20
 COMPILER_NICE = 10  # what trains or samples beside it goes first
@@ -256,8 +258,12 @@ class Workshop:
         def build(draft: Path) -> bool:
             with self.scratch(files) as folder:
                 finished = self.compile(folder, arguments, header=self._header(files, arguments))
-                if finished.ended != "exit":
-                    raise SandboxError(f"sandbox: a test did not compile within its limits ({finished.ended})")
+                said = finished.stderr.decode(errors="replace")
+                reason = compile_limit_reason(said) if finished.returncode != 0 else None
+                if finished.ended != "exit" or reason is not None:
+                    raise SandboxError(
+                        f"sandbox: a test did not compile within its limits ({reason or finished.ended})"
+                    )
                 if finished.returncode != 0:
                     return False
                 shutil.copyfile(folder / name, draft / name)
