@@ -19,16 +19,17 @@ from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, read_trusted_
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.tiers.observer.cut import TYPES, WORD, Cut, Owing, cut_test
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
-from rlvr_cpp.verifier.tiers.observer.run import OBSERVER, OWN_MAIN, build_apart, build_oracle, judge_by_plan
+from rlvr_cpp.verifier.tiers.observer.run import OBSERVER, build_apart, build_oracle, judge_by_plan
 from rlvr_cpp.verifier.tiers.observer.scope import DECLARES, CannotSplit, declared_name, names_declared
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned
 from rlvr_cpp.verifier.tiers.observer.values import found_type
-from rlvr_cpp.verifier.toolchain.bench import open_bench
+from rlvr_cpp.verifier.tiers.sealed import between
+from rlvr_cpp.verifier.toolchain.bench import OWN_MAIN, open_bench
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import Finished, SandboxError
 
-VERSION = 8
+VERSION = 9
 """Raised when the same task may be taken apart otherwise than before."""
 PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_planned.cpp", "rlvr_planned.o"
 ROUNDS = 14
@@ -129,7 +130,8 @@ class _Planner:
             cut = cut_test(self.test, owing, self.learned)
             if self.learned.guesses or (compiles and not cut.probes):
                 return cut
-            main = "".join([OWN_MAIN[0], f'#include "{TRUSTED}"\n', OWN_MAIN[1], f'#include "{OBSERVER}"\n'])
+            undone = between(self.trusted or "", cut.observer)
+            main = f'#define main {OWN_MAIN}\n#include "{TRUSTED}"\n#undef main\n{undone}#include "{OBSERVER}"\n'
             files = {TRUSTED: self.trusted or "", OBSERVER: cut.observer, PLANNED: main}
             with self.workshop.scratch(files) as folder:
                 done = self._compile(folder, "-c", "-o", PLANNED_OBJECT)

@@ -6,16 +6,15 @@ import dataclasses
 
 from rlvr_cpp.verifier.cpp.signature import read_unit
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
+from rlvr_cpp.verifier.tiers.sealed import between
 from rlvr_cpp.verifier.tiers.two_processes import Oracle, run_in_two
-from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
+from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, OWN_MAIN, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
 from rlvr_cpp.verifier.verdict import read_oracle
 from rlvr_sandbox import SandboxError
 
-OBSERVER, OBSERVER_OBJECT, MAIN = "rlvr_observer.cpp", "rlvr_observer.o", "rlvr_main.cpp"
-OWN_MAIN = ("#define main rlvr_own_main\n", "#undef main\n")
-"""Around a candidate that brings a `main` of its own, as chat answers do: nobody calls it here."""
+OBSERVER, OBSERVER_OBJECT = "rlvr_observer.cpp", "rlvr_observer.o"
 
 
 def build_oracle(std: str, workshop: Workshop, plan: Plan) -> Oracle | None:
@@ -54,11 +53,15 @@ def _build(bench: Bench, plan: Plan) -> Built:
         return _build_apart(bench, plan)
     if len(bench.program.sources) > 1 or plan.quoted:
         return _build_files(bench, plan)
-    [name] = bench.program.files
-    before, after = OWN_MAIN if _has_main(bench) else ("", "")
-    bench.write({OBSERVER: plan.observer, MAIN: f'{before}#include "{name}"\n{after}#include "{OBSERVER}"\n'})
-    built = bench.compile_object(MAIN)
+    [name] = bench.program.sources
+    built = bench.compile_object(_behind(bench, f'#include "{name}"\n', plan))
     return built if built.failure is not None else bench.link(built, CANDIDATE_OBJECT)
+
+
+def _behind(bench: Bench, included: str, plan: Plan) -> str:
+    """The observer behind files of the candidate, whose `main` is called otherwise and whose macros end with them."""
+    undone = between("\n".join(bench.program.files.values()), plan.observer, bench.program.declaration or "")
+    return f'#define main {OWN_MAIN}\n{included}#undef main\n{undone}#line 1 "{OBSERVER}"\n{plan.observer}'
 
 
 def _build_apart(bench: Bench, plan: Plan) -> Built:
@@ -72,18 +75,16 @@ def _build_apart(bench: Bench, plan: Plan) -> Built:
 def _build_files(bench: Bench, plan: Plan) -> Built:
     """The observer is a unit of its own, behind the candidate's headers that the test includes."""
     included = "".join(f"#include {path}\n" for path in plan.quoted)
-    bench.write({MAIN: f'{included}#include "{OBSERVER}"\n', OBSERVER: plan.observer})
-    sources = bench.program.sources
-    compiled = bench.compile("-I.", "-c", "-o", OBSERVER_OBJECT, main=MAIN)
-    objects, diagnostics = [OBSERVER_OBJECT], compiled.diagnostics
-    for number, source in enumerate(sources):
-        if compiled.failure is not None:
+    built = bench.compile("-c", "-o", OBSERVER_OBJECT, text=_behind(bench, included, plan))
+    objects, diagnostics = [OBSERVER_OBJECT], [*built.diagnostics]
+    for number, source in enumerate(bench.program.sources):
+        if built.failure is not None:
             break
         objects.append(f"rlvr_{number}.o")
-        compiled = bench.compile("-I.", "-c", "-o", objects[-1], main=source)
-        diagnostics += compiled.diagnostics
-    compiled = dataclasses.replace(compiled, diagnostics=diagnostics)
-    return compiled if compiled.failure is not None else bench.link(compiled, *objects)
+        built = bench.compile("-c", "-o", objects[-1], source=source)
+        diagnostics += built.diagnostics
+    built = dataclasses.replace(built, diagnostics=tuple(diagnostics))
+    return built if built.failure is not None else bench.link(built, *objects)
 
 
 def _has_main(bench: Bench) -> bool:
