@@ -17,6 +17,8 @@ class TaskSettings:
     """The data set's split."""
     held_out_fraction: float = field(metadata={"above": 0, "below": 1})
     """Set aside for evaluation where the source marks no task `held_out`."""
+    min_tier: str = field(metadata={"choices": ("marker", "observer", "oracle")})
+    """Leave out tasks whose tests are judged in a weaker way; `marker`, inside the answer's process, keeps all."""
 
 
 @dataclass

@@ -15,11 +15,11 @@ from rlvr_cpp.verifier.cases import CheckerError
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, error_class, render_diagnostics
 from rlvr_cpp.verifier.program import Program, refusal
-from rlvr_cpp.verifier.result import VerifyResult
+from rlvr_cpp.verifier.result import VALUE_TYPE, VerifyResult
 from rlvr_cpp.verifier.status import IN_PROCESS, Status
 from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
 from rlvr_cpp.verifier.tiers.observer.planner import plan_for
-from rlvr_cpp.verifier.tiers.observer.run import build_oracle, judge_by_plan
+from rlvr_cpp.verifier.tiers.observer.run import WRONG_TYPE, build_oracle, judge_by_plan
 from rlvr_cpp.verifier.tiers.outside import judge_alone, judge_by_cases
 from rlvr_cpp.verifier.tiers.two_processes import judge_in_two, prepare_oracle
 from rlvr_cpp.verifier.toolchain.bench import Bench, open_bench
@@ -156,7 +156,7 @@ def _result(bench: Bench, judged: Judged, known_total: int) -> VerifyResult:
         tests_passed=verdict.passed if verdict else 0,
         tests_total=(verdict.total if verdict else 0) or known_total,
         warnings=count_own_warnings(bench.program, diagnostics),
-        error_class=error_class(diagnostics) if status == "compile_error" else None if status == "ok" else status,
+        error_class=_error_class(status, diagnostics),
         diagnostics=diagnostics,
         suppressions=suppressions,
         tier=judged.tier,
@@ -168,6 +168,14 @@ def _result(bench: Bench, judged: Judged, known_total: int) -> VerifyResult:
         self_judged=judged.self_judged,
     )
     return _without_partial_credit(result) if result.tier in IN_PROCESS else result
+
+
+def _error_class(status: Status, diagnostics: tuple[Diagnostic, ...]) -> str | None:
+    """A word for the failure; None where there is none."""
+    if status != "compile_error":
+        return None if status == "ok" else status
+    is_of_value = any(WRONG_TYPE in diagnostic.message for diagnostic in diagnostics)
+    return VALUE_TYPE if is_of_value else error_class(diagnostics)
 
 
 def _said(judged: Judged, diagnostics: tuple[Diagnostic, ...]) -> str:

@@ -113,7 +113,7 @@ class Question {
         if (number == 1) rlvr_signal(13, reinterpret_cast<void (*)(int)>(1));  // SIGPIPE, SIG_IGN: write will tell
         send(CHANNEL, out.message);
         for (;;) {
-            if (!receive(CHANNEL, reply)) lost();
+            if (!receive(CHANNEL, reply)) gone();
             in = Reader(reply);
             const Byte kind = in.get<Byte>();
             if (kind != CALLED) return finish(kind);
@@ -385,7 +385,7 @@ inline void put_thrown_by_library(Writer& out, unsigned number) {
 // The result of a call back, with everything that the oracle asks meanwhile.
 inline void await_result(Buffer& result) {
     for (;;) {
-        if (!receive(CHANNEL, result)) lost();
+        if (!receive(CHANNEL, result)) gone();
         Reader in(result);
         const Byte kind = in.get<Byte>();
         if (kind == RESULT) return;

@@ -29,7 +29,7 @@ from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import Finished, SandboxError
 
-VERSION = 9
+VERSION = 10
 """Raised when the same task may be taken apart otherwise than before."""
 PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_planned.cpp", "rlvr_planned.o"
 ROUNDS = 14
@@ -96,19 +96,11 @@ class _Planner:
 
     def _owing(self) -> Owing:
         """What the test is taken apart by; whether types have to be guessed is learned on the way."""
-        unit = read_trusted_unit(self.test)
-        own = {function.name for function in unit.defined}
-        prototypes = {function.name for function in unit.prototypes} - own
-        if self.trusted is None:
-            undeclared = self._undeclared()
-            self.learned.guesses = bool(undeclared)
-            return Owing(frozenset(undeclared | prototypes))
-        given = names_declared(parse(self.test.encode(errors="replace")).children) - prototypes
-        nodes = parse(self.trusted.encode(errors="replace")).children
-        declared = {function.name for function in read_trusted_unit(self.trusted).prototypes}
-        templates = names_of_types(self.trusted, "template_declaration")
-        owed = (names_declared(nodes) - given) | prototypes
-        return Owing(frozenset(owed), frozenset(declared & own), frozenset(templates))
+        if self.trusted is not None:
+            return owing_by(self.test, self.trusted)
+        undeclared = self._undeclared()
+        self.learned.guesses = bool(undeclared)
+        return Owing(frozenset(undeclared | _prototypes_in(self.test)))
 
     def _undeclared(self) -> set[str]:
         """The names that the test uses and does not declare, as the compiler tells them."""
@@ -189,6 +181,38 @@ class _Planner:
         if cut.quoted or self.learned.guesses or names_of_types(self.trusted) & set(WORD.findall(cut.observer)):
             return ""
         return whole if build_apart(self.program.std, self.workshop, whole) is not None else ""
+
+
+def why_in_process(program: Program) -> str:
+    """Why a program's test cannot be taken apart, as far as trusted text alone says it; empty where it can be.
+
+    What a compiler may still find is told by the result of the first program that is judged.
+    """
+    trusted = program.reference or closed(program.declaration)
+    if trusted is None or program.test is None:
+        return ""
+    try:
+        cut_test(program.test, owing_by(program.test, trusted), Learned())
+    except CannotSplit as why:
+        return " ".join(str(why).split())
+    return ""
+
+
+def owing_by(test: str, trusted: str) -> Owing:
+    """What a test is taken apart by, where trusted text defines what it owes."""
+    own = {function.name for function in read_trusted_unit(test).defined}
+    prototypes = _prototypes_in(test)
+    given = names_declared(parse(test.encode(errors="replace")).children) - prototypes
+    nodes = parse(trusted.encode(errors="replace")).children
+    callees = frozenset({function.name for function in read_trusted_unit(trusted).prototypes} & own)
+    templates = names_of_types(trusted, "template_declaration")
+    return Owing(frozenset((names_declared(nodes) - given) | prototypes), callees, templates)
+
+
+def _prototypes_in(test: str) -> set[str]:
+    """The functions that a test declares and does not define."""
+    unit = read_trusted_unit(test)
+    return {function.name for function in unit.prototypes} - {function.name for function in unit.defined}
 
 
 def _local_names(test: str) -> set[str]:

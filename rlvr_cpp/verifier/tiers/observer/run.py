@@ -15,6 +15,8 @@ from rlvr_cpp.verifier.verdict import read_oracle
 from rlvr_sandbox import SandboxError
 
 OBSERVER, OBSERVER_OBJECT = "rlvr_observer.cpp", "rlvr_observer.o"
+WRONG_TYPE = "the tests ask for a value of another type here"
+"""What `observer.h` says of a candidate's value whose type is not the planned one."""
 
 
 def build_oracle(std: str, workshop: Workshop, plan: Plan) -> Oracle | None:

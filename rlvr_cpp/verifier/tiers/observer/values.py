@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from tree_sitter import Node
 
@@ -43,6 +44,7 @@ def is_c_string(spelled: str) -> bool:
     return C_STRING.fullmatch(" ".join(spelled.split()).replace("char const", "const char")) is not None
 
 
+@lru_cache(maxsize=4096)
 def sent_type(spelled: str) -> str | None:
     """The canonical form of a declared type without `const` and references; None where its values do not travel."""
     bare = re.sub(r"\bconst\b|\bconstexpr\b|&", " ", spelled).strip()
@@ -65,6 +67,7 @@ def found_type(demangled: str) -> str:
     return sent_type(re.sub(r"(?<=\d)ul(?=>)", "", spelled)) or ""
 
 
+@lru_cache(maxsize=4096)
 def literal_type(text: str) -> str | None:
     """The type of a literal that is a number, as far as it is plain."""
     if match := WHOLE.fullmatch(text):
@@ -138,6 +141,7 @@ class Knowledge:
         return self.results.get(node_text(function)) or sent_type(node_text(function))
 
 
+@lru_cache(maxsize=4096)
 def element_type(container: str) -> str | None:
     """What a container holds, or an array: its type is spelled with `[]`."""
     bare = bare_name(container)
