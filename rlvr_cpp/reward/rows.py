@@ -7,7 +7,8 @@ test             a C++ harness that prints `PASSED n/m`, or a `main` of assertio
 tests_declared   how many tests it has, where that is known
 cases            instead of `test`: inputs with their outputs (`rlvr_cpp.verifier.cases.read_cases`), or their JSON text
 checker          how outputs are compared: `exact`, `tokens` or `float`
-declaration      C++ that the answer continues or, in a fenced block, replaces; empty where it is a whole program
+declaration      C++ that the answer continues or, in a fenced block, replaces; empty where it is a whole program;
+                 needed where the test calls functions that it does not declare itself
 entry_point      the function or type that a declaration opens
 std              the language standard
 

@@ -37,7 +37,7 @@ class Program:
     std: str = "c++17"
     _: KW_ONLY
     declaration: str | None = None
-    """Trusted C++ that declares what the harness calls, such as a task's prompt; None to find it out."""
+    """Trusted C++ that declares what the harness calls, such as a task's prompt; None where the harness does itself."""
     reference: str | None = None
     """A whole candidate that passes, or None: what it says about types decides how tests are taken apart."""
     hidden_test: str | None = None
@@ -124,5 +124,5 @@ def _is_folder(name: str, files: Mapping[str, str]) -> bool:
     return any(other.startswith(name + "/") for other in files)
 
 
-POLICY_VERSION = 3
+POLICY_VERSION = 4
 """Raised when the same program may be judged otherwise than before, so that old cached verdicts are not believed."""

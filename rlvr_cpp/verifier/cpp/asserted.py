@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text, walk
-from rlvr_cpp.verifier.cpp.loops import open_loops
+from rlvr_cpp.verifier.cpp.loops import PRINTS_MARKER, open_loops
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-PRINTS_MARKER = re.compile(r'(?:["(\n]|\\n)PASSED (?:["%{0-9])')
 NEVER_TRUE = re.compile(r'assert\s*\(\s*(?:false|0|!\s*"[^"]*")\s*(?:&&|\))', re.ASCII)
 MACRO_ASSERT = re.compile(rb"(?P<before>\A|[{};)])?\s*\b(?P<name>assert)\s*\(")
 SUCCESS = re.compile(r"return\s*\(?\s*(?:0|EXIT_SUCCESS)\b", re.ASCII)

@@ -6,15 +6,18 @@ whatever is counted in it. A loop over the test's own numbers and lists asserts 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from rlvr_cpp.verifier.cpp.lexemes import node_text, walk
+from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, walk
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
+PRINTS_MARKER = re.compile(r'(?:["(\n]|\\n)PASSED (?:["%{0-9])')
 LOOPS = ("for_statement", "for_range_loop", "while_statement", "do_statement")
 ALGORITHMS = frozenset(("for_each", "for_each_n", "all_of", "any_of", "none_of", "transform", "accumulate", "count_if"))
 READS = frozenset(
@@ -38,6 +41,29 @@ def open_loops(root: Node, asserting: frozenset[str]) -> tuple[Node, ...]:
     for _ in walk(root, enter):
         pass
     return tuple(found)
+
+
+@lru_cache(maxsize=512)
+def decides_the_total(test: str) -> bool:
+    """A test that prints the marker itself counts in loops of that kind: its numbers are the candidate's to choose."""
+    root = parse(test.encode(errors="replace"))
+    reports = [
+        node for node in walk(root) if node.type == "expression_statement" and PRINTS_MARKER.search(node_text(node))
+    ]
+    counters = frozenset(name for report in reports for name in _identifiers(report))
+    known = _Known(root)
+    loops = [node for node in walk(root) if _is_loop(node) and not known.bounds(node)]
+    return any(not counters.isdisjoint(_counted(loop)) for loop in loops)
+
+
+def _counted(loop: Node) -> Iterator[str]:
+    """The variables that a loop changes, but for those it is counted by."""
+    header = [loop.child_by_field_name(name) for name in ("initializer", "condition", "update")]
+    for node in walk(loop, lambda part: part not in header):
+        if node.type == "update_expression":
+            yield from _identifiers(node.child_by_field_name("argument"))
+        elif node.type == "assignment_expression":
+            yield from _identifiers(node.child_by_field_name("left"))
 
 
 def _is_loop(node: Node) -> bool:

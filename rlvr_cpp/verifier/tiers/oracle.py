@@ -167,16 +167,19 @@ def _split_declared(test: str, declaration: str | None) -> Split | Literal["open
     return "open" if owed.values - LIBRARY - LIBRARY_NAMES and not owed.types else None
 
 
-def is_linked_by(parts: Split, code: str) -> bool:
-    """The candidate's text, one alone, says that it has each function as it is called, and no `main` of its own.
+def differs(parts: Split, code: str) -> bool:
+    """The candidate's text, one alone, has a function otherwise than it is called, or a `main` of its own.
 
     Another result is linked as if it were that one, and another way to take an argument is another function: both have
     to be compiled with what calls them.
     """
     own = read_unit(code, MAX_CANDIDATE_BYTES)
     entries = [read_entry(function, own.aliases, own.names, trusted=False) for function in own.defined]
-    has_main = any(function.name == "main" for function in own.defined)
-    return not has_main and parts.keys <= {_linked_by(entry) for entry in entries if entry is not None}
+    given = {_linked_by(entry) for entry in entries if entry is not None}
+    missing = {name for result, name, *_ in parts.keys - given}
+    return not missing.isdisjoint({function.name for function in own.defined} | own.names) or any(
+        function.name == "main" for function in own.defined
+    )
 
 
 def mentions_all(parts: Split, code: str) -> bool:
@@ -251,7 +254,7 @@ def _from_test(harness: Unit) -> Split | None:
 
 
 def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
-    """Entry points: functions that the test calls and only the candidate defines; nothing else of it is believed."""
+    """Entry points: functions that the test calls and only the candidate has; nothing else of it is believed."""
     given = {function.name for function in harness.defined}
     own = given | {function.name for function in harness.declared} | LIBRARY_NAMES
     own |= harness.names | harness.aliases.keys() | harness.constants | harness.variables
@@ -261,7 +264,7 @@ def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
         return None
     wanted = [
         replace(function, specifiers=function.specifiers - {"static", "inline", "constexpr"})
-        for function in candidate.defined
+        for function in (*candidate.defined, *candidate.prototypes)
         if harness.mentions[function.name] and function.name not in own and PLAIN_NAME.fullmatch(function.name)
     ]
     entries = _entries(wanted, candidate, trusted=False)

@@ -16,7 +16,7 @@ from rlvr_cpp.verifier.tiers.oracle import (
     ORACLE_CHANNEL,
     WORKER_CHANNEL,
     Split,
-    is_linked_by,
+    differs,
     is_open,
     mentions_all,
     split,
@@ -100,10 +100,14 @@ def run_in_two(bench: Bench, oracle: Oracle) -> tuple[Finished, Finished]:
 
 def build_worker(bench: Bench, parts: Split) -> Built | None:
     """Make the program that serves the candidate's functions. None where the part that is ours does not compile."""
-    files = list(bench.program.files.values())
-    if len(files) == 1 and mentions_all(parts, files[0]) and not is_linked_by(parts, files[0]):
+    code, *more = bench.program.files.values()
+    if not more and differs(parts, code):
         return _compile_together(bench, parts)
-    return build_loadable(bench, parts) or _link_whole(bench, parts)
+    built = build_loadable(bench, parts) or _link_whole(bench, parts)
+    if built is None or built.failure != "link_error" or more or not mentions_all(parts, code):
+        return built
+    together = _compile_together(bench, parts)
+    return together if together.failure is None else built
 
 
 def _compile_together(bench: Bench, parts: Split) -> Built:

@@ -18,7 +18,7 @@ from rlvr_cpp.verifier.toolchain.workshop import LIBRARY, PROGRAM, Descriptors, 
 from rlvr_sandbox import Command, Finished
 
 CANDIDATE_OBJECT = "rlvr_candidate.o"
-ALONE = "rlvr_alone"
+ALONE, MAIN = "rlvr_alone", "rlvr_main.cpp"
 OWN_MAIN = "candidates_own_main"
 """What a `main` that an answer brings along is called where another one is the program's."""
 ONE_TEXT = ("-x", "c++", "-", "-x", "none")
@@ -80,7 +80,7 @@ class Bench:
             self.workshop,
             list(ONE_TEXT) if text is not None else [source] if source else self.program.sources,
         )
-        stdin = (text or "").encode(errors="replace")
+        stdin = b"" if text is None else f'#line 1 "{MAIN}"\n{text}'.encode(errors="replace")
         flags, header = workshop.flags(self.program.std), self.precompiled()
         machine = diagnostic_flags(workshop.toolchain.version)
         objects = self._sanitizer() if "-c" not in arguments else []

@@ -3,7 +3,7 @@
 import pytest
 
 from rlvr_cpp.verifier.cpp.lexemes import node_text, parse
-from rlvr_cpp.verifier.cpp.loops import open_loops
+from rlvr_cpp.verifier.cpp.loops import decides_the_total, open_loops
 
 BEFORE = """#define N 4
 const int M = 3;
@@ -62,3 +62,26 @@ def test_a_loop_over_what_a_candidate_returned_or_could_change_is_not(loop):
 def test_a_helper_knows_nothing_of_what_it_is_handed():
     text = "void check(const std::vector<int>& got) { for (int x : got) assert(x); }"
     assert len(open_loops(parse(text.encode()), frozenset({"assert"}))) == 1
+
+
+COUNTED = """int main() {
+    int passed = 0, total = 0, sum = 0;
+    %s
+    std::printf("PASSED %%d/%%d\\n", passed, total);
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("loop", "decides"),
+    [
+        ("for (int x : f(3)) { ++total; passed += x == 2; }", True),
+        ("auto r = f(3); for (std::size_t i = 0; i < r.size(); ++i) total = total + 1;", True),
+        ("while (more()) total++;", True),
+        ("for (int i = 0; i < 3; ++i) { ++total; passed += f(i) == 2; }", False),
+        ("for (int x : f(3)) sum += x; passed += sum == 6; total = 1;", False),
+        ("passed += f(1) == 1; total = 1;", False),
+    ],
+)
+def test_who_counts_in_a_loop_over_an_answer_leaves_the_number_of_tests_to_it(loop, decides):
+    assert decides_the_total(COUNTED % loop) == decides

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_cpp.verifier.cpp.signature import tokens
-from rlvr_cpp.verifier.tiers.oracle import is_linked_by, is_open, mentions_all, split
+from rlvr_cpp.verifier.tiers.oracle import differs, is_open, mentions_all, split
 from tests.rlvr_cpp.verifier.tiers.test_two_processes import MARKER_TEST, RIGHT, SOLVE
 
 
@@ -123,7 +123,6 @@ def test_what_needs_one_process_is_not_split(test, declaration):
         "auto solve(int n) { return n; }\n",
         "template <class T> T solve(T n) { return n; }\n",
         "namespace n { int solve(int n) { return n; } }\nusing n::solve;\n",
-        "int solve(int n);\n",
         "#define solve(x) 3\n",
         "#define int struct Yes\nint solve(int n) { return {}; }\n",
         "#define Yes int evil; int\nYes solve(int n) { return 3; }\n",
@@ -167,6 +166,10 @@ def test_a_declaration_stands_for_the_header_that_a_test_includes():
     assert split(with_header, "int solve(int n);", "") == split("\n" + MAIN, "int solve(int n);", "")
 
 
+def test_what_a_candidate_only_declares_is_for_the_linker_to_miss():
+    assert split(MAIN, None, "int solve(int n);") == split(MAIN, None, "int solve(int n) { return n; }")
+
+
 def test_the_types_that_a_candidate_proposes_are_bounded():
     """Each is compiled on our side; so many could hold it up for minutes."""
     own = [f"int solve(std::vector<std::array<int, {n}>> v) {{ return 1; }}" for n in range(1, 31)]
@@ -183,26 +186,28 @@ def test_arguments_come_back_only_where_there_is_no_result():
         assert ("receive_into" in own_part) == comes_back
 
 
-LINKED = {
-    "int solve(int n) { return n; }": True,
-    "typedef int I;\nint helper();\nI solve(I n) { return n; }": True,
-    "int solve(const int n) { return n; }": True,
-    "long solve(int n) { return n; }": False,
-    "int solve(const int& n) { return n; }": False,
-    "static int solve(int n) { return n; }": False,
-    "inline int solve(int n) { return n; }": False,
-    "template <class T> T solve(T n) { return n; }": False,
-    "int solve(int n) { return n; }\nint main() { return solve(3); }": False,
-    "struct Yes {};\nYes solve(int n) { return {}; }": False,
+DIFFERENT = {
+    "int solve(int n) { return n; }": False,
+    "typedef int I;\nint helper();\nI solve(I n) { return n; }": False,
+    "int solve(const int n) { return n; }": False,
+    "int solve(int n) { return n; }\nlong solve(long n) { return n; }": False,
+    "int solve(int n) { return n }": False,
+    "int sloved(int n) { return n; }": False,
+    "long solve(int n) { return n; }": True,
+    "int solve(const int& n) { return n; }": True,
+    "static int solve(int n) { return n; }": True,
+    "inline int solve(int n) { return n; }": True,
+    "template <class T> T solve(T n) { return n; }": True,
+    "int solve(int n) { return n; }\nint main() { return solve(3); }": True,
+    "struct Yes {};\nYes solve(int n) { return {}; }": True,
 }
 
 
-@pytest.mark.parametrize("code", LINKED)
-def test_only_what_was_declared_is_linked_without_being_compiled_together(code):
+@pytest.mark.parametrize("code", DIFFERENT)
+def test_a_function_that_is_not_what_was_declared_is_compiled_with_what_calls_it(code):
     parts = split(MAIN, "int solve(int n);", "")
-    assert is_linked_by(parts, code) == LINKED[code]
-    assert mentions_all(parts, code)
-    assert not mentions_all(parts, code.replace("solve", "solved"))
+    assert differs(parts, code) == DIFFERENT[code]
+    assert mentions_all(parts, code) == ("solve" in code)
 
 
 def test_what_stands_around_a_candidates_signature_is_left_behind():
