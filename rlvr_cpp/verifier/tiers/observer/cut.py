@@ -39,6 +39,8 @@ class Cut:
 
     oracle: str
     """A whole translation unit."""
+    runtime: str
+    """What every observer has alike: a unit that is linked with it."""
     observer: str
     """Stands behind the candidate, or behind declarations of what it owes."""
     quoted: tuple[str, ...]
@@ -374,6 +376,10 @@ class _Cutter(Statements):
         ]
         return Cut(
             oracle="\n".join(oracle) + "\n",
+            runtime="\n".join(
+                ["#define RLVR_RUNTIME", rpc_text("RLVR_OBSERVER", frozenset(), exceptions, ()), _header()]
+            )
+            + "\n",
             observer=self._observer(lines, templates, exceptions, probes),
             quoted=tuple(self.texts.quoted),
             places=self.thunks.places,
@@ -389,6 +395,7 @@ class _Cutter(Statements):
         table = ", ".join([*(f"rlvr_thunk_{number}" for number in range(self.thunks.count)), "nullptr"])
         parts = [
             "#undef main",
+            "#define RLVR_APART",
             *(f"#include {path}" for path in standard),
             *(["#define RLVR_PROBE"] if probes else []),
             rpc_text("RLVR_OBSERVER", templates, exceptions, ()),
@@ -446,7 +453,7 @@ def _thrown_in_oracle(count: int) -> list[str]:
 def _thrown_in_observer(caught: list[str], travels: bool) -> list[str]:
     caught_here = "".join(
         f" catch (const {kind}& error) {{ out.put(THREW_OWN); out.put(number); out.put<unsigned>({n}); "
-        f"out.put(hold(new {kind}(error))); }}"
+        f"put_slot(out, hold(new {kind}(error))); }}"
         for n, kind in enumerate(caught)
     )
     whole = f"try {{ throw; }}{caught_here} catch (...) {{ put_thrown_by_library(out, number); }}"

@@ -328,7 +328,7 @@ class Expressions:
         """A new object in the observer, of a type that nobody spells: what makes it, and the type's alias there."""
         lifted = self.lifter.lift(node)
         maker, alias = self.thunks.maker(lifted, "auto", lifted.text)
-        body = f"rlvr_out.put(rlvr::hold(new {alias}({maker}(rlvr_in))));"
+        body = f"rlvr::put_slot(rlvr_out, rlvr::hold(new {alias}({maker}(rlvr_in))));"
         return call(
             "rlvr::make", [str(self.thunks.add_whole(place_of(node), lambda n: body)), *lifted.arguments]
         ), alias
@@ -337,7 +337,7 @@ class Expressions:
         """An object that is there already: what refers to it, and the alias of its type."""
         lifted = self.lifter.lift(node)
         maker, alias = self.thunks.maker(lifted, "decltype(auto)", f"({lifted.text})")
-        body = f"rlvr_out.put(rlvr::refer({maker}(rlvr_in)));"
+        body = f"rlvr::put_slot(rlvr_out, rlvr::refer({maker}(rlvr_in)));"
         return call(
             "rlvr::make", [str(self.thunks.add_whole(place_of(node), lambda n: body)), *lifted.arguments]
         ), alias

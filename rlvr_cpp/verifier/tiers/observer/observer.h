@@ -266,23 +266,24 @@ struct Slot {
     void* object;
     void (*end)(void*);
 };
-inline List<Slot>& slots() {
+RLVR_ONCE List<Slot>& slots() {
     static List<Slot> all;
     return all;
 }
-template <class T> void end_object(void* object) { delete static_cast<T*>(object); }
-template <class T> unsigned hold(T* object) {
-    return slots().add(Slot{const_cast<void*>(static_cast<const volatile void*>(object)), &end_object<T>});
+RLVR_ONCE unsigned add_slot(const volatile void* object, void (*end)(void*)) {
+    return slots().add(Slot{const_cast<void*>(object), end});
 }
+RLVR_ONCE void* object_of(unsigned slot) { return slots().at(slot).object; }
+RLVR_ONCE unsigned take_number(Reader& in) { return in.get<unsigned>(); }
+RLVR_ONCE void put_slot(Writer& out, unsigned slot) { out.put(slot); }
+
+template <class T> void end_object(void* object) { delete static_cast<T*>(object); }
+template <class T> unsigned hold(T* object) { return add_slot(object, &end_object<T>); }
 template <class T, Size N> struct Array { typedef T type[N]; };
 template <class T> void end_array(void* first) { delete[] static_cast<T*>(first); }
-template <class T> unsigned hold_array(T* first) {
-    return slots().add(Slot{const_cast<void*>(static_cast<const volatile void*>(first)), &end_array<T>});
-}
-template <class T> unsigned refer(T& object) {
-    return slots().add(Slot{const_cast<char*>(&reinterpret_cast<const volatile char&>(object)), nullptr});
-}
-template <class T> T& object(Reader& in) { return *static_cast<T*>(slots().at(in.get<unsigned>()).object); }
+template <class T> unsigned hold_array(T* first) { return add_slot(first, &end_array<T>); }
+template <class T> unsigned refer(T& object) { return add_slot(&reinterpret_cast<const volatile char&>(object), nullptr); }
+template <class T> T& object(Reader& in) { return *static_cast<T*>(object_of(take_number(in))); }
 template <class T> T& keep(T value) { return *new T(static_cast<T&&>(value)); }  // a candidate may hold on to it
 template <class T> T&& some() noexcept;
 
@@ -302,7 +303,7 @@ template <class P, class T> constexpr bool same_kind() {
 // Sends a value of the planned type P: one of another type is no answer, but for the same kind of number that fits.
 // By value: a constant of a class that nobody defines must not be referred to.
 template <class P, class T> void give(Writer& out, T value) {
-    if constexpr (Same<P, T>::value) out.put<P>(value);
+    if constexpr (Same<P, T>::value) Codec<P>::put(out, value);
     else if constexpr (Same<P, AnyNumber>::value && Numeric<T>::is) out.put(AnyNumber{static_cast<long double>(value)});
     else if constexpr (Numeric<P>::is && __is_enum(T)) out.put<P>(static_cast<P>(value));
     else if constexpr (same_kind<P, T>()) {
@@ -337,14 +338,14 @@ struct Table {
     const Thunk* thunks;
     unsigned count;
 };
-inline Table& table() {
+RLVR_ONCE Table& table() {
     static Table all = {nullptr, 0};
     return all;
 }
 // Inside of a handler: sends the exception that is being handled. Defined behind the candidate's classes.
 void put_own_exception(Writer& out, unsigned number);
 
-inline void evaluate(Byte kind, Reader& in, Writer& out) {
+RLVR_ONCE void evaluate(Byte kind, Reader& in, Writer& out) {
     const unsigned which = in.get<unsigned>();
     if (kind == DROP) {
         Slot slot = slots().at(which);
@@ -355,7 +356,7 @@ inline void evaluate(Byte kind, Reader& in, Writer& out) {
         table().thunks[which](in, out);
     }
 }
-inline void answer(Reader& in, Byte kind) {
+RLVR_ONCE void answer(Reader& in, Byte kind) {
     const unsigned number = in.get<unsigned>();
     Writer out;
     out.put(RETURNED);
@@ -372,7 +373,7 @@ inline void answer(Reader& in, Byte kind) {
 #endif
     send(CHANNEL, out.message);
 }
-inline void put_thrown_by_library(Writer& out, unsigned number) {
+RLVR_ONCE void put_thrown_by_library(Writer& out, unsigned number) {
 #ifdef RLVR_EXCEPTIONS
     out.put(THREW);
     out.put(number);
@@ -383,7 +384,7 @@ inline void put_thrown_by_library(Writer& out, unsigned number) {
 }
 
 // The result of a call back, with everything that the oracle asks meanwhile.
-inline void await_result(Buffer& result) {
+RLVR_ONCE void await_result(Buffer& result) {
     for (;;) {
         if (!receive(CHANNEL, result)) gone();
         Reader in(result);
@@ -424,7 +425,7 @@ template <class R, class... A> struct Stub<R(A...)> {  // a function of the test
     }
 };
 
-inline int serve_table(const Thunk* thunks, unsigned count) {
+RLVR_ONCE int serve_table(const Thunk* thunks, unsigned count) {
     table() = Table{thunks, count};
     for (Buffer request; receive(CHANNEL, request);) {
         Reader in(request);

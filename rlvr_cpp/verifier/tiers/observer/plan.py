@@ -17,6 +17,8 @@ class Plan:
     """A translation unit with every expectation of the test."""
     observer: str = ""
     """Stands behind the candidate."""
+    runtime: str = ""
+    """A unit that is linked with it: what every observer has alike, compiled once."""
     apart: str = ""
     """The observer behind declarations of what the candidate owes, which is compiled once for all answers; empty where
     it needs more of a candidate than its functions, and is one text with it."""

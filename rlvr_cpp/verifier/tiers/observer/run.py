@@ -14,7 +14,7 @@ from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
 from rlvr_cpp.verifier.verdict import read_oracle
 from rlvr_sandbox import SandboxError
 
-OBSERVER, OBSERVER_OBJECT = "rlvr_observer.cpp", "rlvr_observer.o"
+OBSERVER, OBSERVER_OBJECT, RUNTIME = "rlvr_observer.cpp", "rlvr_observer.o", "rlvr_runtime.o"
 WRONG_TYPE = "the tests ask for a value of another type here"
 """What `observer.h` says of a candidate's value whose type is not the planned one."""
 
@@ -51,13 +51,14 @@ def judge_by_plan(bench: Bench, plan: Plan, oracle: Oracle) -> Judged:
 
 def _build(bench: Bench, plan: Plan) -> Built:
     """The candidate and what observes it as one program."""
+    bench.add_object(RUNTIME, plan.runtime, ["-w", *bench.trusted_flags])
     if plan.apart and not _has_main(bench):
         return _build_apart(bench, plan)
     if len(bench.program.sources) > 1 or plan.quoted:
         return _build_files(bench, plan)
     [name] = bench.program.sources
     built = bench.compile_object(_behind(bench, f'#include "{name}"\n', plan))
-    return built if built.failure is not None else bench.link(built, CANDIDATE_OBJECT)
+    return built if built.failure is not None else bench.link(built, CANDIDATE_OBJECT, RUNTIME)
 
 
 def _behind(bench: Bench, included: str, plan: Plan) -> str:
@@ -71,14 +72,14 @@ def _build_apart(bench: Bench, plan: Plan) -> Built:
     if observer is None:
         raise SandboxError("sandbox: the observer of a plan does not compile any more")
     bench.write({OBSERVER_OBJECT: observer})
-    return bench.build(OBSERVER_OBJECT)
+    return bench.build(OBSERVER_OBJECT, RUNTIME)
 
 
 def _build_files(bench: Bench, plan: Plan) -> Built:
     """The observer is a unit of its own, behind the candidate's headers that the test includes."""
     included = "".join(f"#include {path}\n" for path in plan.quoted)
     built = bench.compile("-c", "-o", OBSERVER_OBJECT, text=_behind(bench, included, plan))
-    objects, diagnostics = [OBSERVER_OBJECT], [*built.diagnostics]
+    objects, diagnostics = [OBSERVER_OBJECT, RUNTIME], [*built.diagnostics]
     for number, source in enumerate(bench.program.sources):
         if built.failure is not None:
             break

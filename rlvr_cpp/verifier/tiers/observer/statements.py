@@ -275,7 +275,7 @@ class Statements(Expressions):
                 ]
             )
             maker, part = self.thunks.maker(one, "auto&", name)
-            body = f"rlvr_out.put(rlvr::refer({maker}(rlvr_in)));"
+            body = f"rlvr::put_slot(rlvr_out, rlvr::refer({maker}(rlvr_in)));"
             number = self.thunks.add_whole((node.start_byte, -2 - place), lambda n, body=body: body)  # type: ignore[misc]
             self.scopes.declare(name, Variable(type=part, in_observer=True))
             texts.append(f"rlvr::Handle {name} = rlvr::make({number}, {whole});")
@@ -309,7 +309,7 @@ class Statements(Expressions):
         alias = self.thunks.alias(f"{declared.qualifiers} {node_text(declared.kind)}".strip())
         size = size or str(len(listed))
         lifted = self.lifter.lift(value) if value is not None else Lifted()
-        body = f"rlvr_out.put(rlvr::hold_array(new {alias}[{size}]{lifted.text}));"
+        body = f"rlvr::put_slot(rlvr_out, rlvr::hold_array(new {alias}[{size}]{lifted.text}));"
         number = self.thunks.add(place_of(declared.node), lifted, lambda n: body)
         whole = self.thunks.alias(f"rlvr::Array<{alias}, {size}>::type")
         self.scopes.declare(declared.name, Variable(type=whole, in_observer=True))
@@ -331,7 +331,7 @@ class Statements(Expressions):
         lifted = self.lifter.lift(value)
         written = lifted.text if value.type in INITIALIZERS else f"({lifted.text})"
         maker, alias = self.thunks.maker(lifted, "auto", f"{node_text(declared.kind)}{written}")
-        body = f"rlvr_out.put(rlvr::hold(new {alias}({maker}(rlvr_in))));"
+        body = f"rlvr::put_slot(rlvr_out, rlvr::hold(new {alias}({maker}(rlvr_in))));"
         number = self.thunks.add_whole(place_of(declared.node), lambda n: body)
         return call("rlvr::make", [str(number), *lifted.arguments]), alias
 
@@ -340,12 +340,14 @@ class Statements(Expressions):
         alias, value = self.thunks.alias(spelled), declared.value
         if value is None:
             number = self.thunks.add_whole(
-                place_of(declared.node), lambda n: f"rlvr_in.end(); rlvr_out.put(rlvr::hold(new {alias}));"
+                place_of(declared.node), lambda n: f"rlvr_in.end(); rlvr::put_slot(rlvr_out, rlvr::hold(new {alias}));"
             )
             return f"rlvr::make({number})", alias
         lifted = self.lifter.lift(value)
         written = lifted.text if value.type in INITIALIZERS else f"({lifted.text})"
-        number = self.thunks.add(place_of(value), lifted, lambda n: f"rlvr_out.put(rlvr::hold(new {alias}{written}));")
+        number = self.thunks.add(
+            place_of(value), lifted, lambda n: f"rlvr::put_slot(rlvr_out, rlvr::hold(new {alias}{written}));"
+        )
         return call("rlvr::make", [str(number), *lifted.arguments]), alias
 
     templates: frozenset[str] = frozenset()
@@ -404,8 +406,8 @@ class Statements(Expressions):
         over = f"auto& rlvr_o = rlvr::object<{holder}>(rlvr_in); rlvr_in.end();"
         at = f"auto& rlvr_a = rlvr::object<{first}>(rlvr_in);"
         bodies = (
-            f"{over} rlvr_out.put(rlvr::hold(new {first}(std::begin(rlvr_o))));",
-            f"{over} rlvr_out.put(rlvr::hold(new {last}(std::end(rlvr_o))));",
+            f"{over} rlvr::put_slot(rlvr_out, rlvr::hold(new {first}(std::begin(rlvr_o))));",
+            f"{over} rlvr::put_slot(rlvr_out, rlvr::hold(new {last}(std::end(rlvr_o))));",
             f"{at} auto& rlvr_e = rlvr::object<{last}>(rlvr_in); rlvr_in.end(); rlvr_out.put<bool>(rlvr_a != rlvr_e);",
             f"{at} rlvr_in.end(); ++rlvr_a;",
         )
@@ -421,7 +423,7 @@ class Statements(Expressions):
         is_reference = "&" in node_text(own) and "const" not in node_text(own.parent).partition(")")[0].split()
         at = f"auto& rlvr_a = rlvr::object<{iterator}>(rlvr_in); rlvr_in.end();"
         if found == "" or self.scopes.depends(kind) or (is_reference and self._is_changed(name)):
-            number = self.thunks.add_whole(place, lambda n: f"{at} rlvr_out.put(rlvr::refer(*rlvr_a));")
+            number = self.thunks.add_whole(place, lambda n: f"{at} rlvr::put_slot(rlvr_out, rlvr::refer(*rlvr_a));")
             alias = self.thunks.alias(f"rlvr::Unreferenced<decltype(*rlvr::some<{iterator}&>())>::type")
             if _is_binding(own):
                 names = [node_text(part) for part in walk(own) if part.type == "identifier"]
