@@ -9,6 +9,7 @@ process of its own (`observer`, in the folder of that name). What cannot be take
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from rlvr_cpp.verifier.cases import CheckerError
@@ -22,7 +23,7 @@ from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
 from rlvr_cpp.verifier.tiers.observer.planner import plan_for
 from rlvr_cpp.verifier.tiers.observer.run import WRONG_TYPE, build_oracle, judge_by_plan
 from rlvr_cpp.verifier.tiers.outside import judge_alone, judge_by_cases
-from rlvr_cpp.verifier.tiers.two_processes import judge_in_two, prepare_oracle
+from rlvr_cpp.verifier.tiers.two_processes import judge_in_two, prepare_oracle, split_of
 from rlvr_cpp.verifier.toolchain.bench import Bench, open_bench
 from rlvr_cpp.verifier.toolchain.built import Judged
 from rlvr_cpp.verifier.toolchain.uncover import count_own_warnings, uncover
@@ -61,11 +62,18 @@ def judge(program: Program, workshop: Workshop) -> VerifyResult:
 def prepare(program: Program, workshop: Workshop) -> None:
     """Build what judging any answer to this program's task takes, so that the first answer need not wait for it.
 
-    That is the oracle's and the worker's part of a task that declares what is called. Trouble is left to the judging.
+    That is the oracle's and the worker's part of a task that declares what is called, or the plan by which its test is
+    taken apart. Trouble is left to the judging.
     """
     if program.test is None or program.declaration is None:
         return
-    prepare_oracle(_with_counted_assertions(program), workshop)
+    counted = _with_counted_assertions(program)
+    prepare_oracle(counted, workshop)
+    if split_of(counted) is None:
+        with contextlib.suppress(SandboxError, OSError):
+            plan = plan_for(program, workshop)
+            if not plan.reason:
+                build_oracle(program.std, workshop, plan)
 
 
 def sandbox_failure(reason: str) -> VerifyResult:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 
 from tree_sitter import Node
 
@@ -21,9 +19,9 @@ from rlvr_cpp.verifier.tiers.observer.expressions import ASSERTS, child_of, edit
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions, names_declared
 from rlvr_cpp.verifier.tiers.observer.statements import Statements
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned, Moved, Place, edited, parameters_of
+from rlvr_cpp.verifier.tiers.observer.units import header, templates, thrown_in_observer, thrown_in_oracle
 from rlvr_cpp.verifier.tiers.observer.values import COMPARE, fields_of, sent_type
 from rlvr_cpp.verifier.tiers.oracle import IN_PROCESS_NAMES, exceptions_of, rpc_text
-from rlvr_cpp.verifier.tiers.travel import TEMPLATES
 
 MAX_ROUNDS = 40
 TYPES = ("struct_specifier", "class_specifier", "union_specifier", "enum_specifier")
@@ -259,14 +257,14 @@ class _Cutter(Statements):
         elif self.scopes.depends(node):
             if self.scopes.depends(kind) and any("(" in node_text(one) for one in declarators) and not is_function:
                 raise CannotSplit(f"the test has an object at its top level: {short(node)}")
-            self.texts.oracle.append(self._declaration(node))
+            self.texts.oracle.append(self.declaration(node))
         else:
             self._variable(node, kind, names)
 
     def _variable(self, node: Node, kind: Node | None, names: list[str]) -> None:
         words = node_text(node).split()
         is_const = "const" in words or "constexpr" in words
-        self.texts.oracle.append(self._declaration(node))
+        self.texts.oracle.append(self.declaration(node))
         for name in names:
             variable = self.scopes.look(name) or Variable()
             copy = node_text(node) if is_const and sent_type(variable.type) is None else ""
@@ -362,25 +360,25 @@ class _Cutter(Statements):
         body = count_assertions("\n".join(self.texts.oracle))
         lines = [*(item.text for item in self.texts.items if item.is_needed), *stubs, *self.thunks.lines]
         probes = any("rlvr::probe<" in line for line in self.thunks.lines)
-        templates = _templates([*self.thunks.lines, *stubs, *self.result_names])
+        kinds = templates([*self.thunks.lines, *stubs, *self.result_names])
         exceptions = exceptions_of(body, all_kinds=bool(self.caught))
         oracle = [
-            rpc_text("RLVR_ORACLE", templates, exceptions, [f"#include {path}" for path in self.texts.standard]),
+            rpc_text("RLVR_ORACLE", kinds, exceptions, [f"#include {path}" for path in self.texts.standard]),
             *(["#define RLVR_CHALLENGE", "#include <random>"] if self.challenged else []),
             *(["#include <exception>"] if self.caught else []),
-            _header(),
+            header(),
             *self.result_names,
-            *_thrown_in_oracle(len(self.caught)),
+            *thrown_in_oracle(len(self.caught)),
             body,
             *([f"static const unsigned rlvr_offered[] = {{{', '.join(registered)}}};"] if registered else []),
         ]
         return Cut(
             oracle="\n".join(oracle) + "\n",
             runtime="\n".join(
-                ["#define RLVR_RUNTIME", rpc_text("RLVR_OBSERVER", frozenset(), exceptions, ()), _header()]
+                ["#define RLVR_RUNTIME", rpc_text("RLVR_OBSERVER", frozenset(), exceptions, ()), header()]
             )
             + "\n",
-            observer=self._observer(lines, templates, exceptions, probes),
+            observer=self._observer(lines, kinds, exceptions, probes),
             quoted=tuple(self.texts.quoted),
             places=self.thunks.places,
             self_judged=self.self_judged,
@@ -388,7 +386,7 @@ class _Cutter(Statements):
             probes=probes,
         )
 
-    def _observer(self, lines: list[str], templates: frozenset[str], exceptions: frozenset[str], probes: bool) -> str:
+    def _observer(self, lines: list[str], kinds: frozenset[str], exceptions: frozenset[str], probes: bool) -> str:
         says = "\n".join(lines)
         standard = [path for path in self.texts.standard if path.strip("<>") not in OUTPUT or SAYS_OUTPUT.search(says)]
         standard += ["<iterator>"] if "std::begin(" in says else []
@@ -398,10 +396,10 @@ class _Cutter(Statements):
             "#define RLVR_APART",
             *(f"#include {path}" for path in standard),
             *(["#define RLVR_PROBE"] if probes else []),
-            rpc_text("RLVR_OBSERVER", templates, exceptions, ()),
-            _header(),
+            rpc_text("RLVR_OBSERVER", kinds, exceptions, ()),
+            header(),
             *lines,
-            *_thrown_in_observer(self.caught, bool(exceptions)),
+            *thrown_in_observer(self.caught, bool(exceptions)),
             f"static const rlvr::Thunk rlvr_thunks[] = {{{table}}};",
             f"int main() {{ return rlvr::serve_table(rlvr_thunks, {self.thunks.count}); }}",
         ]
@@ -428,39 +426,3 @@ def _parameter_type(node: Node) -> str:
     text, name = node_text(node), declared_name(own)
     text = text.partition("=")[0]
     return re.sub(rf"\b{name}\b\s*$", "", text.strip()) if name else text
-
-
-def _templates(lines: Iterable[str]) -> frozenset[str]:
-    """The templates of `std` that values which are sent are made of, or more."""
-    names = {name for line in lines for name in re.findall(r"\bstd::(\w+)", line)}
-    return frozenset(names & {*TEMPLATES, "string"})
-
-
-def _thrown_in_oracle(count: int) -> list[str]:
-    """What stands in for exceptions of the candidate's own types."""
-    declared = [
-        f"struct rlvr_Thrown{n} : std::exception {{ const rlvr::Handle& object; explicit rlvr_Thrown{n}(unsigned id) : "
-        "object(*new rlvr::Handle(id, false)) {} };"
-        for n in range(count)
-    ]
-    thrown = "".join(f" if (which == {n}) throw rlvr_Thrown{n}(handle);" for n in range(count))
-    return [
-        *declared,
-        f"void rlvr::throw_own(unsigned which, unsigned handle) {{ (void)which, (void)handle;{thrown} lost(); }}",
-    ]
-
-
-def _thrown_in_observer(caught: list[str], travels: bool) -> list[str]:
-    caught_here = "".join(
-        f" catch (const {kind}& error) {{ out.put(THREW_OWN); out.put(number); out.put<unsigned>({n}); "
-        f"put_slot(out, hold(new {kind}(error))); }}"
-        for n, kind in enumerate(caught)
-    )
-    whole = f"try {{ throw; }}{caught_here} catch (...) {{ put_thrown_by_library(out, number); }}"
-    body = whole if caught and travels else "put_thrown_by_library(out, number);"
-    return [f"void rlvr::put_own_exception(Writer& out, unsigned number) {{ {body} }}"]
-
-
-@cache
-def _header() -> str:
-    return (Path(__file__).parent / "observer.h").read_text(encoding="utf-8")
