@@ -38,6 +38,7 @@ TIERS = {
     "rlvr_cpp/tasks": "compiler",
     "rlvr_cpp/tasks/test_choice.py": None,
     "rlvr_cpp/tasks/test_completion.py": None,
+    "rlvr_cpp/tasks/test_tiers.py": None,
     "rlvr_cpp/policy": "torch",
     "rlvr_cpp/adapters/test_artifact.py": "torch",
     "rlvr_cpp/adapters/test_merge.py": "torch",
