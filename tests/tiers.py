@@ -40,6 +40,7 @@ TIERS = {
     "rlvr_cpp/tasks/test_completion.py": None,
     "rlvr_cpp/tasks/test_conversion.py": None,
     "rlvr_cpp/tasks/test_shapes.py": None,
+    "rlvr_cpp/tasks/test_tiers.py": None,
     "rlvr_cpp/policy": "torch",
     "rlvr_cpp/adapters/test_artifact.py": "torch",
     "rlvr_cpp/adapters/test_merge.py": "torch",

@@ -8,15 +8,17 @@ from random import Random
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
+from rlvr_cpp.tasks.tiers import strong_enough
 
 
 def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[list[Task], list[Task]]:
     """`(training, held out)`: as the source marks them, else a random split by the seed.
 
-    Raises UserError where one of the two is empty.
+    Those below `tasks.min_tier` are left out. Raises UserError where one of the two is empty.
     """
     source = settings.source or BUILTIN
     tasks = _wanted(load_tasks(source, config=settings.config, split=settings.split), settings, str(source))
+    tasks = strong_enough(tasks, settings.min_tier, source)
     training = [task for task in tasks if task.split == "train"]
     held_out = [task for task in tasks if task.split == "held_out"]
     if not training or not held_out:

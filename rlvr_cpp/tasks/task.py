@@ -78,7 +78,8 @@ class Task:
         test, declared = self.test, self.tests_declared
         if hidden and self.hidden_test is not None:
             test, declared = self.hidden_test, self.hidden_tests_declared
-        return Program(code, test or None, declared, self.std, declaration=self.prompt or None)
+        reference = None if self.reference is None else self.prompt + self.reference
+        return Program(code, test or None, declared, self.std, declaration=self.prompt or None, reference=reference)
 
     def to_json(self) -> str:
         """One line of JSON."""

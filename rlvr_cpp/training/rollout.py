@@ -19,7 +19,6 @@ from rlvr_cpp.tasks.references import reference_program
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
-from rlvr_cpp.verifier.status import CHEATS
 from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 from rlvr_cpp.verifier.verifier import Verifier
@@ -176,7 +175,7 @@ def batch_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return {
         "compile_rate": sum(r.result.compile_ok for r in scored) / scorable,
         "pass_rate": sum(r.result.passed for r in scored) / scorable,
-        "forged": sum(r.result.status in CHEATS for r in scored) / scorable,
+        "forged": sum(r.result.is_cheat for r in scored) / scorable,
         "truncated": sum(r.truncated for r in rollouts) / count,
         "unscorable": 1 - len(scored) / count,
         "cache_hits": sum(r.result.cache_hit for r in rollouts) / count,

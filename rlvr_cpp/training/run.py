@@ -37,6 +37,7 @@ from rlvr_cpp.runs.record import RunRecord, utc_now
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.references import check_references
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.tasks.tiers import tier_remarks
 from rlvr_cpp.tasks.weak import weak_remarks
 from rlvr_cpp.training.active import active_parts, overlap
 from rlvr_cpp.training.checkpoints import find_checkpoints
@@ -151,7 +152,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
             judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
             run=folder,
         )
-        for remark in (*remarks(job), *weak_remarks(train_tasks)):
+        for remark in (*remarks(job), *tier_remarks(train_tasks), *weak_remarks(train_tasks)):
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
         last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)

@@ -210,7 +210,14 @@ def _catches_known(words: Sequence[str]) -> bool:
 
 def _exceptions(*trusted: Unit) -> frozenset[str]:
     """The parts of the library that have exceptions travel. Where nobody asks which, none needs its header."""
-    words = [word for unit in trusted for word in tokens(unit.text)]
+    return exceptions_of("\n".join(unit.text for unit in trusted))
+
+
+def exceptions_of(text: str, all_kinds: bool = False) -> frozenset[str]:
+    """The same for one text; `all_kinds` where it catches more than it says."""
+    if all_kinds:
+        return frozenset({"EXCEPTIONS", "STANDARD_EXCEPTIONS"})
+    words = tokens(text) if "catch" in text else []
     if "catch" not in words:
         return frozenset()
     whatever = all(words[place + 2 : place + 3] == ["."] for place, word in enumerate(words) if word == "catch")
@@ -335,7 +342,12 @@ def _leading(oracle: Sequence[str]) -> list[str]:
 def _rpc(side: str, entries: Sequence[Entry], exceptions: frozenset[str], first: Sequence[str] = ()) -> str:
     """The library's text and the macros that choose its parts, behind `first`, or else the lines that include what they
     need: what a text begins with may be precompiled."""
-    parts = {name.upper().replace("MULTI", "") for entry in entries for name in entry.templates}
+    return rpc_text(side, frozenset(name for entry in entries for name in entry.templates), exceptions, first)
+
+
+def rpc_text(side: str, templates: frozenset[str], exceptions: frozenset[str], first: Sequence[str]) -> str:
+    """The library of one side, for values made of these templates of `std`, behind the lines of `first`."""
+    parts = {name.upper().replace("MULTI", "") for name in templates}
     parts |= {"PAIR"} if parts & {"MAP", "UNORDERED_MAP"} else set()
     parts |= {"STRING"} if "STRING_VIEW" in parts else set()
     parts |= exceptions

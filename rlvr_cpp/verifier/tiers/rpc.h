@@ -93,12 +93,14 @@ const Byte RETURNED = 0;  // the first outcome; the others are exceptions
 // Both ends of one socket pair. The worker's is its standard input, so that a candidate has no descriptor but the usual.
 #ifdef RLVR_ORACLE
 const int CHANNEL = 3;
-const int LOST = 77;  // the worker is gone or speaks nonsense
+const int GONE = 77;  // the worker has ended, or closed its end
+const int LOST = 78;  // the worker speaks nonsense
 #else
 const int CHANNEL = 0;
-const int LOST = 1;
+const int GONE = 1, LOST = 1;
 #endif
 
+[[noreturn]] RLVR_ONCE void gone() { rlvr_exit(GONE); }
 [[noreturn]] RLVR_ONCE void lost() { rlvr_exit(LOST); }
 
 // The bytes of a message that is being written, or of one that was received.
@@ -510,7 +512,7 @@ RLVR_ONCE void write_bytes(int descriptor, const void* from, Size count) {
     for (Size done = 0; done < count;) {
         const __PTRDIFF_TYPE__ put = rlvr_write(descriptor, static_cast<const Byte*>(from) + done, count - done);
         if (put > 0) done += static_cast<Size>(put);
-        else if (put == 0 || !interrupted()) lost();
+        else if (put == 0 || !interrupted()) gone();
     }
 }
 
@@ -525,10 +527,11 @@ RLVR_ONCE bool receive(int descriptor, Buffer& message) {
     unsigned size = 0;
     const Size got = read_bytes(descriptor, &size, sizeof size);
     if (got == 0) return false;
-    if (got != sizeof size || size > MAX_MESSAGE) lost();
+    if (got != sizeof size) gone();
+    if (size > MAX_MESSAGE) lost();
     message.reserve(size);
     message.used = size;
-    if (read_bytes(descriptor, message.data, size) != size) lost();
+    if (read_bytes(descriptor, message.data, size) != size) gone();
     return true;
 }
 
@@ -552,7 +555,7 @@ class Call {
     RLVR_ONCE void transfer() {
         if (number == 1) rlvr_signal(13, reinterpret_cast<void (*)(int)>(1));  // SIGPIPE, SIG_IGN: write will tell
         rlvr::send(CHANNEL, out.message);
-        if (!rlvr::receive(CHANNEL, reply)) lost();
+        if (!rlvr::receive(CHANNEL, reply)) gone();
         in = Reader(reply);
         if (in.get<unsigned>() != number) lost();  // a reply to another call
         const Byte outcome = in.get<Byte>();

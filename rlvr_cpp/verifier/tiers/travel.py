@@ -138,6 +138,12 @@ def read_type(text: str, aliases: Mapping[str, str], names: frozenset[str] = fro
     return found if not parser.rest and found is not None and _elements(found) <= MAX_ELEMENTS else None
 
 
+def read_value(text: str) -> Type | None:
+    """The canonical form of a type without reference, whose values travel; None of any other."""
+    found = read_type(text, {})
+    return found.value if found is not None and not found.reach and _travels(found.value) else None
+
+
 def read_entry(function: Function, aliases: Mapping[str, str], names: frozenset[str], trusted: bool) -> Entry | None:
     """How a function is called across processes; None where a part of its signature cannot travel.
 

@@ -72,6 +72,10 @@ class Judged:
     """What the harness printed, where it has a process of its own."""
     why: str = ""
     """The reasons why a program that compiled was not run."""
+    why_in_process: str = ""
+    """Why the tests had to share the candidate's process."""
+    self_judged: int = 0
+    """Expectations that the candidate's own code decides."""
 
 
 def read_built(finished: Finished) -> Built:

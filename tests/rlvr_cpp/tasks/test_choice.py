@@ -11,7 +11,7 @@ from rlvr_cpp.tasks.settings import TaskSettings
 
 
 def settings(source=None, fraction=0.2) -> TaskSettings:
-    return TaskSettings(source, None, None, fraction)
+    return TaskSettings(source, None, None, fraction, min_tier="marker")
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ def test_assertions_are_counted_without_a_marker(verifier):
     [
         (HARNESS, "oracle"),
         ("int twice(int x);\nint (*chosen)(int) = twice;\nint base = 0;\nstruct P { int x; };\nint use(P* p);\n" + HARNESS, "oracle"),
-        (HARNESS.replace("twice(1)", "Twice{}.of(1)").replace("twice(3)", "Twice{}.of(3)"), "marker"),
+        (HARNESS.replace("twice(1)", "Twice{}.of(1)").replace("twice(3)", "Twice{}.of(3)"), "observer"),
     ],
 )  # fmt: skip
 def test_the_strongest_way_is_chosen(verifier, test, tier):
@@ -243,16 +243,15 @@ def test_the_strongest_way_is_chosen(verifier, test, tier):
     assert (result.status, result.tier) == ("ok", tier)
 
 
-def test_callbacks_are_judged_behind_the_seal(verifier):
+def test_callbacks_are_answered_from_the_tests_own_process(verifier):
     prompt = "int price(int id);\nint solve(int n) {\n"
     test = "int price(int id) { return id * 2; }\n" + HARNESS.replace("twice", "solve")
     code = prompt + "    return price(n);\n}\n"
     cheat = prompt.replace("int solve", "#include <cstdio>\n#include <cstdlib>\nint solve")
     cheat += '    std::puts("PASSED 2/2"); std::fflush(stdout); std::_Exit(0); return n;\n}\n'
     honest, forged = verifier.verify_many([Program(text, test, 2, declaration=prompt) for text in (code, cheat)])
-    assert (honest.status, honest.tier) == ("ok", "sealed")
-    assert (forged.status, forged.tests_passed) == ("policy", 0)
-    assert "_Exit" in forged.stderr
+    assert (honest.status, honest.tier) == ("ok", "observer")
+    assert (forged.status, forged.tests_passed, forged.tier) == ("forged", 0, "observer")
 
 
 def test_a_candidate_cannot_talk_itself_out_of_a_score():
