@@ -315,8 +315,7 @@ def fuzz(oracle, seed):
 @pytest.mark.parametrize("seeds", [range(300), pytest.param(range(300, 10_000), marks=pytest.mark.slow)])
 def test_no_changed_message_makes_a_pass_of_a_run_or_hangs_it(oracle, seeds):
     endings = {fuzz(oracle, seed) for seed in seeds}
-    assert endings <= {(1, b"PASSED 1/2\n"), (1, b"PASSED 0/2\n"), (WORKER_GONE, b""), (WORKER_LIED, b"")}
-    assert {status for status, _ in endings} == {1, WORKER_GONE, WORKER_LIED}
+    assert endings == {(WORKER_GONE, b""), (WORKER_LIED, b"")}
 
 
 # ------------------------------------------------------------------------------------------------------------- hacks
