@@ -29,7 +29,7 @@ from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import Finished, SandboxError
 
-VERSION = 11
+VERSION = 12
 """Raised when the same task may be taken apart otherwise than before."""
 PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_planned.cpp", "rlvr_planned.o"
 ROUNDS = 14

@@ -292,7 +292,7 @@ def changed(rng, message):
             message + rng.randbytes(rng.randrange(1, 9)),
             message + message,
             rng.randbytes(len(message)),
-            struct.pack("<I", rng.choice((0, 1, 5, 1 << 20, 1 << 31, 0xFFFFFFFF))) + message[4:],
+            struct.pack("<I", rng.choice((0, 1, 1 << 20, 1 << 31, 0xFFFFFFFF))) + message[4:],
             b"",
         )
     )
@@ -314,14 +314,8 @@ def fuzz(oracle, seed):
 
 @pytest.mark.parametrize("seeds", [range(300), pytest.param(range(300, 10_000), marks=pytest.mark.slow)])
 def test_no_changed_message_makes_a_pass_of_a_run_or_hangs_it(oracle, seeds):
-    passes = 0
-    for seed in seeds:
-        status, stdout = fuzz(oracle, seed)
-        assert status in (0, 1, WORKER_GONE, WORKER_LIED), seed
-        if status == 0:  # a bit that nobody reads, such as one of a handle that is only handed back
-            passes += 1
-            assert stdout == b"PASSED 2/2\n"
-    assert passes < len(seeds) / 5
+    endings = {fuzz(oracle, seed) for seed in seeds}
+    assert endings == {(WORKER_GONE, b""), (WORKER_LIED, b"")}
 
 
 # ------------------------------------------------------------------------------------------------------------- hacks
