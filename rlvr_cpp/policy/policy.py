@@ -16,9 +16,11 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvr_cpp.errors import UserError, first_line
+from rlvr_cpp.policy.openings import Opening, opening_of
 from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
 from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.console import console
+from rlvr_cpp.tasks.completion import definition_start
 from rlvr_cpp.tasks.task import Task
 
 SHELF = Path(__file__).parents[1] / "models"
@@ -55,22 +57,38 @@ class Policy:
         """What the model is asked: the task's own text, or one user message."""
         return chat_messages(task) if self.chat else task.prompt
 
-    def answer_prefix(self, task: Task, solution_prefix: str) -> str:
-        """How an answer begins whose solution begins with `solution_prefix`; empty where that is empty."""
-        if not solution_prefix or not self.chat:
-            return solution_prefix
-        return f"```cpp\n{task.prompt}{solution_prefix}"
-
-    def prompt_ids(self, task: Task, answer_prefix: str = "") -> list[int]:
-        """The tokens that the model continues. Prompt and answer are tokenized apart, as in fine-tuning."""
+    def prompt_ids(self, task: Task) -> list[int]:
+        """The tokens of what the model is asked."""
         prompt = self.prompt(task)
         if isinstance(prompt, str):
-            ids = self.tokenizer(prompt)["input_ids"]
-        else:
-            ids = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
-        if answer_prefix:
-            ids = [*ids, *self.tokenizer(answer_prefix, add_special_tokens=False)["input_ids"]]
-        return list(ids)
+            return list(self.tokenizer(prompt)["input_ids"])
+        rendered = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)
+        return list(rendered["input_ids"])
+
+    def opening(self, task: Task, given: int) -> Opening:
+        """How an answer begins that holds the first `given` characters of the task's reference, or a few less.
+
+        In a chat the declaration that the answer defines stands before them, and nothing else that the prompt has.
+        """
+        if not given or task.reference is None:
+            return Opening()
+        before, behind = self._around(task)
+        prompt = self.prompt(task)
+        text = (
+            prompt
+            if isinstance(prompt, str)
+            else str(self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
+        )
+        answer = before + task.reference + behind
+        found = opening_of(self.tokenizer, text, self.prompt_ids(task), answer, len(before) + given)
+        return found if len(found.text) > len(before) else Opening()
+
+    def _around(self, task: Task) -> tuple[str, str]:
+        """What stands in an answer before and behind the text that continues the task's prompt."""
+        if not self.chat:
+            return "", ""
+        start = definition_start(task.prompt, task.entry_point)
+        return "```cpp\n" + ("" if start is None else task.prompt[start:]), "\n```"
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""

@@ -18,8 +18,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.policy.policy import Policy
 from rlvr_cpp.policy.sampling import completion_seed, sample
+from rlvr_cpp.tasks.choice import evenly_spaced
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch, TaskOrder, is_per_row, join_batches
 from rlvr_cpp.training.config import GenerationSettings, GRPOConfig, StepCoderConfig, TrainerSettings
@@ -91,9 +93,14 @@ class RolloutPhase:
             self.scorer.prepare(self._next_tasks())
         return self._passes.popleft()
 
+    def openings(self, most: int) -> dict[Task, Opening]:
+        """At most `most` tasks that the curriculum gives something of, and what the policy is given."""
+        able = [task for task in self.tasks.values() if self.curriculum and self.curriculum.prefix(task)]
+        return {task: self._opening(task) for task in evenly_spaced(able, most)}
+
     def prompt_ids(self) -> list[list[int]]:
         """The tokens of what is asked of the policy, row by row."""
-        return [self.policy.prompt_ids(request.task, request.prefix) for request in self._requests]
+        return [[*self.policy.prompt_ids(request.task), *request.opening.ids] for request in self._requests]
 
     def generate(
         self,
@@ -181,7 +188,9 @@ class RolloutPhase:
 
     def _round(self, rows: Rows, number: int, score_rows: Callable[[Rows], Batch]) -> tuple[Batch, list[list[Rollout]]]:
         """Sample and judge rows; gives this process's batch and the rollouts of every process."""
-        self._requests = [self._request(row["task_id"], number) for row in rows]
+        names = [row["task_id"] for row in rows]
+        requests = {name: self._request(name, number) for name in dict.fromkeys(names)}
+        self._requests = [requests[name] for name in names]
         self.scorer.begin(self._requests)
         batch = score_rows(rows)
         self._counts["verify"] += self.scorer.busy_seconds
@@ -190,8 +199,10 @@ class RolloutPhase:
 
     def _request(self, task_id: str, number: int) -> Request:
         task = self.tasks[task_id]
-        prefix = self.curriculum.prefix(task) if self.curriculum else ""
-        return Request(task, self.policy.answer_prefix(task, prefix), f"{self.step}:{number}:{task_id}")
+        return Request(task, self._opening(task), f"{self.step}:{number}:{task_id}")
+
+    def _opening(self, task: Task) -> Opening:
+        return self.policy.opening(task, len(self.curriculum.prefix(task))) if self.curriculum else Opening()
 
     def _refill(self, groups: int) -> Rows:
         """This process's rows of further prompts in the place of discarded groups."""

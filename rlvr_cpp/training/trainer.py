@@ -26,7 +26,7 @@ from trl.models import unwrap_model_for_generation
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.policy import Policy, lora_config
-from rlvr_cpp.policy.settings import AdapterSettings
+from rlvr_cpp.policy.settings import AdapterSettings, Sampling
 from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.task import Task
@@ -42,6 +42,7 @@ from rlvr_cpp.training.config import (
 )
 from rlvr_cpp.training.guards.canary import canary_due, canary_finding
 from rlvr_cpp.training.guards.guards import Finding
+from rlvr_cpp.training.guards.prefix import answered_both_ways, prefix_finding
 from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint
 from rlvr_cpp.training.logps import Scored, score_in_float32, scored_by_length
 from rlvr_cpp.training.rollout import RolloutScorer
@@ -141,6 +142,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             self._load_state(read_state(Path(resume_from_checkpoint)))
         else:
             self.update_phase.start = fingerprint(named)
+            self.update_phase.heed(self._prefix_finding())
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def load_weights(self, checkpoint: Path) -> None:
@@ -249,6 +251,15 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             step = self.rollout_step - 1
             self.on_step(step, logs)
             self.update_phase.heed(*self.update_phase.findings(logs, self.model), self._canary(step))
+
+    def _prefix_finding(self) -> Finding | None:
+        phase, algorithm = self.rollout_phase, self.algorithm
+        if phase.curriculum is None:
+            return None
+        openings = phase.openings(self.args.generation_batch_size // 2)
+        sampling = Sampling(phase.seed, algorithm.temperature, algorithm.max_gen_len)
+        pairs = answered_both_ways(self.policy, openings, self.verifier, sampling, self.accelerator)
+        return prefix_finding(pairs) if self.accelerator.is_main_process and pairs else None
 
     def _canary(self, step: int) -> Finding | None:
         settings = self.update_phase.guards.settings

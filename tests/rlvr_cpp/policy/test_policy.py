@@ -136,21 +136,6 @@ def test_the_demo_has_a_name_of_its_own():
     assert load_policy("demo", CPU).model.config.letters == "AEME"
 
 
-def test_prompt_and_prefix_are_tokenized_apart(policy):
-    task = TASKS[0]
-    prefix = task.reference.splitlines(keepends=True)[0]
-    whole, prompt = policy.prompt_ids(task, prefix), policy.prompt_ids(task)
-    assert whole[: len(prompt)] == prompt
-    assert policy.decode(whole[len(prompt) :]) == prefix
-
-
-def test_in_a_chat_a_prefix_opens_the_answers_fence(policy):
-    chat = Policy(policy.model, policy.tokenizer, chat=True)
-    task = TASKS[0]
-    assert chat.answer_prefix(task, "    int r = 0;\n") == f"```cpp\n{task.prompt}    int r = 0;\n"
-    assert chat.answer_prefix(task, "") == ""
-
-
 def test_a_four_bit_base_loads_on_the_cpu():
     pytest.importorskip("bitsandbytes")
     loaded = load_policy("tiny-cpp", PolicySettings("float32", "nf4", "cpu", None, "auto", 1))
