@@ -132,7 +132,7 @@ class TrainerSettings:
     save_every: int | None = field(metadata={"least": 1})
     """Rollout steps between checkpoints, from which `resume` goes on; None has none."""
     trl: dict[str, Any] = field(default_factory=dict)
-    """Other arguments of trl.GRPOConfig by their names, but for those that the job decides itself."""
+    """Other arguments of trl.GRPOConfig by their names, of those that leave sampling and scoring as they are."""
 
 
 @dataclass

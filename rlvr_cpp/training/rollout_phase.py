@@ -120,7 +120,7 @@ class RolloutPhase:
                 for index, ids in enumerate(completions):
                     self.scorer.submit(index, ids)
             else:
-                completions, logprobs = self._sample(prompt_ids, open_model), None
+                completions, logprobs = self._sample(prompt_ids, open_model)
         self.on_phase("score")
         return completions, logprobs
 
@@ -225,9 +225,10 @@ class RolloutPhase:
 
     def _sample(
         self, prompt_ids: Sequence[Sequence[int]], open_model: Callable[[], AbstractContextManager[Any]]
-    ) -> list[list[int]]:
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        logps: dict[int, list[float]] = {}
         with open_model() as model:
-            return sample(
+            completions = sample(
                 model,
                 prompt_ids,
                 max_new_tokens=self.algorithm.max_gen_len,
@@ -237,7 +238,9 @@ class RolloutPhase:
                 seeds=self._seeds(),
                 batch_size=self.generation.batch_size,
                 on_finished=self.scorer.submit,
+                on_logps=logps.__setitem__,
             )
+        return completions, [logps[row] for row in range(len(completions))]
 
     def _seeds(self) -> list[int]:
         first = self.accelerator.process_index * len(self._requests)

@@ -201,7 +201,7 @@ def build_trainer(
         )
     except UserError:
         raise
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         reason = first_line(error)
         raise UserError(
             f"the trainer cannot be built with these trainer, adapter and algorithm settings: {reason}"

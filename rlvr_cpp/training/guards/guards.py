@@ -30,8 +30,13 @@ LEAST_DROP = 0.1
 """Share of the start's mean reward: a smaller loss is no collapse, however steady the start was."""
 UNCLIPPED_PATIENCES = 10
 """Times `patience` is how long the clip fraction may stay 0 from the start."""
-METRICS = ("reward", "prefix_frac", "kept_groups", "tied_groups", "unscorable", "truncated", "kl", "clip_fraction")
+METRICS = (
+    *("reward", "prefix_frac", "kept_groups", "tied_groups", "unscorable", "truncated", "kl", "clip_fraction"),
+    "sampler_error",
+)
 """The metrics of a step that `Guards` reads."""
+SAMPLER_TOLERANCE = {False: 1e-3, True: 0.1}
+"""Mean |old - sampler| of a token's log-probability, by whether the policy computes in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class Guards:
         """`low_precision`: the policy computes in 16 bits, which round what a small update changes."""
         self.settings, self.kl_coeff = settings, kl_coeff
         self.kl_patience = LOW_PRECISION_KL_PATIENCE if low_precision else 1
+        self.sampler_tolerance = SAMPLER_TOLERANCE[low_precision]
         self._memory = _Memory(unclipped=0 if num_minibatches > 1 else None)
 
     @property
@@ -131,7 +137,14 @@ class Guards:
         return fresh
 
     def _checks(self) -> Sequence[Callable[[Mapping[str, float]], Iterator[Finding]]]:
-        return self._infrastructure, self._all_truncated, self._all_tied, self._kl_zero, self._collapse
+        return (
+            self._infrastructure,
+            self._sampler_differs,
+            self._all_truncated,
+            self._all_tied,
+            self._kl_zero,
+            self._collapse,
+        )
 
     def _found(self, name: str, message: str, fatal: bool = True) -> Finding:
         return Finding(name, message, fatal and self.settings.action == "stop")
@@ -162,6 +175,16 @@ class Guards:
                 f"{fmean(rates):.0%} of the completions of the last {patience} steps could not be judged, more than "
                 f"guards.max_infra_rate {most:.0%}: free memory and disk on this host, lower verifier.workers, or "
                 "run `python -m rlvr_sandbox doctor`",
+            )
+
+    def _sampler_differs(self, known: Mapping[str, float]) -> Iterator[Finding]:
+        error = known.get("sampler_error", 0.0)
+        if error > self.sampler_tolerance:
+            yield self._found(
+                "sampler_differs",
+                f"a token's log-probability differs by {error:.3g} in the mean from the one by which it was drawn, "
+                f"more than {self.sampler_tolerance:g}, so that another distribution is trained than is sampled: give "
+                "sampler and trainer the same temperature, dtype and weights",
             )
 
     def _all_truncated(self, known: Mapping[str, float]) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """A real trainer on the shipped model: what moves its weights, what does not, and what it tells."""
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -53,6 +54,17 @@ def test_before_the_first_update_ratio_and_kl_are_exact(mixed):
     assert first["start_ratio_error"] < 1e-5
     assert abs(first["start_kl"]) < 1e-9
     assert "start_kl" not in second
+
+
+def test_old_log_probabilities_are_those_by_which_the_tokens_were_drawn(mixed):
+    assert all(0 < row["sampler_error"] < 1e-5 for row in mixed.steps)
+
+
+def test_a_sampler_at_another_temperature_stops_the_run(tasks, tmp_path):
+    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, guards=GuardSettings())
+    trainer.rollout_phase.algorithm = dataclasses.replace(trainer.algorithm, temperature=1.5)
+    with pytest.raises(RunStopped, match="sampler_differs"):
+        trainer.train()
 
 
 @pytest.mark.parametrize("status", ["wrong", "ok", "sandbox_error"])
