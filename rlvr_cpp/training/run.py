@@ -149,6 +149,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         )
         for remark in remarks(job):
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
+        trainer.check_gradients()
         last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
 

@@ -26,6 +26,7 @@ from trl.models import unwrap_model_for_generation
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.policy import Policy, lora_config
+from rlvr_cpp.policy.sampling import for_inference, sample
 from rlvr_cpp.policy.settings import AdapterSettings, Sampling
 from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.score import BY_TESTS, Score
@@ -43,7 +44,7 @@ from rlvr_cpp.training.config import (
 from rlvr_cpp.training.guards.canary import canary_due, canary_finding
 from rlvr_cpp.training.guards.guards import Finding
 from rlvr_cpp.training.guards.prefix import answered_both_ways, prefix_finding
-from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint
+from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint, gradients_differ
 from rlvr_cpp.training.logps import Scored, score_in_float32, scored_by_length
 from rlvr_cpp.training.rollout import RolloutScorer
 from rlvr_cpp.training.rollout_phase import RolloutPhase
@@ -148,6 +149,35 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
     def load_weights(self, checkpoint: Path) -> None:
         """Only the trained weights of a checkpoint, where nothing is left to train."""
         self._load_from_checkpoint(str(checkpoint))
+
+    def check_gradients(self) -> None:
+        """Ask, at the price of a batch, whether an evaluation leaves the gradients over a quantised base as they were.
+
+        To be asked before the first evaluation. Raises GuardStop where it does not.
+        """
+        if getattr(self.model.config, "quantization_config", None) is None:
+            return
+        prompts = [self.policy.prompt_ids(task) for task in list(self.rollout_phase.tasks.values())[:2]]
+        before = self._gradients(prompts)
+        with for_inference(self.model):
+            ends = {"eos_ids": self.policy.eos_ids, "pad_id": self.policy.tokenizer.pad_token_id}
+            sample(self.model, prompts, max_new_tokens=2, **ends)
+        action = self.update_phase.guards.settings.action
+        self.update_phase.heed(gradients_differ(before, self._gradients(prompts), action=action))
+
+    def _gradients(self, prompts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        """Of the prompts' log-probability, by the names of what is trained."""
+        was_training = self.model.training
+        self.model.train()
+        for prompt in prompts:
+            ids = torch.tensor([prompt], device=self.model.device)
+            self._get_per_token_logps_and_entropies(self.model, ids, torch.ones_like(ids), len(prompt) - 1)[
+                0
+            ].sum().backward()
+        found = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
+        self.model.zero_grad()
+        self.model.train(was_training)
+        return found
 
     def reference_hash(self) -> str | None:
         """SHA-256 of the weights that KL is measured against; None where there is no KL term."""

@@ -144,6 +144,18 @@ def test_a_four_bit_base_loads_on_the_cpu():
     assert len(write(loaded)) == len(TASKS)
 
 
+def with_adapter(policy: Policy) -> Policy:
+    """An adapter that is not at its start, the same for each base of a kind."""
+    from peft import get_peft_model
+
+    policy.model = get_peft_model(policy.model, lora_config(lora("mlp", "attention", "mamba"), policy.model))
+    torch.manual_seed(0)
+    for parameter in policy.model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return policy
+
+
 def adapter_gradients(model, ids) -> dict[str, torch.Tensor]:
     model.train()
     model.zero_grad()
@@ -155,14 +167,7 @@ def adapter_gradients(model, ids) -> dict[str, torch.Tensor]:
 def test_an_evaluation_does_not_change_the_gradients_over_a_four_bit_base(name):
     # a processor with AVX512-BF16 shows it: elsewhere bitsandbytes repacks nothing
     pytest.importorskip("bitsandbytes")
-    from peft import get_peft_model
-
-    loaded = load_policy(name, PolicySettings("bfloat16", "nf4", "cpu", None, "auto", 1))
-    loaded.model = get_peft_model(loaded.model, lora_config(lora("mlp", "attention", "mamba"), loaded.model))
-    torch.manual_seed(0)
-    for parameter in loaded.model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.1)
+    loaded = with_adapter(load_policy(name, PolicySettings("bfloat16", "nf4", "cpu", None, "auto", 1)))
     ids = torch.tensor([loaded.prompt_ids(TASKS[0])])
     before = adapter_gradients(loaded.model, ids)
     loaded.model.eval()
@@ -171,3 +176,23 @@ def test_an_evaluation_does_not_change_the_gradients_over_a_four_bit_base(name):
     assert all(before[name].any() for name in before if ".experts." not in name)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("name", ["tiny-cpp", "tiny-hybrid"])
+def test_after_an_evaluation_gradients_over_a_four_bit_base_are_those_over_its_weights_in_float32(name):
+    functional = pytest.importorskip("bitsandbytes").functional
+    loaded = with_adapter(load_policy(name, PolicySettings("float32", "nf4", "cpu", None, "auto", 1)))
+    exact = with_adapter(load_policy(name, CPU))
+    layers = dict(exact.model.named_modules())
+    with torch.no_grad():
+        for place, module in loaded.model.named_modules():
+            state = getattr(getattr(module, "weight", None), "quant_state", None)
+            if state is not None:
+                layers[place].weight.copy_(functional.dequantize_4bit(module.weight, state))
+    ids = torch.tensor([loaded.prompt_ids(TASKS[0])])
+    loaded.model.eval()
+    write(loaded)
+    found, wanted = adapter_gradients(loaded.model, ids), adapter_gradients(exact.model, ids)
+    assert found.keys() == wanted.keys()
+    assert all((found[key] - wanted[key]).norm() <= 1e-3 * wanted[key].norm() for key in wanted)
+    assert any(wanted[key].any() for key in wanted)

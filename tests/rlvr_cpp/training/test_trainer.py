@@ -220,6 +220,27 @@ def test_on_a_quantized_base_every_adapter_tensor_moves_at_a_rate_of_a_millionth
     assert min(moved.values()) > 0.9
 
 
+def repacks() -> bool:
+    """Whether bitsandbytes would lay out four-bit weights anew on this processor."""
+    functional = pytest.importorskip("bitsandbytes").functional
+    return bool(functional.has_avx512bf16())
+
+
+@pytest.mark.filterwarnings("ignore:bitsandbytes..gemv_4bit")  # torch warns of the same
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_four_bit_layout_that_an_evaluation_changes_is_found_at_the_price_of_a_batch(tasks, tmp_path, put_back):
+    if put_back and not repacks():
+        pytest.skip("this processor has no AVX512-BF16")
+    policy = load_policy("tiny-cpp", PolicySettings("bfloat16", "nf4", "cpu", None, "auto", 1))
+    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, policy=policy, guards=GuardSettings())
+    for module in trainer.model.modules():
+        if put_back and hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = True
+    with pytest.raises(RunStopped, match="gradients_differ") if put_back else contextlib.nullcontext():
+        trainer.check_gradients()
+    assert all(p.grad is None for p in trainer.model.parameters())
+
+
 def test_scores_of_a_bf16_model_are_normalised_in_float32(tasks, tmp_path):
     policy = load_policy("tiny-cpp", PolicySettings("bfloat16", None, "cpu", None, "auto", 1))
     trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, policy=policy)
