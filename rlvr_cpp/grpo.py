@@ -15,12 +15,12 @@ from __future__ import annotations
 from rlvr_cpp.runs.command import hydra_main
 from rlvr_cpp.training.checks import load
 from rlvr_cpp.training.command import run
-from rlvr_cpp.training.config import TrainingJob
+from rlvr_cpp.training.config import CHANGEABLE, TrainingJob
 
 
 def main() -> None:
     """Train by token ratios."""
-    hydra_main(run, "grpo", load, kind=TrainingJob, usage=__doc__)
+    hydra_main(run, "grpo", load, kind=TrainingJob, usage=__doc__, changeable=CHANGEABLE)
 
 
 if __name__ == "__main__":

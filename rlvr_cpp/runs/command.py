@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,11 +48,20 @@ def plain_main(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequenc
     return 0
 
 
-def hydra_main(job: Job[Settings], config_name: str, load: Load[Settings], *, kind: type[Settings], usage: str) -> None:
+def hydra_main(
+    job: Job[Settings],
+    config_name: str,
+    load: Load[Settings],
+    *,
+    kind: type[Settings],
+    usage: str,
+    changeable: Collection[str] = (),
+) -> None:
     """Compose the config that the command line asks for and run `job` on it, as `load` reads it, and its run folder.
 
-    `--help` prints `usage` and the fields of `kind`, which `load` gives, and asks for no extra. Exit status 2 tells of
-    a mistake in the input, 3 of a guard that ended the run, 130 of an interruption.
+    A run that goes on has the config that it had, but for keys that are `changeable`. `--help` prints `usage` and the
+    fields of `kind`, which `load` gives, and asks for no extra. Exit status 2 tells of a mistake in the input, 3 of a
+    guard that ended the run, 130 of an interruption.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_page(usage, config_name, kind))
@@ -76,7 +85,7 @@ def hydra_main(job: Job[Settings], config_name: str, load: Load[Settings], *, ki
             return _one_of_many(job, load, raw, folder)
         asked = HydraConfig.get().overrides.task
         with _plain_endings(folder, own):
-            return _run(job, load, raw, folder, own, asked)
+            return _run(job, load, raw, folder, own, asked, changeable)
 
     interruption.listen()  # a polite kill ends like Ctrl-C
     if not _is_first():
@@ -99,12 +108,18 @@ def _one_of_many(job: Job[Settings], load: Load[Settings], raw: DictConfig, fold
 
 
 def _run(
-    job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path, own: Path, asked: Sequence[str]
+    job: Job[Settings],
+    load: Load[Settings],
+    raw: DictConfig,
+    folder: Path,
+    own: Path,
+    asked: Sequence[str],
+    changeable: Collection[str] = (),
 ) -> float:
     """Run what is asked for in `folder`, which is Hydra's `own` one unless a run goes on."""
     if raw.resume is not None:
         _forget(own)
-        settings = load(_resumed_config(folder, asked))
+        settings = load(_resumed_config(folder, raw, asked, changeable))
     elif (folder / RUN_FILE).exists():
         raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
     else:
@@ -114,15 +129,29 @@ def _run(
     return value
 
 
-def _resumed_config(folder: Path, asked: Sequence[str]) -> Any:
-    """The config that the run in `folder` has. Raises UserError where there is no run or more is asked for."""
-    others = [word for word in asked if not word.startswith("resume=")]
-    if others:
+def _resumed_config(folder: Path, raw: DictConfig, asked: Sequence[str], changeable: Collection[str]) -> Any:
+    """The config that the run in `folder` has, with what is `asked` of it that is `changeable`.
+
+    Raises UserError where there is no run or more is asked for.
+    """
+    keys = {word: word.partition("=")[0] for word in asked if not word.startswith("resume=")}
+    if others := [word for word, key in keys.items() if key not in changeable]:
         raise UserError(
             f"resume={folder} goes on with the config that the run has, but {' '.join(others)} was given as well: "
-            "leave it out, or begin a new run"
+            f"leave it out, or begin a new run{_may_change(changeable)}"
         )
-    return read_record(folder)["config"]
+    config = read_record(folder)["config"]
+    for key in keys.values():
+        *groups, name = key.split(".")
+        place, value = config, raw
+        for group in groups:
+            place, value = place[group], value[group]
+        place[name] = value[name]
+    return config
+
+
+def _may_change(changeable: Collection[str]) -> str:
+    return f"; {', '.join(changeable)} may be changed" if changeable else ""
 
 
 @contextmanager

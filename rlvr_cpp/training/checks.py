@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlvr_cpp.runs.config import read_job
-from rlvr_cpp.training.config import GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
+from rlvr_cpp.training.config import FACTS, GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
 
 ALLOWED = frozenset(
     (
@@ -90,6 +90,7 @@ def check(job: TrainingJob) -> list[str]:
         *_algorithm_problems(job.algorithm),
         *_stepcoder_problems(job.stepcoder, job.algorithm),
         *_model_problems(job),
+        *_resume_problems(job),
     ]
 
 
@@ -181,6 +182,11 @@ def _model_problems(job: TrainingJob) -> Iterator[str]:
         )
     if job.generation.engine == "vllm_server" and job.generation.vllm_server_url is None:
         yield "generation.engine is 'vllm_server' without generation.vllm_server_url: give the server's base URL"
+
+
+def _resume_problems(job: TrainingJob) -> Iterator[str]:
+    if unknown := [name for name in job.accept_changes if name not in FACTS]:
+        yield f"accept_changes has {', '.join(unknown)}: it must be some of {', '.join(FACTS)}"
 
 
 def remarks(job: TrainingJob) -> list[str]:

@@ -10,6 +10,22 @@ from rlvr_cpp.reward.settings import RewardSettings
 from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.verifier.settings import SandboxSettings, VerifierSettings
 
+FACTS = {
+    "tasks": "the training and held-out tasks: texts, tests, solutions, order",
+    "contract": "the compiler's version and flags, limits, the rules of verdicts",
+    "compiler": "the compiler's path",
+    "controls": "what keeps programs apart",
+    "tools": "what reads programs beside the compiler: clang-tidy, gcov",
+    "prompt": "the tokenizer, the chat template and its settings, the words of the request",
+    "base_sha256": "the weights of the base",
+    "base_dtype": "the base's dtype",
+    "quantization": "how the base is quantised",
+    "parents": "the adapter that training started from",
+    "reference_sha256": "the weights that KL is measured against",
+}
+"""What a run notes when it begins and compares when it goes on, by the names that `accept_changes` takes."""
+CHANGEABLE = ("accept_changes", "trainer.steps", "trainer.learning_rate")
+"""What may be told to a run that goes on."""
 RATIOS = {"choices": ("token", "sequence")}
 
 
@@ -157,7 +173,10 @@ class TrainingJob:
     model: str
     """The name of a shipped model, `demo` for the embedded one, a Hugging Face id, or a local folder."""
     resume: str | None
-    """The folder of a run to go on with, with the config it has; nothing else can be set then."""
+    """The folder of a run to go on with, with the config it has; with `trainer.steps` or `trainer.learning_rate` beside
+    it, the run goes on so."""
+    accept_changes: list[str]
+    """Facts that may be others than those of the run that goes on, by the names that its refusal tells; noted."""
     dry_run: bool
     """Print what would be done and stop."""
     policy: PolicySettings

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,14 @@ from rlvr_cpp.reward.score import Score
 from rlvr_cpp.reward.shaping import open_score
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
-from rlvr_cpp.runs.record import RunRecord, utc_now
+from rlvr_cpp.runs.record import RUN_FILE, RunRecord, read_record, utc_now
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.active import active_parts, overlap
 from rlvr_cpp.training.checkpoints import find_checkpoints
 from rlvr_cpp.training.checks import remarks
 from rlvr_cpp.training.config import TrainingJob
+from rlvr_cpp.training.guards.facts import reward_facts
 from rlvr_cpp.training.report import (
     by_family,
     compare,
@@ -51,12 +52,12 @@ from rlvr_cpp.training.report import (
 )
 from rlvr_cpp.training.steps import HEADER, StepLog, StepMetrics, read_steps, step_line
 from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
-from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.coverage import find_gcov
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
 
 SHOWN_EXAMPLES = 3
+BEFORE, AFTER = "evaluation_before.jsonl", "evaluation_after.jsonl"
 HEADER_EVERY = 20
 
 
@@ -95,7 +96,7 @@ class Parts:
         known = processes.of_the_first(Evaluation.load(path) if path.exists() else None)
         if known is not None:
             console.print(f"{label}: measured already, see {path}", soft_wrap=True)
-            return known
+            return known.over(self.held_out)
         evaluation = self.evaluate(label)
         if self.record.write:
             evaluation.save(path)
@@ -134,12 +135,15 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         policy = load_policy(job.model, job.policy)
         parameters = policy.model.num_parameters()
-        fixed = {"contract": verifier_contract(verifier), **facts_for_an_artifact(job, policy)}
+        fixed = reward_facts(job, policy, verifier, train_tasks, held_out) | facts_for_an_artifact(job, policy)
         attach_adapter(policy, job.adapter)
         trainer = build_trainer(job, policy, train_tasks, verifier, score, folder)
         fixed["reference_sha256"] = trainer.reference_hash()
         first = processes.rank() == 0
-        record = stack.enter_context(RunRecord(folder, job, verifier.version, fixed, write=first))
+        check_length(job, folder)
+        check_comparison(held_out, folder)
+        noted, accepted = replace(job, accept_changes=[]), job.accept_changes
+        record = stack.enter_context(RunRecord(folder, noted, verifier.version, fixed, accepted=accepted, write=first))
         checkpoints = find_checkpoints(folder)
         banner(
             model=f"{job.model}, {parameters:,} parameters",
@@ -152,6 +156,37 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         trainer.check_gradients()
         last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
+
+
+def check_length(job: TrainingJob, folder: Path) -> None:
+    """Raise UserError where a run that goes on cannot have another number of steps."""
+    if not (folder / RUN_FILE).exists():
+        return
+    steps, known = job.trainer.steps, read_record(folder)["config"]["trainer"]["steps"]
+    checkpoints = find_checkpoints(folder)
+    if steps != known and not checkpoints and (folder / AFTER).exists():
+        raise UserError(
+            f"trainer.steps is {steps} and the run in {folder} ended after {known}, without a checkpoint to go on "
+            "from: begin a new run with adapter.start, and set trainer.save_every there"
+        )
+    done = steps_of(checkpoints[-1], job) if checkpoints else 0
+    if steps < done:
+        raise UserError(f"trainer.steps is {steps}, but the run in {folder} has made {done}: give {done} or more")
+
+
+def check_comparison(held_out: list[Task], folder: Path) -> None:
+    """Raise UserError where nothing that a run measured before its training can be measured after it."""
+    path = folder / BEFORE
+    if path.exists() and not Evaluation.load(path).over(held_out).attempts:
+        raise UserError(
+            f"none of the tasks in {path} is held out any more, so before and after cannot be compared: put the tasks "
+            "back, or begin a new run"
+        )
+
+
+def steps_of(checkpoint: Path, job: TrainingJob) -> int:
+    """The rollout steps behind a checkpoint."""
+    return int(checkpoint.name.rpartition("-")[2]) // job.algorithm.num_minibatches
 
 
 def facts_for_an_artifact(job: TrainingJob, policy: Policy) -> dict[str, Any]:
@@ -234,8 +269,8 @@ def train(parts: Parts) -> Curve:
 def _known_state(parts: Parts, trained: Path) -> tuple[int, Path | None]:
     """The steps that need not be made again and the weights they led to."""
     if parts.checkpoint is not None:
-        return int(parts.checkpoint.name.rpartition("-")[2]) // parts.job.algorithm.num_minibatches, parts.checkpoint
-    if processes.of_the_first((parts.folder / "evaluation_after.jsonl").exists()):  # of the weights that were saved
+        return steps_of(parts.checkpoint, parts.job), parts.checkpoint
+    if processes.of_the_first((parts.folder / AFTER).exists()):  # of the weights that were saved
         return parts.job.trainer.steps, trained
     return 0, None
 
@@ -251,6 +286,8 @@ def _known_curve(parts: Parts, done: int) -> Curve:
 
 def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
     job, trainer = parts.job, parts.trainer
+    if parts.record.write:
+        (parts.folder / AFTER).unlink(missing_ok=True)  # of a run that had ended and is made longer
     columns = (TextColumn("{task.description:<23}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4) as progress,

@@ -146,6 +146,17 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             self.update_phase.heed(self._prefix_finding())
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """trl's, and then the rate that the settings name: both would go on with the one that they were saved with."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        rate: float = self.args.learning_rate
+        schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        if checkpoint is None or set(getattr(schedule, "base_lrs", [rate])) == {rate}:
+            return
+        schedule.base_lrs = [rate] * len(schedule.base_lrs)
+        for group, share in zip(self.optimizer.param_groups, schedule.lr_lambdas, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * share(schedule.last_epoch)
+
     def load_weights(self, checkpoint: Path) -> None:
         """Only the trained weights of a checkpoint, where nothing is left to train."""
         self._load_from_checkpoint(str(checkpoint))

@@ -155,8 +155,46 @@ def is_refused(zygote, folder: Path, *arguments: str) -> str:
 
 
 def test_other_settings_are_refused(zygote, finished):
-    sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.steps=9", "seed=1")
-    assert "goes on with the config that the run has, but trainer.steps=9 seed=1 was given" in sentence
+    sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.batch_size=8", "seed=1")
+    assert "goes on with the config that the run has, but trainer.batch_size=8 seed=1 was given" in sentence
+    assert "accept_changes, trainer.steps, trainer.learning_rate may be changed" in sentence
+
+
+def test_fewer_steps_than_were_made_are_refused(zygote, finished):
+    sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.steps=3")
+    assert "trainer.steps is 3, but the run in" in sentence
+
+
+def test_a_run_that_ended_is_made_longer_at_another_rate(zygote, finished):
+    status, text = zygote.run(f"resume={finished}", "trainer.steps=5", "trainer.learning_rate=1e-5")
+    assert status == 0, text
+    assert "resume  after step 4, from" in text
+    record = json.loads((finished / "run.json").read_text())
+    assert [(row["name"], row["is"]) for row in record["changes"]] == [
+        ("trainer.steps", 5), ("trainer.learning_rate", 1e-5)
+    ]  # fmt: skip
+    assert record["config"]["trainer"]["steps"] == 5
+    assert [step for step, _ in record["results"]["greedy_by_step"]] == [0, 2, 4, 5]
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert 0 <= rows[-1]["learning_rate"] <= 1e-5 < rows[1]["learning_rate"]
+
+
+def test_an_edited_task_is_refused_and_taken_where_that_is_accepted(zygote, finished, tmp_path):
+    record = json.loads((finished / "run.json").read_text())
+    *others, last = Path(record["config"]["tasks"]["source"]).read_text().splitlines()
+    assert json.loads(last)["split"] == "held_out"
+    record["config"]["tasks"]["source"] = str(tmp_path / "fewer.jsonl")
+    (tmp_path / "fewer.jsonl").write_text("\n".join(others))
+    (finished / "run.json").write_text(json.dumps(record))
+    sentence = is_refused(zygote, finished, f"resume={finished}")
+    assert "tasks of the run in" in sentence
+    assert "go on with accept_changes=[tasks], which is noted" in sentence
+    status, text = zygote.run(f"resume={finished}", "accept_changes=[tasks]")
+    assert status == 0, text
+    (change,) = json.loads((finished / "run.json").read_text())["changes"]
+    assert change["name"] == "tasks"
+    assert "nan" not in text
 
 
 def test_another_reference_is_refused(zygote, finished):
