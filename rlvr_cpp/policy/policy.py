@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -62,8 +63,7 @@ class Policy:
         prompt = self.prompt(task)
         if isinstance(prompt, str):
             return list(self.tokenizer(prompt)["input_ids"])
-        rendered = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)
-        return list(rendered["input_ids"])
+        return list(self._rendered(prompt, return_dict=True)["input_ids"])
 
     def opening(self, task: Task, given: int) -> Opening:
         """How an answer begins that holds the first `given` characters of the task's reference, or a few less.
@@ -74,14 +74,20 @@ class Policy:
             return Opening()
         before, behind = self._around(task)
         prompt = self.prompt(task)
-        text = (
-            prompt
-            if isinstance(prompt, str)
-            else str(self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
-        )
+        text = prompt if isinstance(prompt, str) else str(self._rendered(prompt, tokenize=False))
         answer = before + task.reference + behind
         found = opening_of(self.tokenizer, text, self.prompt_ids(task), answer, len(before) + given)
         return found if len(found.text) > len(before) else Opening()
+
+    def _rendered(self, messages: list[dict[str, str]], **options: bool) -> Any:
+        """Messages by the chat template. Raises UserError where that does not take them."""
+        try:
+            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, **options)
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise UserError(
+                f"the chat template of the model does not take a request ({first_line(error)}): mend its "
+                "tokenizer_config.json or chat_template.jinja, or use policy.prompt_format=completion"
+            ) from error
 
     def _around(self, task: Task) -> tuple[str, str]:
         """What stands in an answer before and behind the text that continues the task's prompt."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import os
 import shutil
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rlvr_cpp.errors import RunStopped, UserError
+from rlvr_cpp.errors import RunStopped, UserError, first_line
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.help import help_page
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LEAST_FREE = 1 << 20
+"""Bytes; on a disk with less, whatever failed is taken for its fault."""
 INSTALL = "pip install 'rlvr-cpp[train]'"
 Settings = TypeVar("Settings")
 Job = Callable[[Settings, Path], float]
@@ -154,6 +158,22 @@ def _may_change(changeable: Collection[str]) -> str:
     return f"; {', '.join(changeable)} may be changed" if changeable else ""
 
 
+def is_disk_full(error: BaseException | None, folder: Path) -> bool:
+    """Whether an error, or one that led to it, comes of a disk, a quota or a limit that lets nothing more be written.
+
+    Libraries that write by themselves tell it in words, or only that writing failed.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            return True
+        if any(f"os error {code}" in str(error) or os.strerror(code) in str(error) for code in NO_SPACE):
+            return True
+        error = error.__cause__ or error.__context__
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < LEAST_FREE
+    return False
+
+
 @contextmanager
 def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
     """Turn a UserError into exit status 2, a guard's finding into 3 and Ctrl-C into 130.
@@ -170,6 +190,13 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
     except RunStopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         sys.exit(STOPPED)
+    except Exception as error:
+        if not is_disk_full(error, folder):
+            raise
+        _forget(own)
+        going_on = f", then go on with resume={folder}" if (folder / RUN_FILE).exists() else ""
+        print(f"error: the disk takes no more ({first_line(error)}): free some of it{going_on}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         if (folder / RUN_FILE).exists():
             print(f"interrupted; what there is stands in {folder}; go on with resume={folder}", file=sys.stderr)

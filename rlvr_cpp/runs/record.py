@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -87,7 +88,8 @@ class RunRecord:
             if kind is not None and issubclass(kind, ending):
                 status = name
         self.fields.update(status=status, ended=utc_now(), error=None if error is None else str(error) or repr(error))
-        self._write()
+        with suppress(OSError) if error else nullcontext():  # a disk that ended the run does not take this either
+            self._write()
 
     def add(self, **results: Any) -> None:
         """Note results under their names."""

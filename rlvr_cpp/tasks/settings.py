@@ -17,6 +17,8 @@ class TaskSettings:
     """The data set's split."""
     held_out_fraction: float = field(metadata={"above": 0, "below": 1})
     """Set aside for evaluation where the source marks no task `held_out`."""
+    max_prompt_tokens: int | None = field(default=None, metadata={"least": 1})
+    """Tasks with longer prompts are left out; None refuses a prompt that leaves the answer no room in the context."""
 
 
 @dataclass

@@ -27,6 +27,7 @@ from rlvr_cpp.errors import UserError, first_line
 from rlvr_cpp.evaluation.attempts import Evaluation, in_order
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.policy.completers import LocalModel
+from rlvr_cpp.policy.lengths import fitting
 from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.policy.settings import Sampling
 from rlvr_cpp.reward.score import Score
@@ -37,7 +38,7 @@ from rlvr_cpp.runs.record import RUN_FILE, RunRecord, read_record, utc_now
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.active import active_parts, overlap
-from rlvr_cpp.training.checkpoints import find_checkpoints
+from rlvr_cpp.training.checkpoints import last_whole
 from rlvr_cpp.training.checks import remarks
 from rlvr_cpp.training.config import TrainingJob
 from rlvr_cpp.training.guards.facts import reward_facts
@@ -134,42 +135,64 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         check_coverage_tool(job, verifier)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         policy = load_policy(job.model, job.policy)
+        count = len(train_tasks) + len(held_out)
+        train_tasks, held_out = (
+            fitting(tasks, policy, job.tasks.max_prompt_tokens, job.algorithm.max_gen_len)
+            for tasks in (train_tasks, held_out)
+        )
+        left_out = count - len(train_tasks) - len(held_out)
         parameters = policy.model.num_parameters()
         fixed = reward_facts(job, policy, verifier, train_tasks, held_out) | facts_for_an_artifact(job, policy)
         attach_adapter(policy, job.adapter)
         trainer = build_trainer(job, policy, train_tasks, verifier, score, folder)
         fixed["reference_sha256"] = trainer.reference_hash()
         first = processes.rank() == 0
-        check_length(job, folder)
+        last = last_checkpoint(folder)
+        check_length(job, folder, last)
         check_comparison(held_out, folder)
         noted, accepted = replace(job, accept_changes=[]), job.accept_changes
         record = stack.enter_context(RunRecord(folder, noted, verifier.version, fixed, accepted=accepted, write=first))
-        checkpoints = find_checkpoints(folder)
         banner(
             model=f"{job.model}, {parameters:,} parameters",
-            tasks=f"{len(train_tasks)} for training, {len(held_out)} held out",
+            tasks=f"{len(train_tasks)} for training, {len(held_out)} held out" + _too_long(left_out),
             judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
             run=folder,
         )
         for remark in remarks(job):
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
+        record.add(prompts_left_out=left_out)
         trainer.check_gradients()
-        last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
 
 
-def check_length(job: TrainingJob, folder: Path) -> None:
+def _too_long(left_out: int) -> str:
+    return f", {left_out} left out for their prompts' length" if left_out else ""
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Where a run goes on; None at its beginning. Raises UserError where no checkpoint that it has is whole."""
+    last, damaged = processes.of_the_first(last_whole(folder) if processes.rank() == 0 else (None, []))
+    if damaged and last is None:
+        raise UserError(
+            f"no checkpoint of the run in {folder} is whole ({'; '.join(damaged)}): put one back, or remove them to "
+            "begin from the first step"
+        )
+    for problem in damaged:
+        console.print(f"warning: passed over {problem}", style="yellow", soft_wrap=True)
+    return last
+
+
+def check_length(job: TrainingJob, folder: Path, last: Path | None) -> None:
     """Raise UserError where a run that goes on cannot have another number of steps."""
     if not (folder / RUN_FILE).exists():
         return
     steps, known = job.trainer.steps, read_record(folder)["config"]["trainer"]["steps"]
-    checkpoints = find_checkpoints(folder)
-    if steps != known and not checkpoints and (folder / AFTER).exists():
+    if steps != known and last is None and (folder / AFTER).exists():
         raise UserError(
             f"trainer.steps is {steps} and the run in {folder} ended after {known}, without a checkpoint to go on "
             "from: begin a new run with adapter.start, and set trainer.save_every there"
         )
-    done = steps_of(checkpoints[-1], job) if checkpoints else 0
+    done = steps_of(last, job) if last else 0
     if steps < done:
         raise UserError(f"trainer.steps is {steps}, but the run in {folder} has made {done}: give {done} or more")
 

@@ -144,39 +144,6 @@ def test_the_adapter_loads_again(finished):
     assert all(held[name].equal(tensor) for name, tensor in written.items())
 
 
-BAD_INPUT = {
-    "unknown task file": (["tasks.source=nowhere.jsonl"], "task file 'nowhere.jsonl' does not exist"),
-    "malformed row": (["tasks.source=bad.jsonl"], "bad.jsonl line 2: field 'prompt' is missing"),
-    "no tests": (["tasks.source=none.jsonl"], "none.jsonl line 1: field 'tests_declared' is 0"),
-    "missing compiler": (["verifier.compiler=g++-99"], "compiler 'g++-99' was not found"),
-    "bad flag": (["verifier.extra_flags=[--nonsense]"], "extra_flags has '--nonsense': only flags that choose"),
-    "unknown model": (["model=./no/such/model"], "model './no/such/model' cannot be loaded"),
-    "group size": (["algorithm.group_size=5"], "algorithm.group_size is 5, which does not divide it"),
-    "unknown key": (["trainer.stepz=3"], "stepz"),
-    "unknown recipe": (["+recipe=nope"], "nope"),
-    "no template": (["policy.prompt_format=chat"], "has no chat template"),
-    "schedule": (["trainer.lr_schedule=nope"], "the trainer cannot be built"),
-    "trl argument": (["+trainer.trl.nonsense=1"], "nonsense"),
-    "adapter target": (["adapter.targets=[nope]"], "the trainer cannot be built"),
-    "device": (["policy.device=nowhere"], "policy.device is 'nowhere'"),
-    "too few tasks": (["tasks.source=two.jsonl", "tasks.held_out_fraction=0.5"], "a step takes 8"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_sentence_and_leaves_nothing(zygote, tmp_path, case):
-    arguments, words = BAD_INPUT[case]
-    row = {"task_id": "a", "prompt": "int f() {", "test": "int main() {}", "entry_point": "f"}
-    (tmp_path / "bad.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({"task_id": "b", "entry_point": "f"}))
-    (tmp_path / "none.jsonl").write_text(json.dumps({**row, "tests_declared": 0}))
-    (tmp_path / "two.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "task_id": "b"}))
-    status, said = zygote.run(*arguments, folder=tmp_path)
-    assert status == 2, said
-    assert words in said
-    assert "Traceback" not in said
-    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "gspo").iterdir())
-
-
 def test_a_mistake_removes_nothing_that_was_there(zygote, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")

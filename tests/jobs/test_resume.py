@@ -139,6 +139,52 @@ def test_a_finished_run_trains_nothing_and_makes_its_report_anew(zygote, uninter
     assert differences(uninterrupted, finished) == []
 
 
+def without_its_end(run: Path) -> Path:
+    """As if the last step, its checkpoint written, had been the last that the process did."""
+    shutil.rmtree(run / "adapter")
+    (run / "evaluation_after.jsonl").unlink()
+    return run / "checkpoints" / f"checkpoint-{2 * STEPS}"
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(zygote, uninterrupted, finished):
+    weights = without_its_end(finished) / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    text = resume(zygote, finished)
+    assert "passed over checkpoint-8: adapter_model.safetensors is not as it was written" in text
+    assert "resume  after step 3," in text
+    assert differences(uninterrupted, finished) == []
+
+
+def test_damaged_checkpoints_alone_are_refused(zygote, finished):
+    without_its_end(finished)
+    for place in (finished / "checkpoints").glob("checkpoint-*"):
+        (place / "optimizer.pt").unlink()
+    assert "no checkpoint of the run in" in is_refused(zygote, finished, f"resume={finished}")
+
+
+FULL = """
+import resource, rlvr_cpp.training.trainer as trainer
+real = trainer.open_draft
+def full(place):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    return real(place)
+trainer.open_draft = full
+"""
+"""From its next checkpoint on no file of the process may grow beyond a page."""
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_the_run_goes_on_when_it_is_not(zygote, uninterrupted, finished):
+    shutil.rmtree(without_its_end(finished))
+    status, text = zygote.run(f"resume={finished}", fault=FULL)
+    assert status == 2, text
+    assert "Traceback" not in text
+    assert "error: the disk takes no more (" in text
+    assert f"go on with resume={finished}" in text
+    resume(zygote, finished)
+    assert differences(uninterrupted, finished) == []
+
+
 def files_of(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 

@@ -30,6 +30,13 @@ def test_every_recipe_composes_and_the_command_line_wins(recipe):
     assert job(f"+recipe={recipe}", "algorithm.kl_coeff=0.7").algorithm.kl_coeff == 0.7
 
 
+def test_short_answers_belong_to_the_demo_alone():
+    assert job().algorithm.max_gen_len == job("algorithm=luspo").algorithm.max_gen_len == 128
+    for others in (["trainer=gpu"], ["+recipe=grpo", "trainer=gpu"], ["+recipe=dapo", "trainer=gpu"], ["+recipe=prod"]):
+        assert job(*others).algorithm.max_gen_len == 512
+    assert job("algorithm.max_gen_len=64").algorithm.max_gen_len == 64
+
+
 @pytest.mark.parametrize(
     "algorithm", ["gspo", "gspo_paper", "grpo", "luspo", "luspo_paper", "dapo", "dapo_paper", "dr_grpo"]
 )
