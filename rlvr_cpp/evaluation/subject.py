@@ -43,7 +43,14 @@ def open_subject(job: EvaluationJob) -> Subject:
         from rlvr_cpp.policy.endpoint import Endpoint
 
         chat = job.policy.prompt_format == "chat"
-        answerer = Endpoint(url=job.endpoint, model=job.model, chat=chat, sampling=job.sampling)
+        answerer = Endpoint(
+            url=job.endpoint,
+            model=job.model,
+            chat=chat,
+            sampling=job.sampling,
+            system_prompt=job.policy.system_prompt,
+            template=job.policy.template,
+        )
         return Subject(completer=answerer, model=job.model)
     return _open_local(job)
 

@@ -14,8 +14,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlvr_cpp.errors import UserError
@@ -42,6 +42,9 @@ class Endpoint:
     chat: bool
     sampling: Sampling
     """Each request has a seed of its own made of its seed; whether it is heeded is the server's business."""
+    system_prompt: str | None = None
+    template: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the chat template, sent as `chat_template_kwargs`, which vLLM and SGLang read."""
     pause: float = 1.0
     """Seconds before the second try, doubled before each further one."""
 
@@ -84,7 +87,9 @@ class Endpoint:
             "seed": completion_seed("evaluation", self.sampling.seed, task.task_id, question.sample) >> 32,  # 31 bits
         }
         if self.chat:
-            asked["messages"] = chat_messages(task)
+            asked["messages"] = chat_messages(task, self.system_prompt)
+            if self.template:
+                asked["chat_template_kwargs"] = dict(self.template)
         else:
             asked["prompt"] = task.prompt
         answer = self._post("chat/completions" if self.chat else "completions", asked)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,11 @@ CHAT_REQUEST = (
 )
 
 
-def chat_messages(task: Task) -> list[dict[str, str]]:
-    """The conversation in which a task is asked: one user message."""
+def chat_messages(task: Task, system_prompt: str | None = None) -> list[dict[str, str]]:
+    """The conversation in which a task is asked: one user message, behind the system's where there is one."""
     request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
-    return [{"role": "user", "content": request}]
+    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    return [*system, {"role": "user", "content": request}]
 
 
 @dataclass
@@ -53,10 +54,14 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     chat: bool
     """Prompts go through the chat template and answers carry their code in a fence."""
+    system_prompt: str | None = None
+    """What a chat begins with; None leaves it to the template."""
+    template: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the chat template."""
 
     def prompt(self, task: Task) -> str | list[dict[str, str]]:
-        """What the model is asked: the task's own text, or one user message."""
-        return chat_messages(task) if self.chat else task.prompt
+        """What the model is asked: the task's own text, or a conversation."""
+        return chat_messages(task, self.system_prompt) if self.chat else task.prompt
 
     def prompt_ids(self, task: Task) -> list[int]:
         """The tokens of what the model is asked."""
@@ -82,7 +87,9 @@ class Policy:
     def _rendered(self, messages: list[dict[str, str]], **options: bool) -> Any:
         """Messages by the chat template. Raises UserError where that does not take them."""
         try:
-            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, **options)
+            return self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, **{**self.template, **options}
+            )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise UserError(
                 f"the chat template of the model does not take a request ({first_line(error)}): mend its "
@@ -139,12 +146,17 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
     if settings.prompt_format == "chat" and not has_template:
         raise UserError(f"policy.prompt_format is chat but model {model!r} has no chat template: use completion")
     chat = has_template if settings.prompt_format == "auto" else settings.prompt_format == "chat"
+    if not chat and (settings.system_prompt is not None or settings.template):
+        raise UserError(
+            f"policy.system_prompt and policy.template are for chats, but model {model!r} is asked to go on with the "
+            "prompt: use policy.prompt_format=chat, or null and {}"
+        )
     # a model's own penalties and cut-offs would make what is sampled another distribution than what is trained
     loaded.generation_config = GenerationConfig(
         eos_token_id=loaded.generation_config.eos_token_id or tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Policy(loaded, tokenizer, chat)
+    return Policy(loaded, tokenizer, chat, settings.system_prompt, settings.template)
 
 
 def know_hybrids() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class PolicySettings:
     """`completion` continues the prompt, `chat` asks through the chat template, `auto` looks whether there is one."""
     threads: int | None = field(metadata={"least": 1})
     """CPU threads of torch; None leaves the verifier a core where the model runs on the CPU."""
+    system_prompt: str | None = None
+    """What a chat begins with; None leaves it to the template."""
+    template: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the chat template by their names, such as `enable_thinking`."""
 
 
 @dataclass

@@ -249,6 +249,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             scored[0],
             partial(self._policy_term, model, scored),
             passes=self.current_gradient_accumulation_steps,
+            entropies=scored[1],
             router_term=None if scored[2] is None else self.router_aux_loss_coef * scored[2],
             is_first=self._step == 0 and self.state.global_step == 0,
         )

@@ -27,7 +27,8 @@ TRAINED = {
         "algorithm=gspo",
         "stepcoder=cccs_fgo",
         "algorithm.refill_rounds=1",
-        "algorithm.clip_eps=0.003",
+        "algorithm.clip_eps=0.0003",
+        "algorithm.temperature=1.3",
     ),
     "dapo": ("algorithm=dapo", "algorithm.clip_eps=0.05", "hydra.run.dir=${oc.env:HERE}/dapo-${oc.env:RANK,0}"),
 }

@@ -42,6 +42,7 @@ def prompt_facts(policy: Policy) -> dict[str, Any]:
     facts: dict[str, Any] = {"chat": policy.chat, "tokenizer": _hash_of(_tokenizer_state(tokenizer))}
     if policy.chat:
         facts |= {"template": _hash_of(tokenizer.chat_template), "request": _hash_of(CHAT_REQUEST)}
+        facts |= {"system_prompt": policy.system_prompt, "template_arguments": dict(policy.template)}
     return facts
 
 

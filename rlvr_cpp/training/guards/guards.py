@@ -32,9 +32,11 @@ UNCLIPPED_PATIENCES = 10
 """Times `patience` is how long the clip fraction may stay 0 from the start."""
 METRICS = (
     *("reward", "prefix_frac", "kept_groups", "tied_groups", "unscorable", "truncated", "kl", "clip_fraction"),
-    "sampler_error",
+    *("sampler_error", "entropy"),
 )
 """The metrics of a step that `Guards` reads."""
+LEAST_ENTROPY = 0.1
+"""Share of the start's mean entropy, below which the completions of a group are hardly ever two."""
 SAMPLER_TOLERANCE = {False: 1e-3, True: 0.1}
 """Mean |old - sampler| of a token's log-probability, by whether the policy computes in 16 bits."""
 
@@ -77,6 +79,8 @@ class _Memory:
     updates: int = 0
     start: list[float] = field(default_factory=list)
     """Rewards of the first `patience` steps that had one."""
+    entropies: list[float] = field(default_factory=list)
+    """A token's mean entropy in the first `patience` steps that told it."""
     prefix_frac: float = 0.0
     """The curriculum's, of the last step that told it."""
     infra_rates: list[float] = field(default_factory=list)
@@ -143,6 +147,7 @@ class Guards:
             self._all_truncated,
             self._all_tied,
             self._kl_zero,
+            self._entropy_gone,
             self._collapse,
         )
 
@@ -235,6 +240,21 @@ class Guards:
                 f"the reward stayed below {floor:.3f} for {patience} steps after a start at {fmean(start):.3f}, so "
                 "the updates destroy the policy: lower trainer.learning_rate, or clip in a narrower band as "
                 "algorithm=gspo_paper does",
+            )
+
+    def _entropy_gone(self, known: Mapping[str, float]) -> Iterator[Finding]:
+        start, entropy = self._memory.entropies, known.get("entropy")
+        if entropy is not None and len(start) < self.settings.patience:
+            start.append(entropy)
+            return
+        floor = LEAST_ENTROPY * fmean(start) if start else 0.0
+        if self._lasts("entropy_gone", None if entropy is None else entropy < floor):
+            yield self._found(
+                "entropy_gone",
+                f"a token's entropy stayed below {floor:.3g} for {self.settings.patience} steps after a start at "
+                f"{fmean(start):.3g}, so that the policy hardly tries anything any more: lower trainer.learning_rate, "
+                "raise algorithm.kl_coeff or algorithm.clip_eps_high, or take harder tasks",
+                fatal=False,
             )
 
     def _never_clipped(self, known: Mapping[str, float]) -> Iterator[Finding]:

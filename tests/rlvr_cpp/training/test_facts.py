@@ -200,17 +200,20 @@ def test_rules_of_verdicts_of_another_version_are_refused(run, folder, monkeypat
         RunRecord(folder, run.job, "g++", run.facts(), write=False)
 
 
-def test_another_chat_template_is_refused(run, tmp_path):
-    tokenizer = tokenizer_of("gpt2")
-    chat = dataclasses.replace(run, policy=Policy(run.policy.model, tokenizer, chat=True))
+@pytest.mark.parametrize("change", ["template", "system_prompt", "template_arguments"])
+def test_a_chat_that_is_asked_otherwise_is_refused(run, tmp_path, monkeypatch, change):
+    asked = Policy(run.policy.model, tokenizer_of("gpt2"), True, "You write C++.", {"enable_thinking": False})
+    chat = dataclasses.replace(run, policy=asked)
     with RunRecord(tmp_path, run.job, "g++", chat.facts()):
         pass
-    tokenizer.chat_template = CHAT.replace("assistant", "model")
-    try:
-        with pytest.raises(UserError, match=r"prompt of the run in .* \(template: "):
-            RunRecord(tmp_path, run.job, "g++", chat.facts())
-    finally:
-        tokenizer.chat_template = CHAT
+    if change == "template":
+        monkeypatch.setattr(asked.tokenizer, "chat_template", CHAT.replace("assistant", "model"))
+    elif change == "system_prompt":
+        asked.system_prompt = None
+    else:
+        asked.template = {"enable_thinking": True}
+    with pytest.raises(UserError, match=rf"prompt of the run in .* \({change}: "):
+        RunRecord(tmp_path, run.job, "g++", chat.facts())
 
 
 def test_every_fact_has_a_name_that_can_be_accepted(run):

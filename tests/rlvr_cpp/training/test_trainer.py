@@ -58,6 +58,7 @@ def test_before_the_first_update_ratio_and_kl_are_exact(mixed):
 
 def test_old_log_probabilities_are_those_by_which_the_tokens_were_drawn(mixed):
     assert all(0 < row["sampler_error"] < 1e-5 for row in mixed.steps)
+    assert all(0 < row["entropy"] < 6.3 for row in mixed.steps)  # of 512 tokens at most log 512
 
 
 def test_a_sampler_at_another_temperature_stops_the_run(tasks, tmp_path):

@@ -22,6 +22,7 @@ HEALTHY = {
     "kl": 0.003,
     "clip_fraction": 0.01,
     "sampler_error": 1e-6,
+    "entropy": 0.4,
 }
 NOTHING_KEPT = {"kept_groups": 0, "tied_groups": 0, "infra_groups": 8, "reward": None, "kl": None}
 FAILURES = {
@@ -49,6 +50,15 @@ def watch(watcher: Guards, steps, updates_taken: int = 2) -> list[tuple[int, Fin
 
 def names(found) -> list[tuple[int, str]]:
     return [(step, finding.name) for step, finding in found]
+
+
+def test_an_entropy_that_is_gone_is_told_once_and_stops_nothing():
+    gone = [{"entropy": 0.03}] * 12
+    found = watch(guards(), [*[{}] * 5, {"entropy": 0.05}, *gone])
+    assert names(found) == [(11, "entropy_gone")]
+    assert not found[0][1].fatal
+    assert watch(guards(), [*[{}] * 5, *[{"entropy": 0.05}] * 30]) == []
+    assert watch(guards(), [*[{}] * 5, *[{"entropy": None}] * 30]) == []
 
 
 @pytest.mark.parametrize(("low_precision", "fine", "off"), [(False, 9e-4, 2e-3), (True, 0.05, 0.2)])
