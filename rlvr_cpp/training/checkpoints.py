@@ -17,6 +17,7 @@ from rlvr_cpp.errors import first_line
 from rlvr_cpp.runs.files import flush, flush_folder, sha256_of
 
 FOLDER = "checkpoints"
+BEST = "best"
 DRAFTS = ".partial"
 STATE = "rlvr_state.json"
 HASHES = "sha256.json"

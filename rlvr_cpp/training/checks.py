@@ -91,6 +91,7 @@ def check(job: TrainingJob) -> list[str]:
         *_stepcoder_problems(job.stepcoder, job.algorithm),
         *_model_problems(job),
         *_resume_problems(job),
+        *_evaluation_problems(job),
     ]
 
 
@@ -182,6 +183,14 @@ def _model_problems(job: TrainingJob) -> Iterator[str]:
         )
     if job.generation.engine == "vllm_server" and job.generation.vllm_server_url is None:
         yield "generation.engine is 'vllm_server' without generation.vllm_server_url: give the server's base URL"
+
+
+def _evaluation_problems(job: TrainingJob) -> Iterator[str]:
+    if job.evaluation.patience is not None and job.evaluation.every is None:
+        yield (
+            f"evaluation.patience is {job.evaluation.patience} without evaluation.every: nothing is measured that it "
+            "could count; give both or neither"
+        )
 
 
 def _resume_problems(job: TrainingJob) -> Iterator[str]:

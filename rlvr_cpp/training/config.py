@@ -163,6 +163,10 @@ class EvaluationSettings:
     """At most so many held-out tasks."""
     batch_size: int = field(metadata={"least": 1})
     """Prompts in one generation batch."""
+    keep_best: bool = True
+    """Keep the weights with which greedy pass@1 was best, in `checkpoints/best`."""
+    patience: int | None = field(default=None, metadata={"least": 1})
+    """Evaluations in a row without a better one, after which training ends; None never ends it early."""
 
 
 @dataclass

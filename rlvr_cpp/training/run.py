@@ -41,6 +41,7 @@ from rlvr_cpp.training.active import active_parts, overlap
 from rlvr_cpp.training.checkpoints import last_whole
 from rlvr_cpp.training.checks import remarks
 from rlvr_cpp.training.config import TrainingJob
+from rlvr_cpp.training.guards.best import Points, best_point, nothing_better
 from rlvr_cpp.training.guards.facts import reward_facts
 from rlvr_cpp.training.report import (
     by_family,
@@ -119,6 +120,10 @@ class Curve:
         self.greedy.append((step, evaluation.greedy_pass_at_1().mean))
         if sampled := evaluation.pass_at_k():
             self.sampled.append((step, {str(k): rate for k, rate in sampled.items()}))
+
+    def since(self, before: Evaluation) -> Points:
+        """Greedy pass@1 from before the first step on."""
+        return [(0, before.greedy_pass_at_1().mean), *self.greedy]
 
     def facts(self) -> dict[str, Any]:
         """The same for the run's record."""
@@ -267,21 +272,21 @@ def build_trainer(
         ) from error
 
 
-def train(parts: Parts) -> Curve:
+def train(parts: Parts, before: Evaluation) -> Curve:
     """Run the trainer, from its last checkpoint on, with a bar, one line a step, and metrics on disk."""
     job, trainer = parts.job, parts.trainer
     trained = parts.folder / ("adapter" if job.adapter.enabled else "model")
     done, source = _known_state(parts, trained)
     if source is not None:
-        left = "" if done < job.trainer.steps else ", with nothing left to train"
+        left = "" if done < _last_step(parts) else ", with nothing left to train"
         console.print(f"resume  after step {done}, from {source}{left}", soft_wrap=True)
     elif "resumed" in parts.record.fields:
         console.print("resume  from the first step, for there is no checkpoint")
     curve = _known_curve(parts, done)
-    if source is not None and done >= job.trainer.steps:
+    if source is not None and done >= _last_step(parts):
         trainer.load_weights(source)
     else:
-        _train_steps(parts, curve, done)
+        _train_steps(parts, curve, done, before)
     console.print(f"a step took {overlap(curve.steps):.2f} x max(generate + update, verify) in the median")
     parts.record.add(active=active_parts(job, trainer.model, trainer.loss_type, curve.steps))
     # by every process: the first one writes, but shards of a weight have to meet
@@ -289,8 +294,17 @@ def train(parts: Parts) -> Curve:
     return curve
 
 
+def _last_step(parts: Parts) -> int:
+    """The step that a run ends or ended with."""
+    early: int | None = parts.record.fields["results"].get("stopped_early")
+    ended = processes.of_the_first((parts.folder / AFTER).exists())
+    return early if early is not None and ended else parts.job.trainer.steps
+
+
 def _known_state(parts: Parts, trained: Path) -> tuple[int, Path | None]:
     """The steps that need not be made again and the weights they led to."""
+    if _last_step(parts) < parts.job.trainer.steps:
+        return _last_step(parts), trained
     if parts.checkpoint is not None:
         return steps_of(parts.checkpoint, parts.job), parts.checkpoint
     if processes.of_the_first((parts.folder / AFTER).exists()):  # of the weights that were saved
@@ -307,7 +321,7 @@ def _known_curve(parts: Parts, done: int) -> Curve:
     return Curve(read_steps(parts.folder, done), greedy, sampled)
 
 
-def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
+def _train_steps(parts: Parts, curve: Curve, done: int, before: Evaluation) -> None:
     job, trainer = parts.job, parts.trainer
     if parts.record.write:
         (parts.folder / AFTER).unlink(missing_ok=True)  # of a run that had ended and is made longer
@@ -334,10 +348,31 @@ def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
                 progress.stop()  # the evaluation draws bars of its own
                 curve.note(step, parts.evaluate(f"step {step}"))
                 parts.record.add(**curve.facts())
+                if _consider(parts, curve.since(before)):
+                    console.print(f"stopped after step {step}: no evaluation was better than the best before it")
+                    parts.record.add(stopped_early=step)
+                    trainer.control.should_training_stop = True
                 progress.start()
 
         trainer.on_step, trainer.on_phase = on_step, on_phase
         trainer.train(resume_from_checkpoint=str(parts.checkpoint) if parts.checkpoint else None)
+
+
+def _consider(parts: Parts, points: Points) -> bool:
+    """Keep the weights where the last point is the best; tells whether there is nothing more to hope for."""
+    best, settings = best_point(points), parts.job.evaluation
+    if best is not None:
+        parts.record.add(best={"step": best[0], "greedy_pass_at_1": best[1]})
+        if settings.keep_best and best[0] == points[-1][0] > 0:
+            parts.trainer.keep_as_best()
+    return nothing_better(points, settings.patience)
+
+
+def keep_if_best(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) -> None:
+    """Take the weights that training ended with for the best where none before them were better."""
+    whole = Curve(curve.steps, [*curve.greedy], [])
+    whole.note(curve.steps[-1]["step"], after)
+    _consider(parts, whole.since(before))
 
 
 def groups_of(job: TrainingJob) -> int:
@@ -356,7 +391,7 @@ def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) ->
     whole.note(0, before)
     whole.greedy += curve.greedy
     whole.sampled += curve.sampled
-    whole.note(parts.job.trainer.steps, after)
+    whole.note(curve.steps[-1]["step"], after)
     plot_curve(whole.steps, whole.greedy, whole.sampled, parts.folder / "curve.png")
     parts.record.add(
         measured=utc_now(),

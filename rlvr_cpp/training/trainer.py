@@ -32,7 +32,7 @@ from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch
-from rlvr_cpp.training.checkpoints import DRAFTS, FOLDER, open_draft, publish, read_state, remove_old, write_state
+from rlvr_cpp.training.checkpoints import BEST, DRAFTS, FOLDER, open_draft, publish, read_state, remove_old, write_state
 from rlvr_cpp.training.config import (
     GenerationSettings,
     GRPOConfig,
@@ -160,6 +160,19 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
     def load_weights(self, checkpoint: Path) -> None:
         """Only the trained weights of a checkpoint, where nothing is left to train."""
         self._load_from_checkpoint(str(checkpoint))
+
+    def keep_as_best(self) -> None:
+        """Write the trained weights to `checkpoints/best`, whole or not at all; asked of every process."""
+        place = self.out / FOLDER / BEST
+        if self.accelerator.is_main_process:
+            open_draft(place)
+        self.accelerator.wait_for_everyone()
+        draft = place.parent / DRAFTS / place.name
+        self.save_model(str(draft))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            publish(draft, place)
+        self.accelerator.wait_for_everyone()
 
     def check_gradients(self) -> None:
         """Ask, at the price of a batch, whether an evaluation leaves the gradients over a quantised base as they were.

@@ -62,6 +62,31 @@ def test_the_record_makes_the_numbers_believable(finished):
     assert [step for step, _ in record["results"]["greedy_by_step"]] == [0, 1, 2]
 
 
+def test_the_best_weights_by_held_out_pass_at_1_are_kept(finished):
+    results = json.loads((finished[1] / "run.json").read_text())["results"]
+    rates = dict(results["greedy_by_step"])
+    best = results["best"]
+    assert best["greedy_pass_at_1"] == max(rates.values()) == rates[best["step"]]
+    kept = finished[1] / "checkpoints" / "best" / "adapter_model.safetensors"
+    assert kept.exists() == (best["step"] > 0)
+    if best["step"] == 2:
+        assert kept.read_bytes() == (finished[1] / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def test_a_run_that_nothing_makes_better_ends_early_and_stays_ended(zygote, tmp_path):
+    few = (*SMOKE, "trainer.steps=3", "evaluation.limit=2", "evaluation.samples=0", "evaluation.every=1")
+    status, said = zygote.run(*few, "evaluation.patience=1", "trainer.learning_rate=0", folder=tmp_path)
+    assert status == 0, said
+    assert "stopped after step 1: no evaluation was better" in said
+    run = run_folder(tmp_path)
+    assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1]
+    assert not (run / "checkpoints" / "best").exists()
+    status, said = zygote.run(f"resume={run}", folder=tmp_path)
+    assert status == 0, said
+    assert "resume  after step 1" in said
+    assert "with nothing left to train" in said
+
+
 def test_metrics_are_one_json_object_a_step(finished):
     rows = [json.loads(line) for line in (finished[1] / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]

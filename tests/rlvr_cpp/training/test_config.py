@@ -139,6 +139,7 @@ def test_the_papers_presets_have_the_papers_clip_ranges(algorithm, band):
         (["trainer.learning_rate=inf"], "trainer.learning_rate is inf: it must be at least 0 and finite"),
         (["trainer.save_every=0"], "trainer.save_every is 0"),
         (["evaluation.limit=0"], "evaluation.limit is 0"),
+        (["evaluation.patience=2", "evaluation.every=null"], "evaluation.patience is 2 without evaluation.every"),
         (["adapter.rank=0"], "adapter.rank is 0"),
         (["tasks.held_out_fraction=-0.2"], "tasks.held_out_fraction is -0.2"),
         (["+trainer.trl.num_iterations=2"], "trainer.trl.num_iterations cannot be set"),
