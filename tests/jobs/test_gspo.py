@@ -25,15 +25,17 @@ def run_folder(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(zygote, tmp_path_factory):
+    """What a run wrote, and its folder."""
     folder = tmp_path_factory.mktemp("finished")
-    done = gspo(folder, *SMOKE, "evaluation.every=1", "evaluation.limit=6", "trainer.save_every=1")
-    assert done.returncode == 0, done.stderr
-    return done, run_folder(folder)
+    few = ("evaluation.every=1", "evaluation.limit=6", "trainer.save_every=1")
+    status, said = zygote.run(*SMOKE, *few, folder=folder)
+    assert status == 0, said
+    return said, run_folder(folder)
 
 
 def test_one_line_a_step_that_fits_a_terminal(finished):
-    lines = finished[0].stderr.splitlines()
+    lines = finished[0].splitlines()
     header = next(line for line in lines if line.lstrip().startswith("step"))
     for word in ("reward", "comp", "pass", "groups", "kl", "clip", "grad", "sec: gen wait  upd  sum|judged"):
         assert word in header
