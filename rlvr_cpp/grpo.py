@@ -7,6 +7,7 @@ The job of `rlvr_cpp.gspo` with a ratio for each token; every key is the same.
     python -m rlvr_cpp.grpo seed=1 trainer.steps=60           any value below can be set
     python -m rlvr_cpp.grpo --multirun seed=0,1,2             a sweep, one run folder each
     python -m rlvr_cpp.grpo resume=<run folder>               go on where a run was stopped
+    python -m rlvr_cpp.grpo resume=<run folder> trainer.steps=90  make it longer
     python -m rlvr_cpp.grpo dry_run=true                      what would be done
 """
 

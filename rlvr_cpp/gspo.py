@@ -8,6 +8,7 @@ embedded demo. Everything that a run leaves is in its run folder; open `report.h
     python -m rlvr_cpp.gspo seed=1 trainer.steps=60           any value below can be set
     python -m rlvr_cpp.gspo --multirun seed=0,1,2             a sweep, one run folder each
     python -m rlvr_cpp.gspo resume=<run folder>               go on where a run was stopped
+    python -m rlvr_cpp.gspo resume=<run folder> trainer.steps=90  make it longer
     python -m rlvr_cpp.gspo dry_run=true                      what would be done
 """
 

@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from rlvr_cpp.policy.lengths import context_of
 from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.policy.policy import Policy
 from rlvr_cpp.policy.sampling import completion_seed, sample
@@ -202,7 +203,12 @@ class RolloutPhase:
         return Request(task, self._opening(task), f"{self.step}:{number}:{task_id}")
 
     def _opening(self, task: Task) -> Opening:
-        return self.policy.opening(task, len(self.curriculum.prefix(task))) if self.curriculum else Opening()
+        """What the curriculum gives of a task's answer; nothing where the context then has no room for the rest."""
+        if self.curriculum is None:
+            return Opening()
+        opening, context = self.policy.opening(task, len(self.curriculum.prefix(task))), context_of(self.policy)
+        asked = len(self.policy.prompt_ids(task)) + len(opening.ids) + self.algorithm.max_gen_len
+        return opening if context is None or asked <= context else Opening()
 
     def _refill(self, groups: int) -> Rows:
         """This process's rows of further prompts in the place of discarded groups."""
