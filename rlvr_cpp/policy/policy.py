@@ -236,11 +236,14 @@ def expand_targets(targets: Sequence[str]) -> str | list[str]:
 def lora_config(settings: AdapterSettings, model: PreTrainedModel) -> Any | None:
     """The peft configuration of a fresh adapter; None where every weight or an existing adapter is trained.
 
-    There is no dropout: with it the ratio of an unchanged policy is not 1.
+    There is no dropout: with it the ratio of an unchanged policy is not 1. Raises UserError where the model has none of
+    the layers, naming those that it has.
     """
     if not settings.enabled or settings.start is not None:
         return None
     from peft import LoraConfig
+
+    _require_a_target(settings.targets, model)
 
     has_others = any(OUTSIDE_THE_POLICY.fullmatch(name) for name, _ in model.named_modules())
     return LoraConfig(
@@ -250,6 +253,19 @@ def lora_config(settings: AdapterSettings, model: PreTrainedModel) -> Any | None
         target_modules=expand_targets(settings.targets),
         exclude_modules=OUTSIDE_THE_POLICY.pattern if has_others else None,
         task_type="CAUSAL_LM",
+    )
+
+
+def _require_a_target(targets: Sequence[str], model: torch.nn.Module) -> None:
+    wanted = expand_targets(targets)
+    names = [name for name, _ in model.named_modules() if name and not OUTSIDE_THE_POLICY.fullmatch(name)]
+    if wanted == "all-linear" or not names or any(f".{name}".endswith(f".{w}") for name in names for w in wanted):
+        return
+    linear = (name for name in names if isinstance(model.get_submodule(name), torch.nn.Linear))
+    offered = sorted({name.rpartition(".")[2] for name in linear})
+    raise UserError(
+        f"adapter.targets is [{','.join(targets)}], and the model has no such linear layer: its own are "
+        f"{', '.join(offered)}; name some of them, or use [all-linear]"
     )
 
 

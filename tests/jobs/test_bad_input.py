@@ -26,7 +26,7 @@ GSPO = {
     "unknown recipe": (["+recipe=nope"], "nope"),
     "no template": (["policy.prompt_format=chat"], "has no chat template"),
     "schedule": (["trainer.lr_schedule=nope"], "the trainer cannot be built"),
-    "adapter target": (["adapter.targets=[nope]"], "the trainer cannot be built"),
+    "adapter target": (["adapter.targets=[nope]"], "adapter.targets is [nope], and the model has no such linear layer"),
     "device": (["policy.device=nowhere"], "policy.device is 'nowhere'"),
     "too few tasks": (["tasks.source=two.jsonl", "tasks.held_out_fraction=0.5"], "a step takes 8"),
     "trl's temperature": (["+trainer.trl.temperature=1"], "trainer.trl.temperature cannot be set: use algorithm.temp"),

@@ -140,6 +140,14 @@ def test_what_the_policys_loss_does_not_reach_gets_no_adapter():
     assert {name.split(".")[3] for name, p in adapted.named_parameters() if p.requires_grad} == {"self_attn"}
 
 
+def test_where_no_layer_is_meant_those_that_there_are_are_offered(policy):
+    with pytest.raises(
+        UserError, match=r"is \[mamba,W_pack\], and .* its own are down_proj, gate_proj, k_proj, lm_head, o_proj"
+    ):
+        lora_config(lora("mamba", "W_pack"), policy.model)
+    assert lora_config(lora("mamba", "mlp"), policy.model).target_modules == {*MAMBA_TARGETS, *MLP_TARGETS}
+
+
 def test_target_sets_are_spelled_out():
     assert expand_targets(["mlp", "mamba"]) == [*MLP_TARGETS, *MAMBA_TARGETS]
     assert expand_targets(["attention", "lm_head"]) == [*ATTENTION_TARGETS, "lm_head"]

@@ -255,6 +255,21 @@ def test_scores_of_a_bf16_model_are_normalised_in_float32(tasks, tmp_path):
     assert torch.allclose(scored[0], expected, atol=1e-5)
 
 
+def test_a_run_that_is_made_longer_ends_as_one_that_was_that_long_from_the_start(tasks, tmp_path):
+    whole = train(tasks, DecidedVerifier(*MIXED), tmp_path / "a", steps=3)
+    train(tasks, DecidedVerifier(*MIXED), tmp_path / "b", steps=2, save_every=2)
+    longer, slower = (
+        build(tasks, DecidedVerifier(*MIXED), tmp_path / "b", steps=3, learning_rate=rate) for rate in (1e-2, 1e-4)
+    )
+    rates = []
+    slower.on_step = lambda step, metrics: rates.append((step, metrics["learning_rate"]))
+    for trainer in (longer, slower):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoints" / "checkpoint-4"))
+    assert torch.equal(trained_weights(longer.model), trained_weights(whole.trainer.model))
+    assert rates == [(3, pytest.approx(1e-4))]
+    assert not torch.equal(trained_weights(slower.model), trained_weights(longer.model))
+
+
 def test_a_run_that_learns_nothing_stops_with_a_reason(tasks, tmp_path):
     strict, longer = GuardSettings("stop", 2, 1.0, None), GSPOConfig(group_size=4, max_gen_len=96)
     with pytest.raises(RunStopped, match="all_tied"):
