@@ -34,15 +34,15 @@ from rlvr_cpp.reward.score import Score
 from rlvr_cpp.reward.shaping import open_score
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
-from rlvr_cpp.runs.record import RUN_FILE, RunRecord, read_record, utc_now
+from rlvr_cpp.runs.record import RunRecord, utc_now
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.active import active_parts, overlap
-from rlvr_cpp.training.checkpoints import last_whole
 from rlvr_cpp.training.checks import remarks
 from rlvr_cpp.training.config import TrainingJob
 from rlvr_cpp.training.guards.best import Points, best_point, nothing_better
 from rlvr_cpp.training.guards.facts import reward_facts
+from rlvr_cpp.training.guards.resume import AFTER, place_to_go_on, steps_of
 from rlvr_cpp.training.report import (
     by_family,
     compare,
@@ -59,7 +59,6 @@ from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
 
 SHOWN_EXAMPLES = 3
-BEFORE, AFTER = "evaluation_before.jsonl", "evaluation_after.jsonl"
 HEADER_EVERY = 20
 
 
@@ -152,9 +151,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         trainer = build_trainer(job, policy, train_tasks, verifier, score, folder)
         fixed["reference_sha256"] = trainer.reference_hash()
         first = processes.rank() == 0
-        last = last_checkpoint(folder)
-        check_length(job, folder, last)
-        check_comparison(held_out, folder)
+        last = place_to_go_on(job, folder, held_out)
         noted, accepted = replace(job, accept_changes=[]), job.accept_changes
         record = stack.enter_context(RunRecord(folder, noted, verifier.version, fixed, accepted=accepted, write=first))
         banner(
@@ -172,49 +169,6 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
 
 def _too_long(left_out: int) -> str:
     return f", {left_out} left out for their prompts' length" if left_out else ""
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Where a run goes on; None at its beginning. Raises UserError where no checkpoint that it has is whole."""
-    last, damaged = processes.of_the_first(last_whole(folder) if processes.rank() == 0 else (None, []))
-    if damaged and last is None:
-        raise UserError(
-            f"no checkpoint of the run in {folder} is whole ({'; '.join(damaged)}): put one back, or remove them to "
-            "begin from the first step"
-        )
-    for problem in damaged:
-        console.print(f"warning: passed over {problem}", style="yellow", soft_wrap=True)
-    return last
-
-
-def check_length(job: TrainingJob, folder: Path, last: Path | None) -> None:
-    """Raise UserError where a run that goes on cannot have another number of steps."""
-    if not (folder / RUN_FILE).exists():
-        return
-    steps, known = job.trainer.steps, read_record(folder)["config"]["trainer"]["steps"]
-    if steps != known and last is None and (folder / AFTER).exists():
-        raise UserError(
-            f"trainer.steps is {steps} and the run in {folder} ended after {known}, without a checkpoint to go on "
-            "from: begin a new run with adapter.start, and set trainer.save_every there"
-        )
-    done = steps_of(last, job) if last else 0
-    if steps < done:
-        raise UserError(f"trainer.steps is {steps}, but the run in {folder} has made {done}: give {done} or more")
-
-
-def check_comparison(held_out: list[Task], folder: Path) -> None:
-    """Raise UserError where nothing that a run measured before its training can be measured after it."""
-    path = folder / BEFORE
-    if path.exists() and not Evaluation.load(path).over(held_out).attempts:
-        raise UserError(
-            f"none of the tasks in {path} is held out any more, so before and after cannot be compared: put the tasks "
-            "back, or begin a new run"
-        )
-
-
-def steps_of(checkpoint: Path, job: TrainingJob) -> int:
-    """The rollout steps behind a checkpoint."""
-    return int(checkpoint.name.rpartition("-")[2]) // job.algorithm.num_minibatches
 
 
 def facts_for_an_artifact(job: TrainingJob, policy: Policy) -> dict[str, Any]:
