@@ -18,7 +18,7 @@ class TaskSettings:
     held_out_fraction: float = field(metadata={"above": 0, "below": 1})
     """Set aside for evaluation where the source marks no task `held_out`."""
     max_prompt_tokens: int | None = field(default=None, metadata={"least": 1})
-    """Tasks with longer prompts are left out; None refuses a prompt that leaves the answer no room in the context."""
+    """Tasks with longer prompts are left out; None refuses a prompt that fills the model's context."""
 
 
 @dataclass

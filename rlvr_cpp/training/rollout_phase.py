@@ -203,12 +203,12 @@ class RolloutPhase:
         return Request(task, self._opening(task), f"{self.step}:{number}:{task_id}")
 
     def _opening(self, task: Task) -> Opening:
-        """What the curriculum gives of a task's answer; nothing where the context then has no room for the rest."""
+        """What the curriculum gives of a task's answer; nothing where that fills the context."""
         if self.curriculum is None:
             return Opening()
         opening, context = self.policy.opening(task, len(self.curriculum.prefix(task))), context_of(self.policy)
-        asked = len(self.policy.prompt_ids(task)) + len(opening.ids) + self.algorithm.max_gen_len
-        return opening if context is None or asked <= context else Opening()
+        asked = len(self.policy.prompt_ids(task)) + len(opening.ids)
+        return opening if context is None or asked < context else Opening()
 
     def _refill(self, groups: int) -> Rows:
         """This process's rows of further prompts in the place of discarded groups."""

@@ -8,6 +8,7 @@ from rlvr_cpp import UserError
 from rlvr_cpp.policy.lengths import context_of, fitting
 from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.settings import PolicySettings
+from rlvr_cpp.runs.console import console
 from rlvr_cpp.tasks.task import Task
 from tests.tokenizers import tokenizer_of
 
@@ -19,20 +20,25 @@ def policy():
     return load_policy("tiny-cpp", PolicySettings("float32", None, "cpu", None, "auto", 1))
 
 
-def test_a_prompt_that_fits_is_kept_and_one_that_does_not_is_refused_with_the_way_out(policy):
+def test_a_prompt_that_fits_is_kept_and_one_that_fills_the_context_is_refused_with_the_way_out(policy):
     assert fitting([SHORT], policy, None, 128) == [SHORT]
-    with pytest.raises(
-        UserError, match=r"prompts of 1 of 2 tasks leave no room for 128 .* of 512, such as 'long' .*=384"
-    ):
+    with pytest.raises(UserError, match=r"prompts of 1 of 2 tasks fill .* of 512 tokens, such as 'long' .*=384,"):
         fitting([SHORT, LONG], policy, None, 128)
+    with pytest.raises(UserError, match=r"max_prompt_tokens=256,"):
+        fitting([SHORT, LONG], policy, None, 512)
 
 
 def test_longer_prompts_are_left_out_where_there_is_a_limit(policy):
     assert fitting([LONG, SHORT], policy, 384, 128) == [SHORT]
     with pytest.raises(UserError, match=r"tasks.max_prompt_tokens is 384 and the shortest prompt has"):
         fitting([LONG], policy, 384, 128)
-    with pytest.raises(UserError, match="leave no room for 510"):
-        fitting([SHORT], policy, 384, 510)
+
+
+@pytest.mark.parametrize(("answer", "warned"), [(128, False), (512, True)])
+def test_less_room_than_an_answer_may_take_is_told_and_no_reason_to_refuse(policy, answer, warned):
+    with console.capture() as said:
+        assert fitting([SHORT], policy, None, answer) == [SHORT]
+    assert ("has less room than for the 512 tokens" in said.get()) == warned
 
 
 def test_a_model_that_names_no_context_takes_everything(policy):

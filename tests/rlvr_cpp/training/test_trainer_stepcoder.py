@@ -49,15 +49,15 @@ def test_prefix_tokens_are_prompt_and_no_loss_reaches_them(tasks, tmp_path, monk
     assert sorted(rows) == sorted(rollouts)
 
 
-def test_nothing_is_given_where_the_context_then_has_no_room_for_an_answer(tasks, tmp_path):
+def test_nothing_is_given_where_that_fills_the_context(tasks, tmp_path):
     phase = build(tasks, DecidedVerifier(*MIXED), tmp_path, stepcoder=StepCoderConfig(cccs=True)).rollout_phase
     given = phase.openings(8)
     assert all(opening.ids for opening in given.values())
     task, opening = next(iter(given.items()))
-    room = len(phase.policy.prompt_ids(task)) + len(opening.ids) + phase.algorithm.max_gen_len
-    phase.policy.model.config.max_position_embeddings = room
+    asked = len(phase.policy.prompt_ids(task)) + len(opening.ids)
+    phase.policy.model.config.max_position_embeddings = asked + 1
     assert phase.openings(8)[task] == opening
-    phase.policy.model.config.max_position_embeddings = room - 1
+    phase.policy.model.config.max_position_embeddings = asked
     assert phase.openings(8)[task].ids == ()
 
 
