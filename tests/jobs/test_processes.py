@@ -39,7 +39,7 @@ UNEVEN = ("trainer.batch_size=15", "algorithm.group_size=5", "algorithm.num_mini
 """Mini-batches of 5 completions, which one process can take and two cannot share."""
 SAME = (
     "loss", "grad_norm", "reward", "pass_rate", "compile_rate", "kept_groups", "tied_groups", "kl", "clip_fraction",
-    "skipped_updates", "tokens", "num_tokens",
+    "skipped_updates", "entropy", "tokens", "num_tokens",
 )  # fmt: skip
 
 
