@@ -69,7 +69,7 @@ def afterwards(policy: Policy, task: Task, verifier: Verifier, n: int, seed: int
         temperature=1.0,
         seeds=[completion_seed("best_of_n", seed, index) for index in range(n)],
     )
-    codes = [read_completion(task, policy.decode(ids), policy.chat).code for ids in completions]
+    codes = [read_completion(task, policy.decode(ids), policy.chat, policy.thoughts).code for ids in completions]
     rewards = [compute_reward(result) for result in verifier.verify_many(map(task.program, codes))]
     return codes[best_first(rewards, list(map(code_length, codes)))[0]], n
 

@@ -61,7 +61,7 @@ def answered(
             batch_size=96,
         )
     programs = [
-        task.program(read_completion(task, opening.text + policy.decode(ids), policy.chat).code)
+        task.program(read_completion(task, opening.text + policy.decode(ids), policy.chat, policy.thoughts).code)
         for (task, opening), ids in zip(openings.items(), answers, strict=True)
     ]
     return dict(zip(openings, verifier.verify_many(programs), strict=True))

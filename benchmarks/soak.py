@@ -3,7 +3,7 @@
 Good, wrong, broken and hostile programs in turn, with one launcher in a few hundred killed in the middle of its work.
 Printed as it goes, and at the end, when it must all be zero or flat: children, scratch folders, cgroups, descriptors,
 threads, and memory against half-time, when the cache of 10,000 results is full. A killed launcher is tried once more;
-it may cost its own item a `sandbox_error`, never another's.
+it may cost its own item a `sandbox_error`, never another's. `--user` makes an ordinary user of root before it begins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from rlvr_cpp import Program, Verifier
-from rlvr_sandbox import host_controls
+from rlvr_sandbox import describe, host_controls
 
 HARNESS = """
 #include <cstdio>
@@ -111,12 +111,23 @@ def _is_launcher(pid: int) -> bool:
     return False
 
 
+def become(user: int) -> None:
+    """Stop being root, for good; all that is needed has been imported."""
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+
+
 def main() -> int:
     """Print the counts; exit 1 where something was left, grew, or was judged otherwise than it must be."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--user", type=int, help="the id of the user who verifies, where root starts this")
     arguments = parser.parse_args()
+    if arguments.user is not None:
+        become(arguments.user)
+    print(describe(host_controls().names), flush=True)
     chance = random.Random(arguments.seed)
     endings: Counter[str] = Counter()
     wrong: list[tuple[str, str, str]] = []

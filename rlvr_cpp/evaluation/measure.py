@@ -68,7 +68,7 @@ def _ask_and_judge(
 
         def judge(place: int, completion: str) -> None:
             question = questions[place]
-            code = read_completion(question.task, completion, completer.chat).code
+            code = read_completion(question.task, completion, completer.chat, completer.thoughts).code
             stream.submit(question.task.program(code, hidden=hidden))
             answers.append((question, completion))
             on_answer()

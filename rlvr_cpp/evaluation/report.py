@@ -21,7 +21,8 @@ from rlvr_cpp.runs.evidence import PASS, EvaluationRecord, Outcomes, task_scores
 from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.runs.pages import print_table, render
 from rlvr_cpp.runs.statistics import Estimate, bootstrap_mean, pass_rate
-from rlvr_cpp.tasks.benchmarks import DIFFICULTY, difficulty_of
+from rlvr_cpp.tasks.benchmarks import difficulty_of
+from rlvr_cpp.tasks.shapes import DIFFICULTY
 from rlvr_cpp.tasks.task import Task
 
 

@@ -55,7 +55,7 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
             banner(
                 model=f"{subject.model} with {subject.adapter}" if subject.adapter else subject.model,
                 tasks=f"{len(benchmark.tasks)} of {benchmark.name}, {benchmark.split} tests",
-                judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
+                judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
                 run=folder,
             )
             yield Measuring(

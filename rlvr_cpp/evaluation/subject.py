@@ -15,6 +15,7 @@ from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
 from rlvr_cpp.policy.completers import Completer, Replay
 from rlvr_cpp.tasks.negation import negated_solution
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.think import Thoughts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ def open_subject(job: EvaluationJob) -> Subject:
         return Subject(completer=Replay(answer), model=job.model)
     if job.endpoint is not None:
         from rlvr_cpp.policy.endpoint import Endpoint
+        from rlvr_cpp.policy.thinking import markers_of
 
         chat = job.policy.prompt_format == "chat"
         answerer = Endpoint(
@@ -48,8 +50,8 @@ def open_subject(job: EvaluationJob) -> Subject:
             model=job.model,
             chat=chat,
             sampling=job.sampling,
-            system_prompt=job.policy.system_prompt,
-            template=job.policy.template,
+            thoughts=Thoughts(markers_of(job.policy)),
+            asked=job.policy.chat,
         )
         return Subject(completer=answerer, model=job.model)
     return _open_local(job)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args
 
 from rlvr_cpp.policy.settings import Sampling
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 
 if TYPE_CHECKING:
     from rlvr_cpp.policy.policy import Policy
@@ -46,6 +47,10 @@ class Completer(Protocol):
     def chat(self) -> bool:
         """Whether answers carry their code in a fence."""
 
+    @property
+    def thoughts(self) -> Thoughts:
+        """What is taken off answers before they are judged."""
+
     def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
         """Answer every question; `on_answer` hears of each in this thread, in any order."""
 
@@ -56,6 +61,7 @@ class Replay:
 
     answer: Callable[[Task], str]
     chat: bool = False
+    thoughts: Thoughts = KNOWN_THOUGHTS
 
     def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
         """Answer every question."""
@@ -74,6 +80,11 @@ class LocalModel:
     def chat(self) -> bool:
         """Whether the policy is asked in a chat."""
         return self.policy.chat
+
+    @property
+    def thoughts(self) -> Thoughts:
+        """How the policy marks them."""
+        return self.policy.thoughts
 
     def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
         """Answer every question, all of one kind together."""

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.completers import SAMPLED, Answered, Question
 from rlvr_cpp.policy.policy import chat_messages
 from rlvr_cpp.policy.sampling import completion_seed
-from rlvr_cpp.policy.settings import Sampling
+from rlvr_cpp.policy.settings import ChatSettings, Sampling
+from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 
 AT_ONCE = 16  # requests under way: the server batches them
 TRIES = 5
@@ -42,9 +43,9 @@ class Endpoint:
     chat: bool
     sampling: Sampling
     """Each request has a seed of its own made of its seed; whether it is heeded is the server's business."""
-    system_prompt: str | None = None
-    template: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the chat template, sent as `chat_template_kwargs`, which vLLM and SGLang read."""
+    thoughts: Thoughts = KNOWN_THOUGHTS
+    asked: ChatSettings = field(default_factory=ChatSettings)
+    """Of a chat: the system prompt, and arguments of the template, which vLLM's server takes."""
     pause: float = 1.0
     """Seconds before the second try, doubled before each further one."""
 
@@ -87,9 +88,9 @@ class Endpoint:
             "seed": completion_seed("evaluation", self.sampling.seed, task.task_id, question.sample) >> 32,  # 31 bits
         }
         if self.chat:
-            asked["messages"] = chat_messages(task, self.system_prompt)
-            if self.template:
-                asked["chat_template_kwargs"] = dict(self.template)
+            asked["messages"] = chat_messages(task, self.asked.system)
+            if self.asked.template_kwargs:
+                asked["chat_template_kwargs"] = dict(self.asked.template_kwargs)
         else:
             asked["prompt"] = task.prompt
         answer = self._post("chat/completions" if self.chat else "completions", asked)

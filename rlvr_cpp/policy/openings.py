@@ -8,7 +8,7 @@ cut. What a token writes is read off the decoded text: offsets that tokenizers r
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -24,17 +24,23 @@ class Opening:
 
 
 def opening_of(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, prompt_ids: Sequence[int], answer: str, limit: int
+    tokenizer: PreTrainedTokenizerBase,
+    decode: Callable[[Sequence[int]], str],
+    prompt: str,
+    prompt_ids: Sequence[int],
+    answer: str,
+    limit: int,
 ) -> Opening:
     """The longest beginning of `answer`, behind the prompt and its tokens, that ends with a token at or before `limit`.
 
-    A tokenizer that does not give back the answer's text ends it where the text begins to differ.
+    Texts are those that `decode` makes of tokens. A tokenizer that does not give back the answer's text ends it where
+    the text begins to differ.
     """
     ids = answer_ids(tokenizer, prompt, prompt_ids, answer)
-    behind = len(_text(tokenizer, prompt_ids))
+    behind = len(decode(prompt_ids))
 
     def written(count: int) -> str:
-        return _text(tokenizer, [*prompt_ids, *ids[:count]])[behind:]
+        return decode([*prompt_ids, *ids[:count]])[behind:]
 
     count = bisect_right(range(1, len(ids) + 1), limit, key=lambda n: len(written(n)))
     while count and not (len(text := written(count)) <= limit and answer.startswith(text)):
@@ -55,7 +61,3 @@ def answer_ids(
         if whole[: len(prompt_ids)] == list(prompt_ids):
             return whole[len(prompt_ids) :]
     return list(tokenizer(answer, add_special_tokens=False)["input_ids"])
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

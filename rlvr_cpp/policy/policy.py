@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvr_cpp.errors import UserError, first_line
 from rlvr_cpp.policy.openings import Opening, opening_of
-from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
+from rlvr_cpp.policy.settings import AdapterSettings, ChatSettings, PolicySettings
+from rlvr_cpp.policy.thinking import CANARY, Thinking, decode, find_thinking, markers_of, prove_thinking
 from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.console import console
-from rlvr_cpp.tasks.completion import definition_start
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.cpp.outline import open_items
+from rlvr_cpp.verifier.think import Thoughts
 
 SHELF = Path(__file__).parents[1] / "models"
 DEMO = "tiny-hybrid"
@@ -39,11 +40,11 @@ CHAT_REQUEST = (
 )
 
 
-def chat_messages(task: Task, system_prompt: str | None = None) -> list[dict[str, str]]:
-    """The conversation in which a task is asked: one user message, behind the system's where there is one."""
+def chat_messages(task: Task, system: str | None = None) -> list[dict[str, str]]:
+    """The conversation in which a task is asked: one user message, behind a system prompt where there is one."""
     request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
-    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
-    return [*system, {"role": "user", "content": request}]
+    before = [] if system is None else [{"role": "system", "content": system}]
+    return [*before, {"role": "user", "content": request}]
 
 
 @dataclass
@@ -54,21 +55,26 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     chat: bool
     """Prompts go through the chat template and answers carry their code in a fence."""
-    system_prompt: str | None = None
-    """What a chat begins with; None leaves it to the template."""
-    template: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of the chat template."""
+    thinking: Thinking = field(default_factory=Thinking)
+    """How its thoughts are told from its answers."""
+    asked: ChatSettings = field(default_factory=ChatSettings)
+    """What the chat template is given besides the task."""
+
+    @property
+    def thoughts(self) -> Thoughts:
+        """What is taken off its completions before they are judged."""
+        return self.thinking.thoughts
 
     def prompt(self, task: Task) -> str | list[dict[str, str]]:
-        """What the model is asked: the task's own text, or a conversation."""
-        return chat_messages(task, self.system_prompt) if self.chat else task.prompt
+        """What the model is asked: the task's own text, or one user message."""
+        return chat_messages(task, self.asked.system) if self.chat else task.prompt
 
     def prompt_ids(self, task: Task) -> list[int]:
         """The tokens of what the model is asked."""
         prompt = self.prompt(task)
         if isinstance(prompt, str):
             return list(self.tokenizer(prompt)["input_ids"])
-        return list(self._rendered(prompt, return_dict=True)["input_ids"])
+        return list(self.tokenizer(self.rendered(prompt), add_special_tokens=False)["input_ids"])
 
     def opening(self, task: Task, given: int) -> Opening:
         """How an answer begins that holds the first `given` characters of the task's reference, or a few less.
@@ -79,33 +85,27 @@ class Policy:
             return Opening()
         before, behind = self._around(task)
         prompt = self.prompt(task)
-        text = prompt if isinstance(prompt, str) else str(self._rendered(prompt, tokenize=False))
+        text = prompt if isinstance(prompt, str) else self.rendered(prompt)
         answer = before + task.reference + behind
-        found = opening_of(self.tokenizer, text, self.prompt_ids(task), answer, len(before) + given)
+        found = opening_of(self.tokenizer, self.decode, text, self.prompt_ids(task), answer, len(before) + given)
         return found if len(found.text) > len(before) else Opening()
-
-    def _rendered(self, messages: list[dict[str, str]], **options: bool) -> Any:
-        """Messages by the chat template. Raises UserError where that does not take them."""
-        try:
-            return self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, **{**self.template, **options}
-            )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-            raise UserError(
-                f"the chat template of the model does not take a request ({first_line(error)}): mend its "
-                "tokenizer_config.json or chat_template.jinja, or use policy.prompt_format=completion"
-            ) from error
 
     def _around(self, task: Task) -> tuple[str, str]:
         """What stands in an answer before and behind the text that continues the task's prompt."""
         if not self.chat:
             return "", ""
-        start = definition_start(task.prompt, task.entry_point)
-        return "```cpp\n" + ("" if start is None else task.prompt[start:]), "\n```"
+        thought = f"\n{self.thoughts.markers[0][1]}\n\n" if self.thoughts.are_open else ""
+        opened = open_items(task.prompt)
+        declaration = task.prompt[opened[0][0].head + opened[0][1] :] if opened else ""
+        return f"{thought}```cpp\n{declaration}", "\n```"
+
+    def rendered(self, messages: list[dict[str, str]]) -> str:
+        """A conversation as the template writes it, up to where the answer begins. Raises UserError where it fails."""
+        return _rendered(self.tokenizer, messages, self.asked)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, without special ones."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        """The text of tokens, without special ones but for those that mark thoughts."""
+        return decode(self.tokenizer, self.thinking, ids)
 
     @property
     def eos_ids(self) -> list[int]:
@@ -146,17 +146,39 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
     if settings.prompt_format == "chat" and not has_template:
         raise UserError(f"policy.prompt_format is chat but model {model!r} has no chat template: use completion")
     chat = has_template if settings.prompt_format == "auto" else settings.prompt_format == "chat"
-    if not chat and (settings.system_prompt is not None or settings.template):
-        raise UserError(
-            f"policy.system_prompt and policy.template are for chats, but model {model!r} is asked to go on with the "
-            "prompt: use policy.prompt_format=chat, or null and {}"
-        )
     # a model's own penalties and cut-offs would make what is sampled another distribution than what is trained
     loaded.generation_config = GenerationConfig(
         eos_token_id=loaded.generation_config.eos_token_id or tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Policy(loaded, tokenizer, chat, settings.system_prompt, settings.template)
+    return Policy(loaded, tokenizer, chat, find_thoughts(tokenizer, chat, settings), settings.chat)
+
+
+def find_thoughts(tokenizer: PreTrainedTokenizerBase, chat: bool, settings: PolicySettings) -> Thinking:
+    """How a model marks its thoughts, told and proved. Raises UserError where its template or its markers fail."""
+    markers = markers_of(settings)
+    rendered = _rendered(tokenizer, chat_messages(CANARY, settings.chat.system), settings.chat) if chat else ""
+    thinking = find_thinking(tokenizer, rendered, markers)
+    prove_thinking(tokenizer, thinking)
+    if chat:
+        console.print(f"thinking: {thinking.describe()}", soft_wrap=True, markup=False)
+    return thinking
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], asked: ChatSettings) -> str:
+    try:
+        text = tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tokenize=False,
+            **{str(k): v for k, v in asked.template_kwargs.items()},
+        )
+    except Exception as error:  # a template is a program of the model's, and raises whatever it likes
+        raise UserError(
+            f"the model's chat template fails ({first_line(error)}): look at policy.chat.template_kwargs and "
+            "policy.chat.system, or use policy.prompt_format=completion"
+        ) from error
+    return str(text)
 
 
 def know_hybrids() -> None:

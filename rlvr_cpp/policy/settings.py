@@ -16,6 +16,16 @@ class Sampling:
 
 
 @dataclass
+class ChatSettings:
+    """What the chat template is given besides the task."""
+
+    system: str | None = None
+    """A system prompt; None sends none."""
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the template, such as `enable_thinking: false`."""
+
+
+@dataclass
 class PolicySettings:
     """How the model is loaded and asked."""
 
@@ -31,10 +41,10 @@ class PolicySettings:
     """`completion` continues the prompt, `chat` asks through the chat template, `auto` looks whether there is one."""
     threads: int | None = field(metadata={"least": 1})
     """CPU threads of torch; None leaves the verifier a core where the model runs on the CPU."""
-    system_prompt: str | None = None
-    """What a chat begins with; None leaves it to the template."""
-    template: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the chat template by their names, such as `enable_thinking`."""
+    think_markers: list[list[str]] | None = None
+    """Pairs of texts around the model's thoughts, which are never judged; None is the field's known ones."""
+    chat: ChatSettings = field(default_factory=ChatSettings)
+    """Of `prompt_format: chat`."""
 
 
 @dataclass

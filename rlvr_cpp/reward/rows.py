@@ -7,26 +7,32 @@ test             a C++ harness that prints `PASSED n/m`, or a `main` of assertio
 tests_declared   how many tests it has, where that is known
 cases            instead of `test`: inputs with their outputs (`rlvr_cpp.verifier.cases.read_cases`), or their JSON text
 checker          how outputs are compared: `exact`, `tokens` or `float`
-declaration      C++ that the answer continues or, in a fenced block, replaces; empty where it is a whole program
+declaration      C++ that the answer continues or, in a fenced block, replaces; empty where it is a whole program;
+                 needed where the test calls functions that it does not declare itself
 entry_point      the function or type that a declaration opens
 std              the language standard
 
-A field that is None is a field that is missing. A row that names neither `test` nor `cases` is a mistake, for it would
-score every program alike; an empty `test` asks for a program that compiles and runs.
+A field that is None is a field that is missing. A row that names neither `test` nor `cases` may have the columns of one
+of the field's data sets (`rlvr_cpp.tasks.shapes`); else it is a mistake, for it would score every program alike. An
+empty `test` asks for a program that compiles and runs. Without a declaration an answer is the block that defines what
+its test calls, or for cases `main`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.completion import read_completion
-from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.tasks.shapes import SHAPES
+from rlvr_cpp.tasks.task import Task, parse_task
 from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.cpp.free_names import free_names
 from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.tiers.object_policy import LIBRARY
+from rlvr_cpp.verifier.tiers.oracle import LIBRARY_NAMES
 from rlvr_cpp.verifier.verifier import Verifier
 
 FIELDS = ("test", "tests_declared", "cases", "checker", "declaration", "entry_point", "std")
@@ -42,27 +48,47 @@ def shared_verifier() -> Verifier:
 def read_program(answer: str, row: Mapping[str, Any], *, continues: bool = False) -> Program:
     """The program in a model's answer, and the tests that `row` names.
 
-    A leading think block goes first. Then the answer is its longest fenced block, or all of it where there is none;
-    with `continues` it is the continuation of the declaration and cut where it closes that. Raises UserError for a row
-    that makes no sense, never because of `answer`.
+    It is found as the trainers find it (docs/completions.md): an answer in a chat, or with `continues` the continuation
+    of the declaration. Raises UserError for a row that makes no sense, never because of `answer`.
     """
-    given = {name: _plain(row[name]) for name in FIELDS if row.get(name) is not None}
-    _check(given)
-    declared = given.get("tests_declared")
-    task = Task(
-        task_id="",
-        prompt=given.get("declaration", ""),
-        test=given.get("test", ""),
-        entry_point=given.get("entry_point", ""),
-        tests_declared=None if declared is None else int(declared),
-        std=given.get("std", Program.std),
-    )
+    task = read_task(row)
     if task.prompt and not task.entry_point and not continues:
         raise UserError("the row has a declaration and no entry_point: name the function or type that it opens")
-    program = task.program(read_completion(task, answer, chat=not continues).code)
-    if "cases" not in given:
-        return program
-    return dataclasses.replace(program, cases=read_cases(given["cases"]), checker=given.get("checker", Program.checker))
+    return task.program(read_completion(task, answer, chat=not continues).code)
+
+
+def read_task(row: Mapping[str, Any]) -> Task:
+    """The task in a row: in our words, or in the columns of a data set. Raises UserError."""
+    plain = {name: _plain(value) for name, value in row.items()}
+    given = {name: plain[name] for name in FIELDS if plain.get(name) is not None}
+    if not {"declaration", "cases"} & given.keys() and any(_has(plain, columns) for columns, _ in SHAPES):
+        return parse_task(plain, "the row")
+    _check(given)
+    test, declared = given.get("test", ""), given.get("tests_declared")
+    is_program = "cases" in given or not test
+    return Task(
+        task_id="",
+        prompt=given.get("declaration", ""),
+        test=test,
+        entry_point=given.get("entry_point", "") or ("main" if is_program else _called(test, given)),
+        tests_declared=None if declared is None else int(declared),
+        std=given.get("std", Program.std),
+        cases=read_cases(given["cases"]) if "cases" in given else (),
+        checker=given.get("checker", "tokens"),
+    )
+
+
+def _has(row: Mapping[str, Any], columns: Sequence[str]) -> bool:
+    return all(row.get(name) is not None for name in columns)
+
+
+def _called(test: str, given: Mapping[str, Any]) -> str:
+    """What a test without a declaration owes to its candidate and mentions first; empty where a declaration tells."""
+    if "declaration" in given:
+        return ""
+    owed = free_names(test)
+    names = (owed.values | owed.types) - LIBRARY - LIBRARY_NAMES
+    return min(names, key=test.find, default="")
 
 
 def message_text(answer: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlvr_cpp.reward.rows import FIELDS, message_text, read_program, shared_verifier
+from rlvr_cpp.reward.rows import message_text, read_program, shared_verifier
 from rlvr_cpp.reward.tiers import compute_reward
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
@@ -33,8 +33,9 @@ class CompilerReward:
         **columns: Any,
     ) -> list[float | None]:
         """The reward of each completion, None where it is unscorable. Raises UserError for columns without tests."""
+        rows = {name: column for name, column in columns.items() if _is_column(column, len(prompts))}
         programs = [
-            _program(prompt, completion, {name: columns[name][number] for name in FIELDS if name in columns})
+            _program(prompt, completion, {name: column[number] for name, column in rows.items()})
             for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
         ]
         results = (self.verifier or shared_verifier()).verify_many(programs)
@@ -47,9 +48,15 @@ reward = CompilerReward()
 
 def _program(prompt: Any, completion: Any, row: dict[str, Any]) -> Program:
     continues = isinstance(prompt, str) and row.get("declaration") is None
-    if continues:
+    row.setdefault("prompt", prompt)
+    if continues and (row.get("test") is not None or row.get("cases") is not None):
         row["declaration"] = prompt
     return read_program(message_text(completion), row, continues=continues)
+
+
+def _is_column(column: Any, count: int) -> bool:
+    """A column of the data set, not one of the other things that trl hands over."""
+    return isinstance(column, Sequence) and not isinstance(column, str) and len(column) == count
 
 
 def _log(

@@ -69,7 +69,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
         banner(
             model=f"{model} with {adapter}" if adapter else model,
             tasks=f"{len(tasks)}, {job.n} candidates each",
-            judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
+            judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
             run=folder,
         )
         yield Searching(

@@ -159,7 +159,7 @@ class Search:
 
             def on_finished(index: int, ids: list[int]) -> None:
                 completion = policy.decode(ids)
-                code = read_completion(task, completion, policy.chat).code
+                code = read_completion(task, completion, policy.chat, policy.thoughts).code
                 written[index] = completion, code
                 judging.submit(index, code)
 

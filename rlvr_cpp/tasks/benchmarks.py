@@ -18,16 +18,15 @@ from rlvr_cpp.runs.files import canonical_json
 from rlvr_cpp.tasks.choice import evenly_spaced
 from rlvr_cpp.tasks.rows import Row, read_source
 from rlvr_cpp.tasks.settings import BenchmarkSettings
+from rlvr_cpp.tasks.shapes import DIFFICULTY
 from rlvr_cpp.tasks.task import BUILTIN, Task, parse_task
 
 HUMANEVAL_X = ("task_id", "prompt", "canonical_solution", "test")
 MULTIPL_E = ("name", "prompt", "tests")
 MBXP = ("task_id", "language", "prompt", "entry_point", "test", "canonical_solution")
-OWN = ("task_id", "prompt", "test", "entry_point")
-SHAPES = {"humaneval_cpp": (HUMANEVAL_X, MULTIPL_E), "mbpp_cpp": (MBXP, MULTIPL_E), "tasks": (OWN,)}
+SHAPES = {"humaneval_cpp": (HUMANEVAL_X, MULTIPL_E), "mbpp_cpp": (MBXP, MULTIPL_E)}
 """By benchmark, the fields that a row must have, one tuple for each shape it may come in."""
 OPTIONAL = ("declaration", "difficulty")
-DIFFICULTY = "difficulty:"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Benchmark:
     @property
     def split(self) -> Literal["hidden", "public"]:
         """`hidden` where no reward has seen the tests: hidden ones, or those of problems that are not trained on."""
-        unseen = all(task.hidden_test is not None or task.split == "held_out" for task in self.tasks)
+        unseen = all(task.has_hidden or task.split == "held_out" for task in self.tasks)
         return "hidden" if self.hidden and unseen else "public"
 
     @property
@@ -90,19 +89,14 @@ def difficulty_of(task: Task) -> str | None:
 
 
 def _problem(row: Row, where: str, benchmark: str) -> Task:
-    shape = max(SHAPES[benchmark], key=lambda fields: sum(name in row for name in fields) / len(fields))
-    for name in shape:
-        if name not in row:
-            raise UserError(f"{where}: field {name!r} is missing: such a row of {benchmark} has {', '.join(shape)}")
-    own = shape is OWN
-    known = {name: value for name, value in row.items() if own or name in (*shape, *OPTIONAL)}
-    difficulty = known.pop("difficulty", None)
-    task = parse_task(known, where)
-    if difficulty is None:
-        return task
-    if not isinstance(difficulty, str):
-        raise UserError(f"{where}: field 'difficulty' is {difficulty!r}: it must be a word")
-    return dataclasses.replace(task, tags=(*task.tags, DIFFICULTY + difficulty))
+    """The problem in a row of a shape that the benchmark has; `tasks` has every shape there is."""
+    if benchmark != "tasks":
+        shape = max(SHAPES[benchmark], key=lambda fields: sum(name in row for name in fields) / len(fields))
+        for name in shape:
+            if name not in row:
+                raise UserError(f"{where}: field {name!r} is missing: such a row of {benchmark} has {', '.join(shape)}")
+        row = {name: value for name, value in row.items() if name in (*shape, *OPTIONAL)}
+    return parse_task(row, where)
 
 
 def _refuse_duplicates(tasks: Sequence[Task], source: str) -> None:

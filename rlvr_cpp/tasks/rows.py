@@ -1,7 +1,8 @@
 """Rows of a file or of a data set on the hub, each with the words that say where it stands.
 
 A file holds one JSON object a line (`.jsonl`), a JSON list of them (`.json`) or a table (`.parquet`); the first two may
-be compressed (`.gz`). What the rows mean is nobody's business here.
+be compressed (`.gz`), and either may be written as the other. A folder is one that `datasets` has saved, or holds files
+that it can load. What the rows mean is nobody's business here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import gzip
 import json
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,19 +20,25 @@ from rlvr_cpp.errors import UserError, first_line
 Row = Mapping[str, Any]
 Placed = tuple[str, Row]
 """A row behind the words for its place, such as `problems.jsonl line 3`."""
-SUFFIXES = (".jsonl", ".json", ".parquet", ".gz")
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".gz")
+UTF8 = "utf-8-sig"
+"""With a byte order mark or without."""
+SAVED = ("state.json", "dataset_dict.json")
+"""What a folder holds that `save_to_disk` has written."""
 
 
-def read_source(source: str | Path, *, config: str | None = None, split: str | None = None) -> Iterator[Placed]:
+def read_source(
+    source: str | Path, *, config: str | None = None, split: str | None = None, usual: str = "test"
+) -> Iterator[Placed]:
     """The rows of a file, or of a data set that `datasets` can load by name or folder.
 
-    `config` and `split` are handed to `datasets`; without a split it is `test`. Raises UserError where there is no such
-    source or a row is no JSON object.
+    `config` and `split` are handed to `datasets`; without a split it is the `usual` one, or the only one there is.
+    Raises UserError where there is no such source or a row is no JSON object.
     """
     path = Path(source)
     if path.suffix in SUFFIXES or path.is_file():
         return read_file(path)
-    return _download(str(source), config, split or "test")
+    return _download(str(source), config, split, usual)
 
 
 def read_file(path: Path) -> Iterator[Placed]:
@@ -47,19 +54,43 @@ def read_file(path: Path) -> Iterator[Placed]:
 def _text(path: Path) -> Iterator[Placed]:
     is_packed = path.suffix == ".gz"
     kind = Path(path.stem).suffix if is_packed else path.suffix
-    with gzip.open(path, "rt", encoding="utf-8") if is_packed else path.open(encoding="utf-8") as text:
-        yield from _json(path, text) if kind == ".json" else _json_lines(path, text)
+    if kind == ".csv":
+        raise UserError(f"task file {str(path)!r} is a .csv: give the path of a .jsonl, .json or .parquet file")
+    with gzip.open(path, "rt", encoding=UTF8) if is_packed else path.open(encoding=UTF8) as text:
+        yield from _json(path, text.read()) if kind == ".json" else _json_lines(path, text)
 
 
-def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[Placed]:
+def _json_lines(path: Path, lines: TextIO) -> Iterator[Placed]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             where = f"{path} line {number}"
-            yield where, _object(_parse(line, where, "one object a line"), where)
+            if number == 1 and not _is_json(line) and _is_json(whole := line + lines.read()):  # on several lines
+                yield from _json(path, whole)
+                return
+            row = _parse(line, where, "one object a line")
+            if isinstance(row, list) and row and all(isinstance(one, dict) for one in row):
+                yield from ((where, one) for one in row)
+            else:
+                yield where, _object(row, where)
 
 
-def _json(path: Path, text: TextIO) -> Iterator[Placed]:
-    rows = _parse(text.read(), str(path), "a list of objects")
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _json(path: Path, text: str) -> Iterator[Placed]:
+    """The rows of a list, of a mapping from their names, or of one that the hub's viewer gives as `rows`."""
+    rows = _parse(text, str(path), "a list of objects")
+    if isinstance(rows, dict):
+        inner = rows.get("rows", [rows] if "prompt" in rows or "question" in rows else list(rows.values()))
+        is_list = isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner)
+        if not is_list:
+            raise UserError(f"{path}: a dict where a list of JSON objects should stand")
+        rows = [row["row"] if isinstance(row.get("row"), dict) else row for row in inner]
     if not isinstance(rows, list):
         raise UserError(f"{path}: a {type(rows).__name__} where a list of JSON objects should stand")
     for number, row in enumerate(rows, start=1):
@@ -92,16 +123,21 @@ def _parquet(path: Path) -> Iterator[Placed]:
         yield f"{path} row {number}", row
 
 
-def _download(name: str, config: str | None, split: str) -> Iterator[Placed]:
+def _download(name: str, config: str | None, split: str | None, usual: str) -> Iterator[Placed]:
     try:
-        from datasets import load_dataset
+        from datasets import load_dataset, load_from_disk
     except ImportError as error:
         raise UserError(
             f"task source {name!r} is no file, and data sets need the extra 'train': pip install 'rlvr-cpp[train]'"
         ) from error
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network it tells of every try
     try:
-        rows = load_dataset(name, config, split=split)
+        if _is_saved(name):
+            rows = _split_of(load_from_disk(name), split, usual)
+        elif split is None and Path(name).is_dir():
+            rows = _split_of(load_dataset(name, config), split, usual)
+        else:
+            rows = load_dataset(name, config, split=split or usual)
     except Exception as error:  # datasets raises whatever its many loaders and transports raise
         reason = first_line(error)
         raise UserError(
@@ -110,3 +146,14 @@ def _download(name: str, config: str | None, split: str) -> Iterator[Placed]:
         ) from error
     for number, row in enumerate(rows):
         yield f"{name} row {number}", row
+
+
+def _is_saved(name: str) -> bool:
+    return any((Path(name) / file).is_file() for file in SAVED)
+
+
+def _split_of(found: Any, split: str | None, usual: str) -> Any:
+    """The split that is asked for; else the usual one, or the only one; a set without splits is what it is."""
+    if not isinstance(found, Mapping):
+        return found
+    return found[next(iter(found)) if split is None and usual not in found and len(found) == 1 else split or usual]

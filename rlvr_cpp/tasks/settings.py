@@ -14,11 +14,19 @@ class TaskSettings:
     config: str | None
     """The data set's configuration."""
     split: str | None
-    """The data set's split."""
+    """The data set's split; None is `train`, or the only one there is."""
     held_out_fraction: float = field(metadata={"above": 0, "below": 1})
     """Set aside for evaluation where the source marks no task `held_out`."""
     max_prompt_tokens: int | None = field(default=None, metadata={"least": 1})
     """Tasks with longer prompts are left out; None refuses a prompt that fills the model's context."""
+    check_references: str = field(default="sample", metadata={"choices": ("sample", "all", "none")})
+    """Of a `source` of one's own, whose reference solutions are judged before anything is trained on them."""
+    tags: list[str] | None = None
+    """Only tasks with one of these tags, such as `difficulty:easy`; None takes all."""
+    max_prompt_length: int | None = field(default=None, metadata={"least": 1})
+    """Characters of the longest prompt that is taken; None takes all."""
+    min_tier: str = field(default="marker", metadata={"choices": ("marker", "observer", "oracle")})
+    """Leave out tasks whose tests are judged in a weaker way; `marker`, inside the answer's process, keeps all."""
 
 
 @dataclass

@@ -1,25 +1,25 @@
-"""Tasks: what a policy is asked, how its answer is judged, and the file formats they come in.
+"""Tasks: what a policy is asked, and how its answer is judged.
 
-One record, `Task`, one to one with a line of JSON. Three public shapes are read as well and turned into it: HumanEval-X
-C++ (`task_id, prompt, declaration, canonical_solution, test`), MultiPL-E (`name, prompt, tests, stop_tokens`) and MBXP
-(`task_id, language, prompt, test, entry_point, canonical_solution`). Their tests stop at the first failure;
-`rlvr_cpp.verifier.cpp.assertions` makes them count.
+One record, `Task`, one to one with a line of JSON. The shapes of public data sets are turned into it in
+`rlvr_cpp.tasks.shapes`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.tasks.rows import Row, read_source
-from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
-from rlvr_cpp.verifier.cpp.lexemes import directives, lexemes
+from rlvr_cpp.tasks.shapes import task_fields
+from rlvr_cpp.verifier.cases import CHECKERS, Case
 from rlvr_cpp.verifier.program import STANDARD, Program
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
@@ -35,7 +35,7 @@ class Task:
     prompt: str
     """C++ that the completion continues."""
     test: str
-    """The public tests: a harness that prints `PASSED n/m`. Empty where the task has none."""
+    """The public tests: a harness that prints `PASSED n/m`. Empty where the task has none, or cases."""
     entry_point: str
     """The function or type that the tests use."""
     tests_declared: int | None = None
@@ -55,28 +55,60 @@ class Task:
     """The largest share of hidden tests that a completion which does no work passes; None where never measured."""
     mutant_kill_rate: float | None = None
     """The share of mutants of the reference that the hidden tests reject; None where never measured."""
+    weak: tuple[str, ...] | None = None
+    """Answers without work that pass its tests, as `rlvr-tasks check` names them; None where never tried."""
+
+    cases: tuple[Case, ...] = ()
+    """Instead of a test: what a whole program reads and must print."""
+    hidden_cases: tuple[Case, ...] | None = None
+    """Instead of a hidden test; None where the public cases must do."""
+    checker: str = "tokens"
+    """How outputs are compared: `exact`, `tokens` or `float`."""
+
+    @property
+    def has_hidden(self) -> bool:
+        """There are tests or cases that no reward has seen."""
+        return self.hidden_test is not None or self.hidden_cases is not None
 
     def program(self, code: str, hidden: bool = False) -> Program:
         """`code`, the whole candidate, with the public or (where there are any) the hidden tests."""
+        if self.cases:
+            cases = self.hidden_cases if hidden and self.hidden_cases is not None else self.cases
+            return Program(code, std=self.std, cases=cases, checker=self.checker)  # type: ignore[arg-type]
         test, declared = self.test, self.tests_declared
         if hidden and self.hidden_test is not None:
             test, declared = self.hidden_test, self.hidden_tests_declared
-        return Program(code, test or None, declared, self.std, declaration=self.prompt or None)
+        reference = None if self.reference is None else self.prompt + self.reference
+        return Program(code, test or None, declared, self.std, declaration=self.prompt or None, reference=reference)
 
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(dataclasses.asdict(self))
 
 
+FIELDS = frozenset(field.name for field in dataclasses.fields(Task))
+
+
 def load_tasks(source: str | Path, *, config: str | None = None, split: str | None = None) -> list[Task]:
     """The tasks of a `.jsonl`, `.json` or `.parquet` file, or of a data set that `datasets` can load by name or folder.
 
-    `config` and `split` are handed to `datasets`. Raises UserError with the line and the field that is wrong.
+    `config` and `split` are handed to `datasets`; without a split it is `train`. Raises UserError with the line and the
+    field that is wrong.
     """
-    tasks = [parse_task(row, where) for where, row in read_source(source, config=config, split=split)]
+    tasks, left_out = [], Counter[str]()
+    for row, where in ((row, where) for where, row in read_source(source, config=config, split=split, usual="train")):
+        fields, extra = task_fields(row, where, FIELDS)
+        left_out.update(extra)
+        tasks.append(_task(fields, where))
     if not tasks:
         raise UserError(f"{source} holds no tasks: give a file with one JSON object a line")
     _refuse_duplicates(tasks, source)
+    for name, count in left_out.items():
+        console.print(
+            f"{source}: field {name!r} of {count} rows is no part of a task and is left out",
+            markup=False,
+            soft_wrap=True,
+        )
     return tasks
 
 
@@ -88,103 +120,24 @@ def save_tasks(tasks: Sequence[Task], path: Path) -> None:
 
 def parse_task(row: Row, where: str) -> Task:
     """The task in a row of any known shape. Raises UserError naming `where` and the field."""
-    if {"entry_point", "language", "canonical_solution"} <= row.keys():
-        task = _mbxp_shape(row, where)
-    elif "entry_point" in row:
-        task = _own_shape(row, where)
-    elif "canonical_solution" in row:
-        task = _humaneval_x_shape(row, where)
-    elif "tests" in row:
-        task = _multipl_e_shape(row, where)
-    else:
-        raise UserError(
-            f"{where}: field 'entry_point' is missing, and the row has no 'canonical_solution' (HumanEval-X) or "
-            "'tests' (MultiPL-E) either: add the field or use one of those shapes"
-        )
-    _check(task, where)
-    return task
+    return _task(task_fields(row, where, FIELDS)[0], where)
 
 
-def _own_shape(row: Row, where: str) -> Task:
-    fields = {field.name: field for field in dataclasses.fields(Task)}
-    for name in ("task_id", "prompt", "test", "entry_point"):
-        _text(row, name, where)
-    for name in row:
-        if name not in fields:
-            raise UserError(f"{where}: field {name!r} is not part of a task: remove it or correct its name")
+def _task(fields: Mapping[str, Any], where: str) -> Task:
+    values = dict(fields)
     for name in ("reference", "hidden_test"):
-        if row.get(name) is not None:
-            _text(row, name, where)
-    values = dict(row)
-    for name in ("callees", "tags"):
-        value = values.get(name, ())
+        if values.get(name) is not None and not isinstance(values[name], str):
+            raise UserError(f"{where}: field {name!r} is {values[name]!r}: it must be a string")
+    for name in ("callees", "weak"):
+        value = values.get(name, () if name == "callees" else None)
+        if value is None and name == "weak":
+            continue
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise UserError(f"{where}: field {name!r} is {value!r}: it must be a list of strings")
         values[name] = tuple(value)
-    return Task(**values)
-
-
-def _humaneval_x_shape(row: Row, where: str) -> Task:
-    prompt, test = _text(row, "prompt", where), _text(row, "test", where)
-    return Task(
-        task_id=_text(row, "task_id", where),
-        prompt=prompt,
-        test=count_assertions(test),
-        tests_declared=count_declared(test),
-        entry_point=_entry_point(_text(row, "declaration", where) if "declaration" in row else prompt, where),
-        reference=_text(row, "canonical_solution", where),
-        tags=("humaneval_x",),
-        split="held_out",
-    )
-
-
-def _multipl_e_shape(row: Row, where: str) -> Task:
-    prompt = _text(row, "prompt", where)
-    # The rows' tests begin with the brace that closes the function; our completions close it themselves.
-    tests = _text(row, "tests", where).lstrip().removeprefix("}")
-    return Task(
-        task_id=_text(row, "name", where),
-        prompt=prompt,
-        test=count_assertions(tests),
-        tests_declared=count_declared(tests),
-        entry_point=_entry_point(prompt, where),
-        tags=("multipl_e",),
-        split="held_out",
-    )
-
-
-def _mbxp_shape(row: Row, where: str) -> Task:
-    if row["language"] != "cpp":
-        raise UserError(f"{where}: field 'language' is {row['language']!r}: only tasks in 'cpp' can be judged")
-    test = _text(row, "test", where)
-    return Task(
-        task_id=_text(row, "task_id", where),
-        prompt=_text(row, "prompt", where),
-        test=count_assertions(test),
-        tests_declared=count_declared(test),
-        entry_point=_text(row, "entry_point", where),
-        reference=None if row["canonical_solution"] is None else _text(row, "canonical_solution", where),
-        tags=("mbxp",),
-        split="held_out",
-    )
-
-
-def _entry_point(declaration: str, where: str) -> str:
-    """The last function that a declaration opens."""
-    plain, _ = directives(lexemes(declaration))
-    code = " ".join(lexeme.text if lexeme.kind in ("word", "mark") else "0" for lexeme in plain)
-    names = re.findall(r"([A-Za-z_]\w*)\s*\([^;{}]*\)\s*(?:const\s*)?\{", code)
-    if not names:
-        raise UserError(f"{where}: no function is opened in the prompt: it must end with 'type name(...) {{'")
-    return str(names[-1])
-
-
-def _text(row: Row, name: str, where: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str):
-        problem = "is missing" if name not in row else f"is {value!r}"
-        raise UserError(f"{where}: field {name!r} {problem}: it must be a string")
-    return value
+    task = Task(**values)
+    _check(task, where)
+    return task
 
 
 def _check(task: Task, where: str) -> None:
@@ -197,6 +150,10 @@ def _check(task: Task, where: str) -> None:
             )
         if count is not None and not test:
             raise UserError(f"{where}: field {name!r} is {count} but there is no test: add the test or drop the count")
+    if task.checker not in CHECKERS:
+        raise UserError(f"{where}: field 'checker' is {task.checker!r}: it must be one of {', '.join(CHECKERS)}")
+    if task.test and task.cases:
+        raise UserError(f"{where}: the row has both a test and cases: leave one of them out")
     if not isinstance(task.std, str) or not STANDARD.fullmatch(task.std):
         raise UserError(f"{where}: field 'std' is {task.std!r}: it must be a C++ standard such as c++17")
     if task.split not in SPLITS:

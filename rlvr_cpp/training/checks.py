@@ -72,7 +72,7 @@ INSTEAD = {
     "warmup_steps": "use trainer.warmup_steps",
     "max_grad_norm": "use trainer.max_grad_norm",
     "gradient_checkpointing": "use trainer.gradient_checkpointing",
-    "chat_template_kwargs": "use policy.template",
+    "chat_template_kwargs": "use policy.chat.template_kwargs",
     "mask_truncated_completions": "use algorithm.truncated",
     "disable_dropout": "with dropout the ratio of an unchanged policy is not 1",
     "output_dir": "it is the run folder; use hydra.run.dir",

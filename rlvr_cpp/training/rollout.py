@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
+from rlvr_cpp.tasks.references import reference_program
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
-from rlvr_cpp.verifier.status import CHEATS
 from rlvr_cpp.verifier.stream import VerificationStream
+from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 from rlvr_cpp.verifier.verifier import Verifier
 
 
@@ -89,8 +90,10 @@ class RolloutScorer:
         eos_ids: Collection[int],
         chat: bool,
         score: Score = BY_TESTS,
+        thoughts: Thoughts = KNOWN_THOUGHTS,
     ) -> None:
         self.verifier, self.decode, self.eos_ids, self.chat, self.score = verifier, decode, eos_ids, chat, score
+        self.thoughts = thoughts
         self.busy_seconds = 0.0
         """How long something of the last batch was being judged."""
         self._requests: Sequence[Request] = ()
@@ -114,7 +117,7 @@ class RolloutScorer:
         assert self._stream is not None
         request = self._requests[index]
         text = self.decode(ids)
-        candidate = read_completion(request.task, request.opening.text + text, self.chat)
+        candidate = read_completion(request.task, request.opening.text + text, self.chat, self.thoughts)
         draft = _Draft(tuple(ids), text, candidate, request.task.program(candidate.code))
         self._drafts[index] = draft
         self._order.append(index)
@@ -132,7 +135,9 @@ class RolloutScorer:
 
     def _rewards(self, programs: Sequence[Program], results: Sequence[VerifyResult]) -> Sequence[float | None]:
         groups = [request.group for request in self._requests]
-        references = {r.group: reference for r in self._requests if (reference := _reference(r.task)) is not None}
+        references = {
+            r.group: reference for r in self._requests if (reference := reference_program(r.task)) is not None
+        }
         return self.score.paid(programs, results, groups, references)
 
     def _rollout(self, index: int, result: VerifyResult, reward: float | None) -> Rollout:
@@ -162,10 +167,6 @@ class _Draft:
     program: Program
 
 
-def _reference(task: Task) -> Program | None:
-    return None if task.reference is None else task.program(task.prompt + task.reference)
-
-
 def batch_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Rates over one batch: `compile_rate`, `pass_rate`, `forged`, `truncated`, `unscorable`, `cache_hits`.
 
@@ -176,7 +177,7 @@ def batch_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return {
         "compile_rate": sum(r.result.compile_ok for r in scored) / scorable,
         "pass_rate": sum(r.result.passed for r in scored) / scorable,
-        "forged": sum(r.result.status in CHEATS for r in scored) / scorable,
+        "forged": sum(r.result.is_cheat for r in scored) / scorable,
         "truncated": sum(r.truncated for r in rollouts) / count,
         "unscorable": 1 - len(scored) / count,
         "cache_hits": sum(r.result.cache_hit for r in rollouts) / count,

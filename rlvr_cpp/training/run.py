@@ -36,7 +36,10 @@ from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now
 from rlvr_cpp.tasks.choice import choose_tasks
+from rlvr_cpp.tasks.references import check_references
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.tasks.tiers import tier_remarks
+from rlvr_cpp.tasks.weak import weak_remarks
 from rlvr_cpp.training.active import active_parts, overlap
 from rlvr_cpp.training.checks import remarks
 from rlvr_cpp.training.config import TrainingJob
@@ -136,6 +139,8 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
         verifier.check(task.std for task in (*train_tasks, *held_out))
+        if job.tasks.source is not None and processes.rank() == 0:
+            check_references([*train_tasks, *held_out], job.tasks.check_references, verifier, job.tasks.source)
         check_coverage_tool(job, verifier)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         policy = load_policy(job.model, job.policy)
@@ -157,10 +162,10 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         banner(
             model=f"{job.model}, {parameters:,} parameters",
             tasks=f"{len(train_tasks)} for training, {len(held_out)} held out" + _too_long(left_out),
-            judge=f"{verifier.version}, {describe(verifier.workshop.controls)}",
+            judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
             run=folder,
         )
-        for remark in remarks(job):
+        for remark in (*remarks(job), *tier_remarks(train_tasks), *weak_remarks(train_tasks)):
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
         record.add(prompts_left_out=left_out)
         trainer.check_gradients()

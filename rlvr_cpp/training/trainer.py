@@ -115,7 +115,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         self.rollout_phase = RolloutPhase(
             policy,
             tasks,
-            RolloutScorer(verifier, policy.decode, policy.eos_ids, policy.chat, score),
+            RolloutScorer(verifier, policy.decode, policy.eos_ids, policy.chat, score, policy.thoughts),
             algorithm,
             settings,
             generation,

@@ -14,6 +14,7 @@ that prints nothing, or stops in the middle, has not answered.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -28,7 +29,16 @@ CHECKERS = ("exact", "tokens", "float")
 NUMBER = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 NOT_FINITE = re.compile(rb"(?P<sign>[+-]?)(?:(?P<inf>inf(?:inity)?)|nan(?:\([0-9a-z_]*\))?)", re.IGNORECASE)
 LONGEST_NUMBER = 1000  # digits: a double in full needs fewer, and reading a number must not cost more than a glance
-NAMES = (("inputs", "outputs"), ("input", "output"), ("stdin", "stdout"))
+NAMES = (
+    ("inputs", "outputs"),
+    ("input", "output"),
+    ("stdin", "stdout"),
+    ("input", "expected_output"),
+    ("input", "answer"),
+    ("input", "expected"),
+)
+WRAPPERS = ("test_cases", "cases", "tests")
+"""Fields that hold the list of cases where it stands beside other things, such as SYNTHETIC-1's `language`."""
 
 
 class CheckerError(Exception):
@@ -90,16 +100,16 @@ def check_checker(checker: Checker, tolerance: float = 1e-6) -> None:
 def read_cases(value: Any, field: str = "cases") -> tuple[Case, ...]:
     """The cases in a data set's field, or in its JSON text.
 
-    Known are a list of `{"input": ..., "output": ...}` (or `stdin`, `stdout`), a list of pairs, and
-    `{"inputs": [...], "outputs": [...]}` (APPS, TACO). A text may be given as the list of its lines. Raises UserError
-    naming `field` and the place in it.
+    Known are a list of `{"input": ..., "output": ...}` (or another of `NAMES`), a list of pairs, and
+    `{"inputs": [...], "outputs": [...]}` (APPS, TACO), also as JSON or as Python writes it. A text may be given as the
+    list of its lines. A case that expects nothing is left out where there are others: it would pass a program that
+    prints nothing. Raises UserError naming `field` and the place in it.
     """
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise UserError(f"{field} is no JSON ({error}): give a list of cases or its JSON text") from error
-    cases = tuple(_read_case(case, place) for place, case in _split(value, field))
+        value = _parsed(value, field)
+    found = [(place, *_texts(case, place)) for place, case in _split(value, field)]
+    telling = [(place, given, wanted) for place, given, wanted in found if wanted != ""]
+    cases = tuple(_case(place, given, wanted) for place, given, wanted in telling or found)
     if not cases:
         raise UserError(f"{field} holds no cases: give at least one")
     return cases
@@ -162,7 +172,9 @@ def _number(token: bytes) -> float | None:
 
 def _split(value: Any, field: str) -> Iterator[tuple[str, Any]]:
     """Each case, as yet unread, with the name of its place."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and (inner := next((name for name in WRAPPERS if name in value), None)):
+        yield from _split(value[inner], f"{field}.{inner}")
+    elif isinstance(value, Mapping):
         yield from _split_columns(value, field)
     elif isinstance(value, Sequence) and not isinstance(value, bytes):
         yield from ((f"{field}[{number}]", case) for number, case in enumerate(value))
@@ -181,16 +193,32 @@ def _split_columns(value: Mapping[Any, Any], field: str) -> Iterator[tuple[str, 
     yield from ((f"{field}[{number}]", pair) for number, pair in enumerate(zip(inputs, outputs, strict=True)))
 
 
-def _read_case(case: Any, place: str) -> Case:
+def _parsed(text: str, field: str) -> Any:
+    """What a text says in JSON, or in Python's own notation."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise UserError(f"{field} is no JSON ({error}): give a list of cases or its JSON text") from error
+
+
+def _texts(case: Any, place: str) -> tuple[Any, Any]:
+    """Input and expected output of one case, as yet unchecked."""
     if isinstance(case, Case):
-        return case
+        return case.stdin, case.stdout
     if isinstance(case, Mapping):
         _refuse_calls(case, place)
         case = _both(case, place)
     if not isinstance(case, list | tuple) or len(case) != 2:
         raise UserError(f"{place} is {str(case)[:40]!r}: it must be an input and its output")
+    return _joined(case[0]), _joined(case[1])
+
+
+def _case(place: str, given: Any, wanted: Any) -> Case:
     try:
-        return Case(*(_joined(text) for text in case))
+        return Case(given, wanted)
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
 
@@ -203,13 +231,17 @@ def _both(value: Mapping[Any, Any], place: str) -> tuple[Any, Any]:
 
 
 def _refuse_calls(value: Mapping[Any, Any], place: str) -> None:
-    if value.get("fn_name") or value.get("testtype", "stdin") != "stdin":
-        name = "fn_name" if value.get("fn_name") else "testtype"
+    kinds = {"testtype": "stdin", "type": "stdin_stdout"}
+    others = (name for name, known in kinds.items() if value.get(name, known) not in (known, "stdin", "stdin_stdout"))
+    name = "fn_name" if value.get("fn_name") else next(others, None)
+    if name is not None:
         raise UserError(
             f"{place} has {name} {value[name]!r}: its tests call a function and read no input, leave it out"
         )
 
 
 def _joined(text: Any) -> Any:
+    if isinstance(text, list | tuple) and len(text) == 1 and isinstance(text[0], list | tuple):
+        return _joined(text[0])
     is_lines = isinstance(text, list | tuple) and all(isinstance(line, str) for line in text)
     return "\n".join(text) if is_lines else text

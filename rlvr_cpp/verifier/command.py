@@ -98,6 +98,7 @@ def _parser() -> Parser:
     add("files", nargs="*", metavar="file", help="sources and headers of one program; `-` is standard input")
     add("--tests", metavar="FILE", help="C++ that prints `PASSED n/m`, or a main of assertions")
     add("--hidden-tests", metavar="FILE", help="more tests of the same kind")
+    add("--declaration", metavar="FILE", help="C++ that declares what the tests call, where they do not")
     add("--cases", metavar="FILE", help="JSON: inputs and expected outputs, instead of --tests")
     add("--checker", choices=CHECKERS, help="how outputs are compared (tokens)")
     add("--json", action="store_true", help="print the whole result as one line of JSON")
@@ -132,6 +133,7 @@ def _program(arguments: argparse.Namespace) -> Program:
         code,
         _read(arguments.tests) if arguments.tests else None,
         std=arguments.std,
+        declaration=_read(arguments.declaration) if arguments.declaration else None,
         hidden_test=_read(arguments.hidden_tests) if arguments.hidden_tests else None,
         cases=read_cases(_read(arguments.cases), arguments.cases) if arguments.cases else (),
         checker=arguments.checker or Program.checker,

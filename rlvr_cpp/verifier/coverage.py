@@ -22,12 +22,12 @@ from pathlib import PurePosixPath
 from rlvr_cpp.verifier.cpp.assertions import count_assertions
 from rlvr_cpp.verifier.program import CANDIDATE_FILE, Program, check_program, refusal
 from rlvr_cpp.verifier.tiers.sealed import between
-from rlvr_cpp.verifier.toolchain.bench import Bench, open_bench
+from rlvr_cpp.verifier.toolchain.bench import ONE_TEXT, OWN_MAIN, Bench, open_bench
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
 from rlvr_cpp.verifier.verifier import Verifier
 from rlvr_sandbox import SandboxError, Stopped, Stopper
 
-HARNESS, MAIN = "rlvr_harness.cpp", "rlvr_main.cpp"
+HARNESS = "rlvr_harness.cpp"
 OBJECT, COUNTERS, OPENER = "rlvr_coverage.o", "rlvr_coverage.gcda", "rlvr_opener.o"
 COVERAGE_FLAGS = (
     "-w",
@@ -139,8 +139,9 @@ def _measure(program: Program, workshop: Workshop, gcov: Sequence[str]) -> froze
 def _build(bench: Bench) -> bool:
     workshop, flags = bench.workshop, bench.trusted_flags  # a sanitizer would slow it down and change no line
     keep = () if workshop.toolchain.is_clang else ("-fkeep-static-functions",)
-    arguments = [*flags, *COVERAGE_FLAGS, *keep, "-c", _add_tests(bench), "-o", OBJECT]
-    compiled = workshop.compile(bench.folder, arguments, header=_header(bench))
+    arguments = [*flags, *COVERAGE_FLAGS, *keep, "-c", *ONE_TEXT, "-o", OBJECT]
+    text = _with_tests(bench.program).encode(errors="replace")
+    compiled = workshop.compile(bench.folder, arguments, header=_header(bench), stdin=text)
     if compiled.ended != "exit" or compiled.returncode != 0:
         return False
     bench.add_object(OPENER, OPEN_COUNTERS, flags)
@@ -150,15 +151,14 @@ def _build(bench: Bench) -> bool:
     return linked.ended == "exit" and linked.returncode == 0
 
 
-def _add_tests(bench: Bench) -> str:
-    """Make one text of candidate and harness, as the `marker` tier does; the name of the file to compile."""
-    program = bench.program
+def _with_tests(program: Program) -> str:
+    """One text of candidate and harness, as the `marker` tier makes it."""
+    included = f'#include "{CANDIDATE_FILE}"\n'
     if program.test is None:
-        return CANDIDATE_FILE
+        return included
     harness = count_assertions(program.test)
     undone = between(program.files[CANDIDATE_FILE], harness, program.declaration or "")
-    bench.write({HARNESS: harness, MAIN: f'#include "{CANDIDATE_FILE}"\n{undone}#include "{HARNESS}"\n'})
-    return MAIN
+    return f'#define main {OWN_MAIN}\n{included}{undone}#line 1 "{HARNESS}"\n{harness}'
 
 
 def _header(bench: Bench) -> tuple[str, ...]:

@@ -2,23 +2,28 @@
 
 How a verdict is obtained depends on the tests, strongest first. Inputs and outputs are compared outside the process
 (`cases`, in `outside.py`). A harness that can call the candidate from a process of its own does (`oracle`, in
-`two_processes.py`). One that can be compiled apart from the candidate is sealed off from it (`sealed`, in
-`in_process.py`). Only one that needs the candidate's own types is compiled with it into one text (`marker`, there too).
+`two_processes.py`). One that needs objects of the candidate or is called back by it asks for its expressions from a
+process of its own (`observer`, in the folder of that name). What cannot be taken apart shares the candidate's process
+(`sealed` and `marker`, in `in_process.py`) and is worth a full pass or nothing: there a counter can be written to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from rlvr_cpp.verifier.cases import CheckerError
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, error_class, render_diagnostics
+from rlvr_cpp.verifier.cpp.loops import decides_the_total
 from rlvr_cpp.verifier.program import Program, refusal
-from rlvr_cpp.verifier.result import VerifyResult
-from rlvr_cpp.verifier.status import Status
+from rlvr_cpp.verifier.result import VALUE_TYPE, VerifyResult
+from rlvr_cpp.verifier.status import IN_PROCESS, Status
 from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
+from rlvr_cpp.verifier.tiers.observer.planner import plan_for
+from rlvr_cpp.verifier.tiers.observer.run import WRONG_TYPE, build_oracle, judge_by_plan
 from rlvr_cpp.verifier.tiers.outside import judge_alone, judge_by_cases
-from rlvr_cpp.verifier.tiers.two_processes import judge_in_two, prepare_oracle
+from rlvr_cpp.verifier.tiers.two_processes import judge_in_two, prepare_oracle, split_of
 from rlvr_cpp.verifier.toolchain.bench import Bench, open_bench
 from rlvr_cpp.verifier.toolchain.built import Judged
 from rlvr_cpp.verifier.toolchain.uncover import count_own_warnings, uncover
@@ -57,11 +62,18 @@ def judge(program: Program, workshop: Workshop) -> VerifyResult:
 def prepare(program: Program, workshop: Workshop) -> None:
     """Build what judging any answer to this program's task takes, so that the first answer need not wait for it.
 
-    That is the oracle's and the worker's part of a task that declares what is called. Trouble is left to the judging.
+    That is the oracle's and the worker's part of a task that declares what is called, or the plan by which its test is
+    taken apart. Trouble is left to the judging.
     """
     if program.test is None or program.declaration is None:
         return
-    prepare_oracle(_with_counted_assertions(program), workshop)
+    counted = _with_counted_assertions(program)
+    prepare_oracle(counted, workshop)
+    if split_of(counted) is None:
+        with contextlib.suppress(SandboxError, OSError):
+            plan = plan_for(program, workshop)
+            if not plan.reason:
+                build_oracle(program.std, workshop, plan)
 
 
 def sandbox_failure(reason: str) -> VerifyResult:
@@ -84,15 +96,17 @@ def _judge_once(program: Program, workshop: Workshop) -> VerifyResult:
 
 
 def _judge_tests(program: Program, workshop: Workshop) -> VerifyResult:
-    """The result by the visible tests."""
+    """The result by the visible tests. A share of tests whose number the candidate chose is no partial pass."""
     with open_bench(_with_counted_assertions(program), workshop) as bench:
-        return _result(bench, _judge_strongest(bench), _known_total(program))
+        result = _result(bench, _judge_strongest(bench, program), _known_total(program))
+    chosen = program.tests_declared is None and program.test is not None and decides_the_total(program.test)
+    return dataclasses.replace(result, tests_passed=0) if chosen and result.status == "wrong" else result
 
 
 def _with_hidden(visible: VerifyResult, hidden: VerifyResult) -> VerifyResult:
     """One result for both sets of tests: the hidden ones count like the visible ones and are reported apart, too."""
     telling = visible if visible.status == "wrong" and hidden.status in ("ok", "wrong") else hidden
-    return dataclasses.replace(
+    whole = dataclasses.replace(
         telling,
         tests_passed=visible.tests_passed + hidden.tests_passed,
         tests_total=visible.tests_total + hidden.tests_total,
@@ -100,15 +114,34 @@ def _with_hidden(visible: VerifyResult, hidden: VerifyResult) -> VerifyResult:
         hidden_total=hidden.tests_total,
         run_ok=visible.run_ok and hidden.run_ok,
         timings={name: visible.timings[name] + hidden.timings.get(name, 0.0) for name in visible.timings},
+        why_in_process=visible.why_in_process or hidden.why_in_process,
+        self_judged=visible.self_judged + hidden.self_judged,
     )
+    return _without_partial_credit(whole) if whole.why_in_process else whole
 
 
-def _judge_strongest(bench: Bench) -> Judged:
+def _without_partial_credit(result: VerifyResult) -> VerifyResult:
+    """Tests in the candidate's process are a full pass or nothing: how many it passed could be its own invention."""
+    return result if result.status == "ok" else dataclasses.replace(result, tests_passed=0, hidden_passed=0)
+
+
+def _judge_strongest(bench: Bench, program: Program) -> Judged:
+    """`program` is the one on the bench, with its test as it was written."""
     if bench.program.cases:
         return judge_by_cases(bench)
     if bench.program.test is None:
         return judge_alone(bench)
-    return judge_in_two(bench) or judge_apart(bench) or judge_as_one(bench)
+    return judge_in_two(bench) or _judge_objects(bench, program)
+
+
+def _judge_objects(bench: Bench, program: Program) -> Judged:
+    """By what is asked of the candidate's objects; in one process where the test cannot be taken apart."""
+    plan = plan_for(program, bench.workshop)
+    oracle = build_oracle(program.std, bench.workshop, plan) if not plan.reason else None
+    if oracle is not None:
+        return dataclasses.replace(judge_by_plan(bench, plan, oracle), self_judged=plan.self_judged)
+    judged = judge_apart(bench) or judge_as_one(bench)
+    return dataclasses.replace(judged, why_in_process=plan.reason or "the test does not compile when it is taken apart")
 
 
 def _with_counted_assertions(program: Program) -> Program:
@@ -124,7 +157,7 @@ def _result(bench: Bench, judged: Judged, known_total: int) -> VerifyResult:
     built, verdict, run = judged.built, judged.verdict, judged.run
     diagnostics, suppressions = uncover(bench, built)
     status: Status = verdict.status if verdict else built.failure or "ok"
-    return VerifyResult(
+    result = VerifyResult(
         status,
         compile_ok=built.failure is None,
         run_ok=run is not None and run.ended == "exit" and run.returncode == 0,
@@ -134,7 +167,7 @@ def _result(bench: Bench, judged: Judged, known_total: int) -> VerifyResult:
         tests_passed=verdict.passed if verdict else 0,
         tests_total=(verdict.total if verdict else 0) or known_total,
         warnings=count_own_warnings(bench.program, diagnostics),
-        error_class=error_class(diagnostics) if status == "compile_error" else None if status == "ok" else status,
+        error_class=_error_class(status, diagnostics),
         diagnostics=diagnostics,
         suppressions=suppressions,
         tier=judged.tier,
@@ -142,7 +175,18 @@ def _result(bench: Bench, judged: Judged, known_total: int) -> VerifyResult:
         limit=built.limit if run is None else ENDED_BY.get(run.ended),
         timings=_timings(judged),
         toolchain=bench.workshop.toolchain.version,
+        why_in_process=judged.why_in_process,
+        self_judged=judged.self_judged,
     )
+    return _without_partial_credit(result) if result.tier in IN_PROCESS else result
+
+
+def _error_class(status: Status, diagnostics: tuple[Diagnostic, ...]) -> str | None:
+    """A word for the failure; None where there is none."""
+    if status != "compile_error":
+        return None if status == "ok" else status
+    is_of_value = any(WRONG_TYPE in diagnostic.message for diagnostic in diagnostics)
+    return VALUE_TYPE if is_of_value else error_class(diagnostics)
 
 
 def _said(judged: Judged, diagnostics: tuple[Diagnostic, ...]) -> str:

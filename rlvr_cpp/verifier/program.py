@@ -37,7 +37,9 @@ class Program:
     std: str = "c++17"
     _: KW_ONLY
     declaration: str | None = None
-    """Trusted C++ that declares what the harness calls, such as a task's prompt; None to find it out."""
+    """Trusted C++ that declares what the harness calls, such as a task's prompt; None where the harness does itself."""
+    reference: str | None = None
+    """A whole candidate that passes, or None: what it says about types decides how tests are taken apart."""
     hidden_test: str | None = None
     """More tests, whose inputs no prompt shows, so that special-casing the visible ones does not pay."""
     hidden_tests_declared: int | None = None
@@ -76,7 +78,7 @@ def check_program(program: Program) -> None:
     code = program.code
     if not isinstance(code, str) and not (isinstance(code, Mapping) and all(map(_is_text, [*code, *code.values()]))):
         raise UserError(f"code is a {type(code).__name__}: it must be C++ text, or texts by file name")
-    for name in ("test", "hidden_test", "declaration"):
+    for name in ("test", "hidden_test", "declaration", "reference"):
         text = getattr(program, name)
         if text is not None and not isinstance(text, str):
             raise UserError(f"{name} is a {type(text).__name__}: it must be C++ text")
@@ -122,5 +124,5 @@ def _is_folder(name: str, files: Mapping[str, str]) -> bool:
     return any(other.startswith(name + "/") for other in files)
 
 
-POLICY_VERSION = 2
+POLICY_VERSION = 4
 """Raised when the same program may be judged otherwise than before, so that old cached verdicts are not believed."""

@@ -8,7 +8,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
-from rlvr_cpp.verifier.status import Limit, Status, Tier
+from rlvr_cpp.verifier.status import CHEATS, Limit, Status, Tier
+
+VALUE_TYPE = "value_type"
+"""The `error_class` of a candidate whose value has a type that the tests do not ask for, such as one of its own with an
+equality that says yes to everything."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class VerifyResult:
     """Attempts of the candidate to silence warnings; they did not change `warnings`."""
     tier: Tier = "none"
     """How the verdict was obtained."""
+    why_in_process: str = ""
+    """Why the tests had to share the candidate's process; empty where they did not."""
+    self_judged: int = 0
+    """Expectations of the tests that the candidate's own code decides, such as `a + b == Fraction(5, 6)`."""
     isolation: tuple[str, ...] = ()
     """The controls that were active."""
     limit: Limit | None = None
@@ -56,6 +64,11 @@ class VerifyResult:
     def passed(self) -> bool:
         """It passed every test of a task that has tests."""
         return self.status == "ok" and self.tests_total > 0
+
+    @property
+    def is_cheat(self) -> bool:
+        """It claimed a verdict, could have tampered with one, or answered with what the tests cannot compare."""
+        return self.status in CHEATS or self.error_class == VALUE_TYPE
 
     def to_json(self) -> str:
         """One line of JSON."""

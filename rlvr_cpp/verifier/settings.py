@@ -26,4 +26,5 @@ class SandboxSettings:
     """How untrusted programs are kept apart."""
 
     require: str
-    """What the host must give: `any`, `contained` or `full`; see `python -m rlvr_sandbox doctor`."""
+    """What the host must give: `any`, `contained` (namespaces keep a program from all that is not its own) or `full`
+    (cgroups, too); see `python -m rlvr_sandbox doctor`."""

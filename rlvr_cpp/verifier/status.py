@@ -29,11 +29,14 @@ Failure = Literal["compile_error", "compile_limit", "link_error"]
 Tier = Literal[
     "cases",  # outputs compared outside
     "oracle",  # the harness ran in another process
+    "observer",  # the harness ran in another process, the candidate's objects stayed in its own
     "sealed",  # in the same process, but apart
     "marker",  # one text
     "none",  # there were no tests
 ]
 """How a verdict was obtained, strongest first."""
+IN_PROCESS: tuple[Tier, ...] = ("sealed", "marker")
+"""Tiers in which the tests share the candidate's process: a full pass or nothing."""
 
 Limit = Literal["cpu", "wall", "memory", "output", "signal"]
 """What ended a command before its time."""

@@ -16,8 +16,8 @@ from rlvr_sandbox import Finished
 
 MARKER = re.compile(rb"^PASSED ([0-9]{1,4})/([0-9]{1,4})$")
 MAX_TESTS = 1000
-WORKER_GONE = 77
-"""The exit status of an oracle whose worker died, fell silent or broke the protocol."""
+WORKER_GONE, WORKER_LIED = 77, 78
+"""The exit status of an oracle whose worker died or fell silent, and of one whose worker broke the protocol."""
 LIMITS: dict[str, Status] = {
     "cpu": "timeout",
     "wall": "timeout",
@@ -58,6 +58,8 @@ def read_oracle(oracle: Finished, worker: Finished, declared: int | None) -> Ver
     for run in (worker, oracle):
         if run.ended in LIMITS:
             return Verdict(LIMITS[run.ended], total=known)
+    if oracle.returncode == WORKER_LIED:  # whatever became of it afterwards
+        return Verdict("forged", total=known)
     if worker.ended == "signal":
         return Verdict("run_error", total=known)
     if oracle.returncode == WORKER_GONE:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -30,7 +31,9 @@ from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.think import strip_think_blocks
 from rlvr_cpp.verifier.toolchain.toolchain import Toolchain, make_toolchain
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM_MEMORY, Workshop
-from rlvr_sandbox import Controls, SandboxError, require_controls
+from rlvr_sandbox import Controls, SandboxError, describe, missing_controls, require_controls
+
+LOG = logging.getLogger(__name__)
 
 
 def verify_cpp(
@@ -46,13 +49,16 @@ def verify_cpp(
     compile_timeout: float = 30.0,
     tests_declared: int | None = None,
     hidden_test_code: str | None = None,
+    declaration: str | None = None,
     require: str | Sequence[str] = "any",
 ) -> VerifyResult:
     """Compile `code` and put it to the tests of `test_code`, both in the sandbox.
 
     `code` is one text or a mapping of file names to texts. `test_code` prints `PASSED n/m` as its last line and exits
     with 0 on a full pass only, or is a `main` of assertions. It is run in a process of its own where that is possible,
-    which `tier` tells. `timeout` is in CPU seconds of the run, `compile_timeout` of the build; each may take twice as
+    which `tier` tells. `declaration` is C++ that declares what the test calls (`int f(int);`, or a task's prompt), for
+    tests that do not declare it themselves: without it the candidate may propose plain types, and others are a
+    `compile_error`. `timeout` is in CPU seconds of the run, `compile_timeout` of the build; each may take twice as
     long and a second on the clock. `tests_declared` is the number of tests there are (at most 1000): a verdict about
     any other number is `forged`. `hidden_test_code` holds more tests of the same kind. Without tests the program is
     judged by its own exit status, and one without a `main` only compiled. `require` is the isolation that the host must
@@ -60,7 +66,14 @@ def verify_cpp(
     what is required or an argument makes no sense; whatever the candidate does is in the result.
     """
     workshop = shared_workshop(make_toolchain(compiler, extra_flags, timeout, compile_timeout), _controls(require))
-    program = Program(code, test_code or None, tests_declared, std, hidden_test=hidden_test_code or None)
+    program = Program(
+        code,
+        test_code or None,
+        tests_declared,
+        std,
+        declaration=declaration or None,
+        hidden_test=hidden_test_code or None,
+    )
     check_program(program)
     result = judge(_without_thoughts(program) if strip_think else program, workshop)
     return result if return_structured else dataclasses.replace(result, error_class=None, diagnostics=())
@@ -230,9 +243,18 @@ def _without_thoughts(program: Program) -> Program:
 
 def _controls(require: str | Sequence[str]) -> Controls:
     try:
-        return require_controls(require)
+        controls = require_controls(require)
     except SandboxError as error:
         raise UserError(str(error)) from error
+    _say_what_is_missing(controls.names)
+    return controls
+
+
+@cache
+def _say_what_is_missing(names: tuple[str, ...]) -> None:
+    """Once in a process: nobody reads `isolation` in every result."""
+    if missing_controls(names):
+        LOG.warning("this host gives %s: `python -m rlvr_sandbox doctor` says what holds instead", describe(names))
 
 
 @lru_cache(maxsize=16)

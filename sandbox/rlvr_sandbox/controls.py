@@ -1,7 +1,8 @@
 """Which isolation this host can give: found by trying each control once, never assumed.
 
 A container may lack user namespaces, a laptop may lack a writable cgroup. What works is used and named in every
-result; what a caller requires and the host lacks is an error, not a silent fallback.
+result; what a caller requires and the host lacks is an error, not a silent fallback. What to do about what is missing
+depends on the host, so `remedies.py` says it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from pathlib import Path
 
 from rlvr_sandbox.errors import SandboxError
 from rlvr_sandbox.launcher import launcher
+from rlvr_sandbox.remedies import remedy
 
 WHAT_IT_STOPS = {
     "limits": "endless loops, huge files, core files, thousands of open files (setrlimit, hard limits)",
-    "drop": "anything done as root: an unprivileged user runs the program",
+    "drop": "anything done as root: an unprivileged user, another one for each run, runs the program",
     "user": "capabilities and setuid programs (user namespace)",
     "pid": "seeing or killing other processes, and outliving the run (PID namespace)",
     "mount": "seeing any file that was not shown (mount namespace with a bare tree)",
@@ -28,32 +30,45 @@ WHAT_IT_STOPS = {
     "ipc": "shared memory between two runs (IPC namespace)",
     "uts": "changing the host's name (UTS namespace)",
     "cgroup_ns": "seeing the host's cgroups (cgroup namespace)",
-    "proc": "a private /proc for programs that need one, such as sanitizers",
-    "landlock": "opening files, ports and foreign processes, even without namespaces (Landlock)",
-    "seccomp": "ptrace, mounts, sockets, bpf, io_uring and other kernel surface (seccomp)",
+    "proc": "a private /proc for programs that need one, such as sanitizers (in the mount namespace)",
+    "landlock": "opening any file that was not shown, even without namespaces (Landlock)",
+    "seccomp": "ptrace, signals to others, shared memory, sockets, mounts and other kernel surface (seccomp)",
     "memory": "eating the host's memory, over all processes of a run (memory cgroup)",
     "pids": "fork bombs, over all processes of a run (pids cgroup)",
 }
 """Every control, in the order in which they are tried, and what each is for."""
 
-REMEDY = {
-    "drop": "start it as root, or accept that the program runs as you",
-    "user": "sysctl user.max_user_namespaces=15000, and let the container create user namespaces",
-    "landlock": "use Linux 5.13 or newer with landlock among the security modules",
-    "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER",
-    "memory": "start it where a cgroup is writable: as root, or with systemd-run --user --scope -p Delegate=yes",
-    "pids": "start it where a cgroup is writable: as root, or with systemd-run --user --scope -p Delegate=yes",
+INSTEAD = {
+    "user": ("seccomp", "setuid programs gain nothing (no_new_privs), but it runs as a user of this host"),
+    "pid": ("seccomp", "it can signal, limit and trace nobody but itself; what it leaves is stopped and killed"),
+    "mount": ("landlock", "it can open no file that was not shown, but can tell which files there are"),
+    "net": ("seccomp", "it can make no socket"),
+    "ipc": ("seccomp", "it can make no shared memory, message queue or semaphore"),
+    "uts": ("seccomp", "it cannot change the host's name"),
+    "cgroup_ns": ("landlock", "it can open no file of the cgroups"),
+    "proc": ("limits", "there is none; sanitizers do without"),
+    "memory": ("limits", "the memory of a run is added up every 20 ms, and each process's address space is bounded"),
+    "pids": ("limits", "processes are counted for each user (RLIMIT_NPROC)"),
 }
-NAMESPACE_REMEDY = (
-    "let the process create user namespaces (docker run --security-opt seccomp=unconfined), or start it as root"
-)
+"""What holds where a control is missing, and which other control does that."""
 
 LEVELS: dict[str, tuple[str, ...]] = {
     "any": (),
     "contained": ("pid", "mount", "net", "ipc", "seccomp"),
     "full": tuple(name for name in WHAT_IT_STOPS if name != "drop"),
 }
-"""What a word demands: `contained` hides files, processes and the network; `full` bounds memory and processes too."""
+"""What a word demands.
+
+`contained`: a program sees no file, process, connection or shared memory but its own, and leaves none behind; the
+kernel keeps it from them, not a filter alone. Memory and processes of a run may be bounded without cgroups.
+`full`: that, twice over, and cgroups. `any`: what there is, which results name.
+"""
+
+SYS_ADMIN = 21  # the number of the capability
+NOBODY = 65_534
+FIRST_ACCOUNT = 1_879_048_192
+ACCOUNTS_OF_A_PROCESS = PROCESSES = 1 << 14
+"""The users that runs have where root starts them: up to 2**31, numbers that systemd's list gives to nobody."""
 
 _SERIAL = count()
 
@@ -71,6 +86,7 @@ class Controls:
 
     def without(self, *names: str) -> Controls:
         """The same controls less some: for hosts that lack them, and for tests of what then remains."""
+        names = (*names, "proc") if "mount" in names else names
         return Controls(
             tuple(name for name in self.names if name not in names),
             None if "memory" in names else self.memory_parent,
@@ -82,6 +98,14 @@ class Controls:
         name = f"rlvr-{os.getpid()}-{next(_SERIAL)}"
         memory = f"{self.memory_parent}/{name}" if self.memory_parent else None
         return memory, f"{self.pids_parent}/{name}" if self.pids_parent else None
+
+    @staticmethod
+    def account() -> int:
+        """A user that no other run of this host has, or nobody where there are too few users."""
+        if not _has_accounts():
+            return NOBODY
+        process, run = os.getpid() % PROCESSES, next(_SERIAL) % ACCOUNTS_OF_A_PROCESS
+        return FIRST_ACCOUNT + process * ACCOUNTS_OF_A_PROCESS + run
 
     def options(self) -> list[str]:
         """The launcher's words for the namespaces and filters."""
@@ -110,23 +134,30 @@ def require_controls(require: str | Sequence[str]) -> Controls:
     return controls
 
 
-def describe(controls: Controls) -> str:
+def missing_controls(names: Sequence[str]) -> list[str]:
+    """The controls that this user could have, and does not."""
+    return [name for name in WHAT_IT_STOPS if name not in names and (name != "drop" or os.geteuid() == 0)]
+
+
+def describe(names: Sequence[str]) -> str:
     """The controls in a few words: how many of those that this user could have, and which are missing."""
-    wanted = [name for name in WHAT_IT_STOPS if name != "drop" or os.geteuid() == 0]
-    missing = [name for name in wanted if name not in controls.names]
-    words = f"{len(wanted) - len(missing)} of {len(wanted)} isolation controls"
+    missing = missing_controls(names)
+    wanted = len(missing) + len([name for name in names if name in WHAT_IT_STOPS])
+    words = f"{wanted - len(missing)} of {wanted} isolation controls"
     return words + (f", without {', '.join(missing)}" if missing else "")
 
 
-def remedy(control: str) -> str:
-    """What to do where a control is missing."""
-    return REMEDY.get(control, NAMESPACE_REMEDY)
+def can_mount() -> bool:
+    """Root itself shows programs their files; else it drops its rights first, in a user namespace or without any."""
+    status = Path("/proc/self/status").read_text()
+    return os.geteuid() == 0 and bool(int(status.split("CapEff:")[1].split()[0], 16) >> SYS_ADMIN & 1)
 
 
 @cache
 def host_controls() -> Controls:
     """What works here, each control tried on top of the ones before it."""
-    memory, pids = _cgroup_parents("memory"), _cgroup_parents("pids")
+    mounts, own = (Path(f"/proc/self/{name}").read_text() for name in ("mountinfo", "cgroup"))
+    memory, pids = (cgroup_parents(controller, mounts, own) for controller in ("memory", "pids"))
     for parent in {*memory, *pids}:
         _sweep(Path(parent))
     found = Controls(("limits",))
@@ -138,10 +169,26 @@ def host_controls() -> Controls:
             options = [replace(option, memory_parent=parent) for option in options for parent in memory]
         elif name == "pids":
             options = [replace(option, pids_parent=parent) for option in options for parent in pids]
-        elif name == "limits" or (name == "drop" and os.geteuid() != 0):
+        elif name == "limits" or not _can_mean_something(name, found):
             continue
         found = next((option for option in options if _works(option)), found)
     return found
+
+
+def _can_mean_something(name: str, found: Controls) -> bool:
+    """Only root has rights to drop, and a /proc is private in a mount namespace alone."""
+    return {"drop": os.geteuid() == 0, "proc": "mount" in found.names}.get(name, True)
+
+
+@cache
+def _has_accounts() -> bool:
+    """This user namespace knows the numbers of our accounts: one of a rootless container has but 65,536 users."""
+    last = FIRST_ACCOUNT + PROCESSES * ACCOUNTS_OF_A_PROCESS
+    for kind in ("uid", "gid"):
+        ranges = [line.split() for line in Path(f"/proc/self/{kind}_map").read_text().splitlines()]
+        if not any(int(start) <= FIRST_ACCOUNT and last <= int(start) + int(size) for start, _, size in ranges):
+            return False
+    return True
 
 
 def _works(controls: Controls) -> bool:
@@ -149,6 +196,7 @@ def _works(controls: Controls) -> bool:
     memory, pids = controls.cgroups()
     command = [launcher(), "--wall-ms", "5000", "--cpu-ms", "5000", "--memory", "67108864", "--file-size", "1"]
     command += ["--processes", "64", "--open-files", "64", "--status", "1", *controls.options()]
+    command += ["--account", str(controls.account())]
     command += ["--memory-cgroup", memory] if memory else []
     command += ["--pids-cgroup", pids] if pids else []
     lifeline, ours = os.pipe()
@@ -165,12 +213,14 @@ def _works(controls: Controls) -> bool:
     return done.stdout.startswith(b"ended e 0 ")
 
 
-def _cgroup_parents(controller: str) -> tuple[str, ...]:
-    """Folders in which a cgroup with this controller may perhaps be made, our own first, then its parents."""
-    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    own = dict(_own_cgroups())
-    parents = []
-    for fields in mounts:
+def cgroup_parents(controller: str, mountinfo: str, cgroup: str) -> tuple[str, ...]:
+    """Folders in which a cgroup with this controller may perhaps be made, our own first, then its parents.
+
+    `mountinfo` and `cgroup` are the files of these names in `/proc/self`.
+    """
+    own = dict(_own_cgroups(cgroup))
+    parents: list[Path] = []
+    for fields in map(str.split, mountinfo.splitlines()):
         place, kind, options = fields[4], fields[fields.index("-") + 1], fields[-1].split(",")
         if kind == "cgroup" and controller in options:
             parents += _upwards(Path(place), own.get(controller, "/"))
@@ -179,9 +229,9 @@ def _cgroup_parents(controller: str) -> tuple[str, ...]:
     return tuple(str(parent) for parent in parents if os.access(parent, os.W_OK))
 
 
-def _own_cgroups() -> list[tuple[str, str]]:
+def _own_cgroups(cgroup: str) -> list[tuple[str, str]]:
     """The path of this process for each controller of cgroup v1, and for "" in cgroup v2."""
-    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    lines = [line.split(":", 2) for line in cgroup.splitlines()]
     return [(name, path) for _, names, path in lines for name in names.split(",")]
 
 

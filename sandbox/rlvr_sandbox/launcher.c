@@ -2,8 +2,8 @@
  *
  * Three processes. The LAUNCHER (this process, started by the verifier) makes the cgroup, waits, and removes what it
  * made. The KEEPER is process 1 of a new PID namespace: it builds the program's view of the file system, watches the
- * clocks and reaps orphans; when it ends the kernel kills whatever is left. The PROGRAM gives up every right it can and
- * executes the command.
+ * clocks and the memory and reaps orphans; when it ends the kernel kills whatever is left. The PROGRAM gives up every
+ * right it can and executes the command.
  *
  * Each hardening step is one function, named after the kernel feature; the caller asks for steps by name and a step
  * that fails is an error of the sandbox, told with the step's name, never a silent fallback.
@@ -38,10 +38,17 @@
 enum { MAX_PATHS = 64, MAX_ENVIRONMENT = 16, MAX_DESCRIPTORS = 4, MAX_CGROUPS = 4, PATH_SIZE = 4096 };
 enum { UNPRIVILEGED = 65534, INSIDE = 1000 }; /* "nobody" outside, an ordinary user inside the user namespace */
 enum { FIRST_FREE = 20 };                     /* descriptors of ours are kept at and above this number */
+enum { CHECK_US = 20000 };                    /* how often the keeper counts what no cgroup and no user bounds */
 
 /* System calls that are younger than some C libraries; these numbers are the same on every architecture. */
 #ifndef SYS_close_range
 #define SYS_close_range 436
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
 #endif
 #ifndef SYS_pidfd_getfd
 #define SYS_pidfd_getfd 438
@@ -52,10 +59,34 @@ enum { FIRST_FREE = 20 };                     /* descriptors of ours are kept at
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
 #endif
+#ifndef SYS_quotactl_fd
+#define SYS_quotactl_fd 443
+#endif
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
 #define SYS_landlock_add_rule 445
 #define SYS_landlock_restrict_self 446
+#endif
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+#ifndef SYS_process_mrelease
+#define SYS_process_mrelease 448
+#endif
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+#ifndef SYS_setxattrat
+#define SYS_setxattrat 463
+#endif
+#ifndef SYS_removexattrat
+#define SYS_removexattrat 466
+#endif
+#ifndef PR_SCHED_CORE
+#define PR_SCHED_CORE 62
 #endif
 
 struct descriptor {
@@ -80,19 +111,21 @@ struct settings {
     long nice; /* 0 to 19 */
     /* controls */
     int drop, user, pid, mount, net, ipc, uts, cgroup_ns, proc, landlock, seccomp;
+    int account, group; /* what `drop` makes of root */
     const char *memory_cgroup, *pids_cgroup; /* folders to create; the same one in cgroup v2 */
     /* channels */
     int status, lifeline;
 };
 
 struct ending {
-    int by; /* 'e' exit, 's' signal, 'w' wall clock, 'c' CPU time */
+    int by; /* 'e' exit, 's' signal, 'w' wall clock, 'c' CPU time, 'm' memory, 'k' killed by the caller */
     int value;
     long long cpu_us, wall_us, peak_kib;
 };
 
 static struct settings settings;
 static int privileged;        /* we may set up namespaces without a user namespace */
+static int outer_uid, outer_gid; /* who we are on the host; inside a new user namespace nobody knows it any more */
 static int host_proc = -1;    /* the host's /proc, for the id maps, which must be written after it has gone */
 static int failure_pipe = -1; /* where the keeper and the program tell which step failed */
 
@@ -130,19 +163,29 @@ static char *join(char *buffer, const char *directory, const char *name) {
 
 /* Leave root for good: the kernel must see an ordinary user, also for files and process counts of the host. */
 static void drop_privileges(void) {
+    const uid_t account = (uid_t)settings.account;
+    const gid_t group = (gid_t)settings.group;
     require(setgroups(0, NULL) == 0, "setgroups");
-    require(setresgid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED) == 0, "setresgid");
-    require(setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED) == 0, "setresuid");
+    require(setresgid(group, group, group) == 0, "setresgid");
+    require(setresuid(account, account, account) == 0, "setresuid");
     require(prctl(PR_SET_DUMPABLE, 1) == 0, "dumpable"); /* or /proc/self/uid_map belongs to root */
 }
 
+/* May do anything to the program, which can do nothing back: the kernel asks whether the one who signals, traces or
+ * limits a process has its saved and real user, and those stay root's. */
+static void guard_privileges(void) {
+    require(setgroups(0, NULL) == 0, "setgroups");
+    require(setresgid((gid_t)-1, (gid_t)settings.group, (gid_t)-1) == 0, "setresgid");
+    require(setresuid((uid_t)-1, (uid_t)settings.account, (uid_t)-1) == 0, "setresuid");
+}
+
 /* Be an ordinary user with no rights in a namespace of our own: no setuid program, no capability of the host. */
-static void map_user_namespace(int outer_uid, int outer_gid) {
+static void map_user_namespace(int uid, int gid) {
     char line[64];
     require(write_at(host_proc, "self/setgroups", "deny") == 0, "user namespace (setgroups)");
-    snprintf(line, sizeof line, "%d %d 1", INSIDE, outer_uid);
+    snprintf(line, sizeof line, "%d %d 1", INSIDE, uid);
     require(write_at(host_proc, "self/uid_map", line) == 0, "user namespace (uid_map)");
-    snprintf(line, sizeof line, "%d %d 1", INSIDE, outer_gid);
+    snprintf(line, sizeof line, "%d %d 1", INSIDE, gid);
     require(write_at(host_proc, "self/gid_map", line) == 0, "user namespace (gid_map)");
 }
 
@@ -232,6 +275,16 @@ static void enter_mount_namespace(void) {
             "mount namespace (read-only root)");
 }
 
+/* A read moves a file's time of access where that is not after its last change (relatime), once, which would tell the
+ * next run of this one. So it is put where no read moves it; a read-only mount would not let it be moved at all. */
+static void settle_access_times(void) {
+    const struct timespec times[2] = {{time(NULL) + 86400, 0}, {0, UTIME_OMIT}};
+    DIR *folder = opendir(settings.work);
+    for (struct dirent *entry; folder && (entry = readdir(folder));)
+        if (strcmp(entry->d_name, "..") != 0) utimensat(dirfd(folder), entry->d_name, times, AT_SYMLINK_NOFOLLOW);
+    if (folder) closedir(folder);
+}
+
 /* ---- Landlock ---- */
 
 enum { LANDLOCK_EXECUTE = 1, LANDLOCK_WRITE = 2, LANDLOCK_READ = 4, LANDLOCK_LIST = 8, LANDLOCK_TRUNCATE = 1 << 14 };
@@ -283,8 +336,14 @@ enum { THIS_ARCHITECTURE = AUDIT_ARCH_AARCH64 };
 #endif
 
 static const int FORBIDDEN[] = {
-    /* other processes */
+    /* other processes: their memory, their descriptors, their signals, their share of the cores */
     SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp, SYS_process_madvise,
+    SYS_process_mrelease, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_get_robust_list, SYS_sched_setaffinity,
+    SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr, SYS_setpriority, SYS_ioprio_set, SYS_migrate_pages,
+    SYS_move_pages,
+    /* what outlives a process, and by which two runs could tell each other something */
+    SYS_shmget, SYS_shmat, SYS_shmctl, SYS_msgget, SYS_msgsnd, SYS_msgrcv, SYS_msgctl, SYS_semget, SYS_semop,
+    SYS_semtimedop, SYS_semctl, SYS_mq_open, SYS_mq_unlink, SYS_inotify_init1, SYS_flock,
     /* the network, and kernel memory reached through sockets */
     SYS_socket,
     /* namespaces and mounts: nothing may be widened again */
@@ -293,19 +352,29 @@ static const int FORBIDDEN[] = {
     SYS_name_to_handle_at,
     /* large and young kernel surfaces that no such program needs */
     SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
-    SYS_keyctl, SYS_add_key, SYS_request_key, SYS_fanotify_init, SYS_vmsplice,
+    SYS_io_setup, SYS_keyctl, SYS_add_key, SYS_request_key, SYS_fanotify_init, SYS_vmsplice, SYS_memfd_secret,
     /* the machine itself */
     SYS_kexec_load, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_reboot, SYS_swapon, SYS_swapoff,
-    SYS_acct, SYS_quotactl, SYS_syslog, SYS_vhangup, SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime,
-    SYS_adjtimex, SYS_sethostname, SYS_setdomainname,
+    SYS_acct, SYS_quotactl, SYS_quotactl_fd, SYS_syslog, SYS_vhangup, SYS_settimeofday, SYS_clock_settime,
+    SYS_clock_adjtime, SYS_adjtimex, SYS_sethostname, SYS_setdomainname,
 #if defined(__x86_64__)
-    SYS_iopl, SYS_ioperm, SYS_modify_ldt,
+    SYS_iopl, SYS_ioperm, SYS_modify_ldt, SYS_inotify_init,
 #endif
 };
-static const int SIGNALLING[] = {SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo,
-                                 SYS_pidfd_send_signal};
+/* What a file tells about itself stays when the program has ended, and neither Landlock nor an open for reading is in
+ * the way of who owns it. The last line is about what of it the kernel holds in memory. */
+static const int MARKING[] = {
+    SYS_fchmod, SYS_fchmodat, SYS_fchmodat2, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_truncate, SYS_setxattr,
+    SYS_lsetxattr, SYS_fsetxattr, SYS_setxattrat, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr,
+    SYS_removexattrat,
+#if defined(__x86_64__)
+    SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
+#endif
+    SYS_mincore, SYS_cachestat, SYS_fadvise64, SYS_readahead,
+};
+static const int SIGNALLING[] = {SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo};
 
-enum { FILTER_SIZE = 256 };
+enum { FILTER_SIZE = 512 };
 
 struct filter {
     struct sock_filter code[FILTER_SIZE];
@@ -331,13 +400,39 @@ static void refuse(struct filter *filter, int call, int error) {
     answer(filter, SECCOMP_RET_ERRNO | (uint32_t)error);
 }
 
-/* Refuse `call` where its argument number `argument` has (or, with `unless`, lacks) this value. */
-static void refuse_argument(struct filter *filter, int call, int argument, uint32_t value, int unless) {
+/* Refuse `call` where its argument number `argument` has this value. */
+static void refuse_argument(struct filter *filter, int call, int argument, uint32_t value) {
     emit(filter, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 4);
     load_word(filter, offsetof(struct seccomp_data, args) + 8 * (size_t)argument);
-    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, value, unless ? 1 : 0, unless ? 0 : 1);
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
     answer(filter, SECCOMP_RET_ERRNO | EPERM);
     load_word(filter, offsetof(struct seccomp_data, nr));
+}
+
+/* Refuse `call` unless its argument number `argument` has one of these values. */
+static void allow_arguments(struct filter *filter, int call, int argument, const uint32_t *values, int count) {
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, (uint8_t)(count + 3));
+    load_word(filter, offsetof(struct seccomp_data, args) + 8 * (size_t)argument);
+    for (int i = 0; i < count; i++) emit(filter, BPF_JMP | BPF_JEQ | BPF_K, values[i], (uint8_t)(count - i), 0);
+    answer(filter, SECCOMP_RET_ERRNO | EPERM);
+    load_word(filter, offsetof(struct seccomp_data, nr));
+}
+
+/* Of the calls that do a hundred things: what standard libraries do. The rest marks files, has the kernel signal others,
+ * or types into the terminal of whoever started us. */
+static void seccomp_arguments(struct filter *filter) {
+    const uint32_t terminals[] = {TCGETS, 0x802c542a /* TCGETS2 */, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX};
+    const uint32_t descriptors[] = {F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_SETPIPE_SZ,
+                                    F_GETPIPE_SZ};
+    const uint32_t itself = 0, keeper = 1, program = (uint32_t)getpid();
+    allow_arguments(filter, SYS_ioctl, 1, terminals, sizeof terminals / sizeof *terminals);
+    allow_arguments(filter, SYS_fcntl, 1, descriptors, sizeof descriptors / sizeof *descriptors);
+    allow_arguments(filter, SYS_prlimit64, 0, &itself, 1); /* another one's limit could be no more time */
+    refuse_argument(filter, SYS_prctl, 0, PR_SCHED_CORE);
+    for (size_t i = 0; i < sizeof SIGNALLING / sizeof *SIGNALLING; i++) {
+        if (settings.pid) refuse_argument(filter, SIGNALLING[i], 0, keeper);
+        else allow_arguments(filter, SIGNALLING[i], 0, &program, 1);
+    }
 }
 
 /* Keep the kernel's attack surface to what a computing program needs; a foreign ABI, which would slip past the
@@ -353,6 +448,9 @@ static void seccomp(void) {
     answer(&filter, SECCOMP_RET_KILL_PROCESS);
 #endif
     for (size_t i = 0; i < sizeof FORBIDDEN / sizeof *FORBIDDEN; i++) refuse(&filter, FORBIDDEN[i], EPERM);
+    for (size_t i = 0; !settings.work_writable && i < sizeof MARKING / sizeof *MARKING; i++)
+        refuse(&filter, MARKING[i], EPERM);
+    if (!settings.memory_cgroup) refuse(&filter, SYS_memfd_create, EPERM); /* memory that no process maps */
     refuse(&filter, SYS_clone3, ENOSYS); /* its flags cannot be seen from here; the C library falls back to clone */
     emit(&filter, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
     load_word(&filter, offsetof(struct seccomp_data, args));
@@ -361,10 +459,7 @@ static void seccomp(void) {
     emit(&filter, BPF_JMP | BPF_JSET | BPF_K, namespaces, 0, 1);
     answer(&filter, SECCOMP_RET_ERRNO | EPERM);
     load_word(&filter, offsetof(struct seccomp_data, nr));
-    refuse_argument(&filter, SYS_ioctl, 1, TIOCSTI, 0); /* typing into the terminal of whoever started us */
-    refuse_argument(&filter, SYS_ioctl, 1, TIOCLINUX, 0);
-    for (size_t i = 0; !settings.pid && i < sizeof SIGNALLING / sizeof *SIGNALLING; i++)
-        refuse_argument(&filter, SIGNALLING[i], 0, (uint32_t)getpid(), 1);
+    seccomp_arguments(&filter);
     answer(&filter, SECCOMP_RET_ALLOW);
     struct sock_fprog program = {filter.length, filter.code};
     require(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0, "seccomp");
@@ -377,13 +472,16 @@ static void limit(int resource, long long value) {
     require(setrlimit(resource, &both) == 0, "resource limits");
 }
 
+/* The kernel counts processes for each user in each user namespace. With neither of its own, a run shares the count with
+ * all that this user does. */
+static int counted_alone(void) { return settings.user || (settings.drop && settings.account != UNPRIVILEGED); }
+
 static void resource_limits(void) {
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_CPU, (settings.cpu_ms + 999) / 1000 + 1); /* the keeper's clock comes first; this holds without it */
     limit(RLIMIT_FSIZE, settings.file_size);
     limit(RLIMIT_NOFILE, settings.open_files);
-    /* Counted for each user in each user namespace; without one, all runs at once share the count. */
-    limit(RLIMIT_NPROC, settings.user ? settings.processes : settings.processes * 16);
+    limit(RLIMIT_NPROC, counted_alone() ? settings.processes : settings.processes * 16);
     limit(RLIMIT_STACK, 64LL << 20);
     limit(RLIMIT_MEMLOCK, 64 << 10);
     limit(RLIMIT_MSGQUEUE, 0);
@@ -488,11 +586,12 @@ static void become_program(void) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     require(setsid() >= 0, "session"); /* no controlling terminal */
     if (settings.nice) step_back();
+    write_at(host_proc, "self/oom_score_adj", "1000"); /* a machine that runs out of memory ends this one first */
     const char *work = settings.mount ? "/work" : settings.work;
     require(chdir(settings.work ? work : "/") == 0, "working directory");
-    if (privileged && settings.drop) drop_privileges();
+    if (settings.drop && (privileged || !settings.user)) drop_privileges();
     if (privileged && settings.user) {
-        int uid = (int)getuid(), gid = (int)getgid();
+        int uid = (int)getuid(), gid = (int)getgid(); /* of after the drop */
         require(unshare(CLONE_NEWUSER) == 0, "user namespace");
         map_user_namespace(uid, gid);
     }
@@ -516,12 +615,17 @@ static long long cpu_us_of(pid_t program) {
     return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
 }
 
-/* How long the keeper may sleep: until the wall clock ends, or until the program could have used up its CPU time. */
+/* Something about the run as a whole is left to the keeper. */
+static int counts(void) { return !settings.memory_cgroup || (!settings.pids_cgroup && !counted_alone()); }
+
+/* How long the keeper may sleep: until the wall clock ends, until the program could have used up its CPU time, or until
+ * its memory and processes are to be counted again. */
 static struct timespec nap(long long wall_left, long long cpu_left) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     long long shortest = cpu_left / (cores > 0 ? cores : 1);
     if (shortest < 2000) shortest = 2000;
     long long us = wall_left < shortest ? wall_left : shortest;
+    if (counts() && us > CHECK_US) us = CHECK_US;
     if (us < 0) us = 0;
     return (struct timespec){us / 1000000, us % 1000000 * 1000};
 }
@@ -575,12 +679,90 @@ static int signal_descendants(int signal_number) {
  * subreapers: orphans become their children. All are stopped first, since stopped ones fill up the limit of processes
  * and a fork bomb comes to rest, where killing one at a time would make room for the next. */
 static void kill_descendants(void) {
-    if (settings.pid) return;
-    do {
+    while (!settings.pid) {
+        pid_t ended;
+        while ((ended = waitpid(-1, NULL, WNOHANG)) > 0) {}
+        if (ended < 0 && errno == ECHILD) return; /* without a child there is no descendant, and /proc is long */
         while (signal_descendants(SIGSTOP) > 0) {}
         signal_descendants(SIGKILL);
-        while (waitpid(-1, NULL, WNOHANG) > 0) {}
-    } while (waitpid(-1, NULL, 0) > 0 || errno != ECHILD);
+        waitpid(-1, NULL, 0);
+    }
+}
+
+enum { MAX_WATCHED = 4096 };
+
+/* The start of a file below the host's /proc, as text. */
+static int read_proc(char *text, size_t size, const char *format, ...) {
+    char path[128];
+    va_list words;
+    va_start(words, format);
+    vsnprintf(path, sizeof path, format, words);
+    va_end(words);
+    int file = openat(host_proc, path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, size - 1);
+    if (file >= 0) close(file);
+    text[length > 0 ? length : 0] = 0;
+    return length > 0;
+}
+
+/* Each number is followed by a space; one that is not was cut, and would be somebody else's. */
+static int append_children(const char *text, int *list, int count) {
+    char *end;
+    for (long pid; count < MAX_WATCHED && (pid = strtol(text, &end, 10)) > 0 && *end == ' '; text = end)
+        list[count++] = (int)pid;
+    return count;
+}
+
+/* All descendants of this process, by the numbers that they have on the host, and how many threads they have. Orphans are
+ * its children, too. */
+static int find_descendants(int *list, int *threads_found) {
+    char text[4096], path[64];
+    *threads_found = 0;
+    int count = read_proc(text, sizeof text, "thread-self/children") ? append_children(text, list, 0) : 0;
+    for (int i = 0; i < count; i++) {
+        snprintf(path, sizeof path, "%d/task", list[i]);
+        int place = openat(host_proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *threads = place < 0 ? NULL : fdopendir(place);
+        for (struct dirent *thread; threads && (thread = readdir(threads));) {
+            if (thread->d_name[0] == '.') continue;
+            ++*threads_found;
+            if (read_proc(text, sizeof text, "%d/task/%.16s/children", list[i], thread->d_name))
+                count = append_children(text, list, count);
+        }
+        if (threads) closedir(threads);
+    }
+    return count;
+}
+
+static long long resident_bytes(int pid) {
+    char text[128];
+    long long pages;
+    if (!read_proc(text, sizeof text, "%d/statm", pid) || sscanf(text, "%*s %lld", &pages) != 1) return 0;
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* What several processes share is counted in parts. It takes long, and not everybody may read it. */
+static long long proportional_bytes(int pid) {
+    char text[4096];
+    char *line = read_proc(text, sizeof text, "%d/smaps_rollup", pid) ? strstr(text, "\nPss:") : NULL;
+    return line ? strtoll(line + 5, NULL, 10) * 1024 : resident_bytes(pid);
+}
+
+static int over_memory(const int *list, int count) {
+    long long resident = 0, proportional = 0;
+    for (int i = 0; i < count; i++) resident += resident_bytes(list[i]);
+    for (int i = 0; i < count && resident > settings.memory; i++) proportional += proportional_bytes(list[i]);
+    return proportional > settings.memory;
+}
+
+/* A limit of each process does not bound a program that forks, so where no cgroup can be had the keeper counts. */
+static void check_totals(struct ending *ending) {
+    static int list[MAX_WATCHED];
+    int threads, count = counts() ? find_descendants(list, &threads) : 0;
+    if (count == 0) return;
+    if (!settings.pids_cgroup && !counted_alone() && threads > settings.processes)
+        ending->by = 's', ending->value = SIGKILL;
+    if (!settings.memory_cgroup && settings.memory && over_memory(list, count)) ending->by = 'm';
 }
 
 static void watch(pid_t program, struct ending *ending) {
@@ -603,6 +785,8 @@ static void watch(pid_t program, struct ending *ending) {
             ending->by = cpu_left <= 0 ? 'c' : 'w';
             return;
         }
+        check_totals(ending);
+        if (ending->by) return;
         struct timespec pause = nap(wall_left, cpu_left);
         sigtimedwait(&child, NULL, &pause);
     }
@@ -617,9 +801,9 @@ static void keep(int released, int report) {
     char byte;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (read(released, &byte, 1) != 1) _exit(125); /* the launcher is gone */
-    if (!privileged && settings.user) map_user_namespace(settings.drop ? UNPRIVILEGED : (int)getuid(),
-                                                         settings.drop ? UNPRIVILEGED : (int)getgid());
+    if (!privileged && settings.user) map_user_namespace(outer_uid, outer_gid);
     if (settings.mount) enter_mount_namespace();
+    else if (settings.work && !settings.work_writable) settle_access_times();
     if (!settings.pid) require(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "subreaper");
     sigset_t child;
     sigemptyset(&child);
@@ -631,7 +815,7 @@ static void keep(int released, int report) {
     if (program == 0) become_program();
     for (int stream = 0; stream < 3; stream++) close(stream); /* the program alone holds its outputs open */
     for (int i = 0; i < settings.descriptor_count; i++) close(settings.descriptors[i].from);
-    if (privileged && settings.drop) drop_privileges(); /* it has nothing left to set up */
+    if (settings.drop && (privileged || !settings.user)) guard_privileges(); /* it has nothing left to set up */
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of user cleared it */
     if (hung_up(released)) _exit(125);
@@ -639,7 +823,7 @@ static void keep(int released, int report) {
     watch(program, &ending);
     kill(program, SIGKILL);
     kill_descendants();
-    if (settings.pid && (ending.by == 'c' || ending.by == 'w')) waitpid(program, NULL, 0);
+    if (settings.pid) waitpid(program, NULL, 0);
     struct rusage usage;
     getrusage(RUSAGE_CHILDREN, &usage);
     ending.cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL + usage.ru_utime.tv_usec +
@@ -691,6 +875,8 @@ static void set_option(const char *name, char *value) {
     else if (!strcmp(name, "processes")) settings.processes = atol(value);
     else if (!strcmp(name, "open-files")) settings.open_files = atol(value);
     else if (!strcmp(name, "nice")) settings.nice = atol(value);
+    else if (!strcmp(name, "account")) settings.account = atoi(value);
+    else if (!strcmp(name, "group")) settings.group = atoi(value);
     else if (!strcmp(name, "control")) switch_on(value);
     else if (!strcmp(name, "memory-cgroup")) settings.memory_cgroup = value;
     else if (!strcmp(name, "pids-cgroup")) settings.pids_cgroup = value;
@@ -737,13 +923,16 @@ static int step_failed(int failures, char *text, size_t size) {
 }
 
 int main(int count, char **words) {
-    settings.status = 2, settings.lifeline = 0;
+    settings.status = 2, settings.lifeline = 0, settings.account = settings.group = UNPRIVILEGED;
     read_options(count, words);
     signal(SIGPIPE, SIG_IGN);
+    umask(022); /* whatever ours is: what root makes others read, and what one run makes another */
     privileged = has_sys_admin() && geteuid() == 0;
     host_proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     require(host_proc >= 0, "/proc");
-    if (!privileged && settings.drop) drop_privileges();
+    if (!privileged && settings.drop && settings.user) drop_privileges(); /* whom the namespace is made for */
+    outer_uid = (int)geteuid(), outer_gid = (int)getegid();
+    require(settings.mount || !settings.proc, "private /proc (without a mount namespace)");
     if (!settings.pid) require(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "subreaper");
     make_cgroups();
     int release[2], report[2], failures[2];
@@ -764,15 +953,17 @@ int main(int count, char **words) {
     struct ending ending = {0};
     int told = receive(report[0], &ending);
     kill(keeper, SIGKILL);
-    while (waitpid(keeper, NULL, 0) < 0 && errno == EINTR) {}
+    int keeper_status = 0;
+    while (waitpid(keeper, &keeper_status, 0) < 0 && errno == EINTR) {}
     kill_descendants();
     long killed_for_memory = oom_kills();
     remove_cgroup(settings.memory_cgroup);
     remove_cgroup(settings.pids_cgroup);
     char failed[512];
     if (step_failed(failures[0], failed, sizeof failed)) dprintf(settings.status, "%s", failed);
-    else if (!told && !killed_for_memory) dprintf(settings.status, "failed keeper: it ended without a word\n");
-    else
+    else if (!told && !killed_for_memory && !WIFSIGNALED(keeper_status))
+        dprintf(settings.status, "failed keeper: it ended without a word\n");
+    else /* a keeper is killed by nobody but what it keeps, which has then ended itself */
         dprintf(settings.status, "ended %c %d %lld %lld %lld %ld\n", told ? ending.by : 's', told ? ending.value : SIGKILL,
                 ending.cpu_us, ending.wall_us, ending.peak_kib, killed_for_memory);
     return 0;

@@ -40,9 +40,16 @@ def private_temporary_folder() -> Path:
     return folder
 
 
+def make_public(folder: Path) -> None:
+    """Make a folder that every user may read, whatever our umask says; one that is there stays as it is."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+
+
 def _is_usable(folder: Path) -> bool:
     with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        make_public(folder)
         return _is_ours(folder) and os.access(folder, os.W_OK | os.X_OK)
     return False
 

@@ -26,8 +26,9 @@ OUTPUT_LIMIT = 64 * 1024
 """Bytes kept of stdout and of stderr, each. A verdict is a line; more output is noise or an attack."""
 OVERDUE = 10.0  # seconds after its own wall limit at which a launcher counts as hung
 READ_SIZE = 1 << 16
+SLACK = 64 << 20  # bytes of address space beyond the memory of a run: who uses them up has too much memory by then
 STACKS = 4 << 30  # bytes of address space that threads may reserve for stacks they do not touch
-ENDINGS = {"e": "exit", "s": "signal", "w": "wall", "c": "cpu", "k": "killed"}
+ENDINGS = {"e": "exit", "s": "signal", "w": "wall", "c": "cpu", "m": "memory", "k": "killed"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Limits:
     wall: float
     """Seconds on the clock."""
     memory: int = 1 << 30
-    """Bytes of all its processes together; of address space of each where the host has no memory cgroup."""
+    """Bytes of all its processes together. Where the host has no memory cgroup they are added up every 20 ms, and the
+    address space of each is bounded as well."""
     file_size: int = 1 << 26
     """Bytes of each file it writes."""
     processes: int = 64
@@ -256,6 +258,7 @@ def _options(
     command: Command, controls: Controls, cgroups: tuple[str | None, str | None], status: int, lifeline: int
 ) -> list[str]:
     limits, (memory, pids) = command.limits, cgroups
+    account = _account(command, controls)
     values = {
         "--work-rw" if command.writable else "--work": str(command.directory),
         "--wall-ms": str(round(limits.wall * 1000)),
@@ -265,13 +268,15 @@ def _options(
         "--processes": str(limits.processes),
         "--open-files": str(limits.open_files),
         "--nice": str(limits.nice),
+        "--account": str(account),
+        "--group": str(command.directory.stat().st_gid or account),
         "--status": str(status),
         "--lifeline": str(lifeline),
     }
     if memory:
         values["--memory-cgroup"] = memory
     elif command.bounded_address_space:
-        values["--address-space"] = str(limits.memory)
+        values["--address-space"] = str(limits.memory + SLACK)
     if command.bounded_address_space:
         values["--data-size"] = str(limits.memory + STACKS)
     if pids:
@@ -284,6 +289,15 @@ def _options(
     for variable in _environment(command, controls):
         options += ["--env", variable]
     return options + (controls if command.proc else controls.without("proc")).options()
+
+
+def _account(command: Command, controls: Controls) -> int:
+    """The user that root becomes: the owner of what it may write, or else one that no other run has.
+
+    Its group is that of the folder, which may be closed to everybody else.
+    """
+    owner = command.directory.stat().st_uid if command.writable else 0
+    return owner or controls.account()
 
 
 def _environment(command: Command, controls: Controls) -> tuple[str, ...]:

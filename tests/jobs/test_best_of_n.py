@@ -89,7 +89,7 @@ def job(**changes):
         "seed": 0, "model": "demo", "adapter_from": None, "resume": None, "n": 2, "temperature": 1.0, "max_new_tokens": 8,
         "batch_size": None, "length": "code", "budget_s": None, "split": "train", "limit": None, "dataset": False,
         "policy": {"dtype": "float32", "quantization": None, "device": "cpu", "attn_implementation": None, "prompt_format": "auto", "threads": 1},
-        "tasks": {"source": None, "config": None, "split": None, "held_out_fraction": 0.2},
+        "tasks": {"source": None, "config": None, "split": None, "held_out_fraction": 0.2, "min_tier": "marker"},
         "verifier": {"compiler": "g++", "extra_flags": [], "timeout": 2.0, "compile_timeout": 9.0, "workers": None, "cache": None},
         "sandbox": {"require": "any"},
         "reward": {"kind": "tiers", "sanitizer_fraction": 0.0, "tidy_fraction": 0.0},

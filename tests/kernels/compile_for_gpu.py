@@ -1,4 +1,4 @@
-"""Compiles the kernels of one operation for an H100 on a machine that has none: `python compile_for_gpu.py NAME`.
+"""Compiles the kernels of operations for an H100 on a machine that has none: `python compile_for_gpu.py NAME...`.
 
 The interpreter runs what the compiler refuses, so a machine without a GPU should at least compile. Triton needs no
 device for that, only to be told of one: launches become warm-ups, which compile and run nothing, and what the
@@ -122,7 +122,7 @@ OPERATIONS = {
 }
 
 
-def main(name):
+def main(*names):
     compile_and_run = JITFunction.run
 
     def only_compile(kernel, *arguments, grid, warmup, **options):
@@ -133,8 +133,9 @@ def main(name):
     JITFunction.run = only_compile
     rlvr_kernels.backend._obstacle = lambda tensors: None
     driver.set_active(H100)
-    OPERATIONS[name]()
+    for name in names:
+        OPERATIONS[name]()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -252,6 +252,30 @@ def test_a_killed_launcher_is_no_result_and_leaves_nobody(folder):
     assert processes_named(f"{MARK}4") == []
 
 
+def test_a_killed_keeper_is_the_end_of_what_it_keeps(folder, controls):
+    command = Command(("/bin/sh", "-c", f"sleep {MARK}5"), folder, Limits(cpu=5.0, wall=500.0), SYSTEM)
+
+    def kill_keeper() -> None:
+        while not (launchers := pids(f"^[^ ]*launcher.*{MARK}5", os.getpid())) or not pids(f"^sleep {MARK}5"):
+            os.sched_yield()
+        for launcher in launchers:
+            for keeper in pids("launcher", launcher):
+                os.kill(keeper, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_keeper)
+    killer.start()
+    finished = run(command, controls)
+    killer.join()
+    assert (finished.ended, finished.returncode) == ("signal", -signal.SIGKILL)
+    assert processes_named(f"sleep {MARK}5") == []
+
+
+def pids(pattern: str, parent: int | None = None) -> list[int]:
+    """Processes by their command line, and whose children they are."""
+    below = [] if parent is None else ["-P", str(parent)]
+    return [int(pid) for pid in subprocess.run(["pgrep", *below, "-f", pattern], capture_output=True).stdout.split()]
+
+
 def test_a_missing_program_is_ours(folder, controls):
     with pytest.raises(SandboxError, match="No such file"):
         run(Command(("/bin/no-such-program",), folder, Limits(cpu=1.0, wall=1.0), SYSTEM), controls)

@@ -6,6 +6,7 @@ the metrics tells. Settings are not among the facts: the record has the whole co
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -42,7 +43,8 @@ def prompt_facts(policy: Policy) -> dict[str, Any]:
     facts: dict[str, Any] = {"chat": policy.chat, "tokenizer": _hash_of(_tokenizer_state(tokenizer))}
     if policy.chat:
         facts |= {"template": _hash_of(tokenizer.chat_template), "request": _hash_of(CHAT_REQUEST)}
-        facts |= {"system_prompt": policy.system_prompt, "template_arguments": dict(policy.template)}
+        facts |= {"asked": dataclasses.asdict(policy.asked)}
+    facts["thoughts"] = {"markers": [list(pair) for pair in policy.thoughts.markers], "open": policy.thoughts.are_open}
     return facts
 
 

@@ -69,7 +69,7 @@ def answered_both_ways(
             seeds=[completion_seed("prefix", sampling.seed, task.task_id) for task, _ in asked],
         )
     results = judge.verify_many(
-        task.program(read_completion(task, opening.text + policy.decode(ids), policy.chat).code)
+        task.program(read_completion(task, opening.text + policy.decode(ids), policy.chat, policy.thoughts).code)
         for (task, opening), ids in zip(asked, answers, strict=True)
     )
     pairs = list(zip(results[::2], results[1::2], strict=True))

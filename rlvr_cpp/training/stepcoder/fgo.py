@@ -41,7 +41,8 @@ def error_mask(
         line = first_error_line(result.diagnostics, own_lines(candidate, prefix_length))
     if line is None:
         return [1] * len(ids)
-    kept = tokens_until(ids, _generated_offset(candidate, _line_end(candidate.code, line), prefix_length), decode)
+    end = candidate.written_before(_line_end(candidate.code, line))
+    kept = tokens_until(ids, max(0, end - prefix_length), decode)
     return [1] * kept + [0] * (len(ids) - kept)
 
 
@@ -56,10 +57,10 @@ def coverage_mask(
     mask = [1] * len(ids)
     own = own_lines(candidate, prefix_length)
     for first, last in _runs(line for line in unexecuted if line in own):
-        begin = _generated_offset(candidate, _line_end(candidate.code, first - 1) + 1, prefix_length)
-        end = _generated_offset(candidate, _line_end(candidate.code, last) + 1, prefix_length)
-        inside = _tokens_within(ids, begin, end, decode)
-        mask[inside.start : inside.stop] = [0] * len(inside)
+        lines = _line_end(candidate.code, first - 1) + 1, _line_end(candidate.code, last) + 1
+        for begin, end in candidate.stretches(*lines):
+            inside = _tokens_within(ids, max(0, begin - prefix_length), max(0, end - prefix_length), decode)
+            mask[inside.start : inside.stop] = [0] * len(inside)
     return mask if any(mask) else [1] * len(ids)
 
 
@@ -113,8 +114,8 @@ def _places(diagnostic: Diagnostic) -> Iterator[tuple[str, int]]:
 
 def _own_start(candidate: Candidate, prefix_length: int) -> int:
     """Where in the candidate's code the text begins that was not given."""
-    given = max(0, prefix_length - candidate.completion_start)
-    return candidate.start + min(given, candidate.length)
+    own = (piece for piece in candidate.pieces if piece.origin + piece.length > prefix_length)
+    return next((piece.start + max(0, prefix_length - piece.origin) for piece in own), len(candidate.code))
 
 
 def _line_end(code: str, line: int) -> int:
@@ -125,12 +126,6 @@ def _line_end(code: str, line: int) -> int:
         if offset < 0:
             return len(code)
     return offset
-
-
-def _generated_offset(candidate: Candidate, offset: int, prefix_length: int) -> int:
-    """An offset in the candidate's code as one in the generated text; one outside of the model's part as its edge."""
-    inside = min(max(offset, _own_start(candidate, prefix_length)), candidate.start + candidate.length)
-    return inside - candidate.start + candidate.completion_start - prefix_length
 
 
 def _runs(lines: Iterable[int]) -> list[tuple[int, int]]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text, walk
+from rlvr_cpp.verifier.cpp.loops import PRINTS_MARKER, open_loops
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-PRINTS_MARKER = re.compile(r'(?:["(\n]|\\n)PASSED (?:["%{0-9])')
 NEVER_TRUE = re.compile(r'assert\s*\(\s*(?:false|0|!\s*"[^"]*")\s*(?:&&|\))', re.ASCII)
 MACRO_ASSERT = re.compile(rb"(?P<before>\A|[{};)])?\s*\b(?P<name>assert)\s*\(")
 SUCCESS = re.compile(r"return\s*\(?\s*(?:0|EXIT_SUCCESS)\b", re.ASCII)
@@ -36,6 +36,8 @@ class Names:
     """May throw: a call that is a statement is an assertion."""
     failures: frozenset[str]
     """Always throw: a call is as good as a `throw`."""
+    asserting: frozenset[str]
+    """May assert something, in one way or another."""
     hidden_in: frozenset[str]
     """Words in the bodies of macros: variables used where the text does not show it."""
 
@@ -50,8 +52,10 @@ class Found:
     """Those in the bodies of macros, already replaced."""
     guards: tuple[Node, ...]
     """Statements that throw where the candidate is wrong."""
+    loops: tuple[Node, ...]
+    """Those that are as long as the candidate's answer: one assertion each, whatever is asserted in them."""
     calls: tuple[Node, ...]
-    """The words outside of the guards."""
+    """The words outside of guards and loops."""
 
 
 def _functions(root: Node) -> Iterator[Node]:
@@ -126,10 +130,13 @@ def read_names(root: Node) -> Names:
     words = {name: set(WORD.findall(text)) for name, text in macros.items()}
     hidden = frozenset[str]().union(*words.values())
     words |= {name: set(WORD.findall(node_text(body))) for name, body in bodies.items()}
+    asserting = {"throw", "assert"}
+    while grown := {name for name, used in words.items() if used & asserting} - asserting:
+        asserting |= grown
     checks = {"throw"}
     while grown := {name for name, used in words.items() if used & checks and "assert" not in used} - checks:
         checks |= grown
-    return Names(frozenset(checks), frozenset(failures), hidden)
+    return Names(frozenset(checks), frozenset(failures), frozenset(asserting), hidden)
 
 
 def _helper_bodies(root: Node) -> dict[str, Node]:
@@ -147,11 +154,14 @@ def _helper_bodies(root: Node) -> dict[str, Node]:
 def find_assertions(root: Node, names: Names) -> Found:
     """Every assertion in `main` and the procedures beside it."""
     bodies = [body_of(node) for node in _functions(root) if _is_test_body(node)]
-    guards = tuple(guard for body in bodies for guard in _find_guards(body, names))
+    loops = open_loops(root, names.asserting)
+    looped = {part.id for loop in loops for part in walk(loop)}
+    guards = tuple(guard for body in bodies for guard in _find_guards(body, names) if guard.id not in looped)
     words = tuple(node for node in walk(root) if _is_assert(node))
     macros = tuple(edit for node in walk(root) if node.type == "preproc_function_def" for edit in _macro_edits(node))
     guarded = {part.id for guard in guards for part in walk(guard)} if words else set[int]()
-    return Found(words, macros, guards, tuple(word for word in words if word.id not in guarded))
+    calls = tuple(word for word in words if word.id not in guarded | looped)
+    return Found(words, macros, guards, loops, calls)
 
 
 def _is_assert(node: Node) -> bool:
@@ -231,7 +241,7 @@ def _macro_edits(macro: Node) -> Iterator[Edit]:
 
 def count_straight(found: Found, body: Node) -> int | None:
     """The number of assertions where each is reached exactly once by every run that is not cut short."""
-    tests = [*found.guards, *(statement_of(word) for word in found.calls)]
+    tests = [*found.guards, *found.loops, *(statement_of(word) for word in found.calls)]
     is_known = (
         not found.macros
         and all(test is not None and is_straight(test, body) for test in tests)

@@ -2,12 +2,14 @@
 
 `judge_apart` compiles the harness on its own and makes everything of the candidate's object local but what the harness
 calls. `judge_as_one` is for harnesses that need the candidate's own types: both are one text, and the weakest way.
+No file beside the candidate holds a test, and no macro of the candidate's is left where the test is compiled.
 Either way the candidate's object code is looked at before it is run (`object_policy.py`).
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -42,13 +44,15 @@ from rlvr_cpp.verifier.tiers.sealed import (
     sealed_verdict,
     with_decoys,
 )
-from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
+from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, OWN_MAIN, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.verdict import Verdict
 from rlvr_sandbox import Finished, SandboxError
 
-HARNESS, MAIN = "rlvr_harness.cpp", "rlvr_main.cpp"
+HARNESS = "rlvr_harness.cpp"
 HARNESS_OBJECT, LOCAL_OBJECT, SEAL_OBJECT = "rlvr_harness.o", "rlvr_local.o", "rlvr_seal.o"
+OWN_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"[^\n]*$', re.MULTILINE)
+"""A test's line that may name a file of the candidate's."""
 TOOL_SECONDS = 20.0
 PRINTF = re.compile(r"(?:\bstd\s*::\s*)?\bprintf\s*\(")
 """The harness's report is made by a builtin, which no overload of the candidate's can stand in for."""
@@ -88,8 +92,8 @@ def judge_apart(bench: Bench) -> Judged | None:
     harness = _harness_object(bench)
     if harness is None:
         return None
-    bench.write({HARNESS_OBJECT: harness})
     built = bench.compile_object()
+    bench.write({HARNESS_OBJECT: harness})
     return _judge_sealed("sealed", bench, built, _against_apart, [HARNESS_OBJECT, LOCAL_OBJECT])
 
 
@@ -101,8 +105,7 @@ def judge_as_one(bench: Bench) -> Judged:
     if len(bench.program.sources) != 1:
         objects = [HARNESS_OBJECT, *_objects(bench.program)]
         return _judge_sealed("marker", bench, _compile_each(bench), _against_files, objects)
-    bench.write(_one_text(bench.program))
-    built = bench.compile_object(MAIN)
+    built = bench.compile_object(_one_text(bench.program))
     return _judge_sealed("marker", bench, built, _against_one, [CANDIDATE_OBJECT])
 
 
@@ -133,11 +136,37 @@ def _harness_object(bench: Bench) -> bytes | None:
     return None if compiled is None else compiled.read_bytes()
 
 
-def _one_text(program: Program) -> dict[str, str]:
-    """The files that make one text of candidate and harness."""
-    [name], code, harness = program.sources, "\n".join(program.files.values()), _doubled(program)
-    before = between(code, harness, program.declaration or "") + (SEALED_EXITS if calls_exit(harness) else "")
-    return {HARNESS: harness, MAIN: f'#include "{name}"\n{before}#include "{HARNESS}"\n'}
+def _one_text(program: Program) -> str:
+    """The candidate and the harness."""
+    [name], harness = program.sources, _doubled(program)
+    undone = _undone(program, harness) + (SEALED_EXITS if calls_exit(harness) else "")
+    return f'#define main {OWN_MAIN}\n#include "{name}"\n{undone}{_behind_own_headers(program, harness)}'
+
+
+def _undone(program: Program, harness: str) -> str:
+    """What ends every macro of the candidate's."""
+    return between("\n".join(program.files.values()), harness, program.declaration or "")
+
+
+def _behind_own_headers(program: Program, harness: str) -> str:
+    """The harness, in which no macro outlives the header of the candidate's that brought it.
+
+    Nor does a file of the candidate's stand in for one of the system's.
+    """
+
+    def included(line: re.Match[str]) -> str:
+        name = line[1]
+        if posixpath.normpath(name) not in program.files:
+            return line[0]
+        system = f"#if __has_include(<{name}>)\n#include <{name}>\n#else\n"
+        return f'{system}#include "{name}"\n#endif\n{_undone(program, harness)}#line {_line(harness, line) + 1}\n'
+
+    return f'#line 1 "{HARNESS}"\n{OWN_INCLUDE.sub(included, harness)}'
+
+
+def _line(text: str, match: re.Match[str]) -> int:
+    """The number of the line in which a match begins."""
+    return text.count("\n", 0, match.start()) + 1
 
 
 def _doubled(program: Program) -> str:
@@ -157,15 +186,14 @@ def _objects(program: Program) -> list[str]:
 
 def _compile_each(bench: Bench) -> Built:
     """An object of each source and of the harness, as far as they compile; the diagnostics of all of them."""
-    bench.write({HARNESS: _plain(bench.program)})
-    diagnostics: tuple[Diagnostic, ...] = ()
-    sources, objects = [*bench.program.sources, HARNESS], [*_objects(bench.program), HARNESS_OBJECT]
-    for source, target in zip(sources, objects, strict=True):
-        built = bench.compile("-I.", "-c", "-o", target, main=source)
+    program, diagnostics = bench.program, list[Diagnostic]()
+    for source, target in zip(program.sources, _objects(program), strict=True):
+        built = bench.compile("-c", "-o", target, source=source)
         diagnostics += built.diagnostics
         if built.failure is not None:
-            break
-    return replace(built, diagnostics=diagnostics)
+            return replace(built, diagnostics=tuple(diagnostics))
+    built = bench.compile("-c", "-o", HARNESS_OBJECT, text=_behind_own_headers(program, _plain(program)))
+    return replace(built, diagnostics=(*diagnostics, *built.diagnostics))
 
 
 def _against_apart(bench: Bench) -> list[str]:
@@ -176,16 +204,21 @@ def _against_apart(bench: Bench) -> list[str]:
 
 def _against_one(bench: Bench) -> list[str]:
     """Why a text must not run as one with the harness's."""
-    macros = macros_before_headers("\n".join(bench.program.files.values()))
-    reasons = [f"it defines the macro {macro} before an #include" for macro in macros]
+    reasons = _against_macros(bench.program)
     names = f"{_doubled(bench.program)} {EXIT_NAMES}"
     return [*reasons, *_words(bench.program), *_against_object(bench, CANDIDATE_OBJECT, names)]
+
+
+def _against_macros(program: Program) -> list[str]:
+    """Macros that have bent a header before they can be undone."""
+    bent = [macro for text in program.files.values() for macro in macros_before_headers(text)]
+    return [f"it defines the macro {macro} before an #include" for macro in dict.fromkeys(bent)]
 
 
 def _against_files(bench: Bench) -> list[str]:
     """Why several objects must not be linked with the harness's; else that one ends the process through the seal."""
     harness = _plain(bench.program)
-    reasons = _words(bench.program)
+    reasons = [*_against_macros(bench.program), *_words(bench.program)]
     for name in _objects(bench.program):
         reasons += _against_object(bench, name)
     reasons += _against_object(bench, HARNESS_OBJECT, harness)
@@ -221,9 +254,7 @@ def _words(program: Program) -> list[str]:
 
 
 def _against_object(bench: Bench, name: str, harness: str = "") -> list[str]:
-    """Why an object must not share the harness's process. A sanitizer's own machinery would look like an attack."""
-    if bench.workshop.toolchain.is_sanitized:
-        return []
+    """Why an object must not share the harness's process."""
     content = bench.read(name)
     reasons = list(violations(content, harness))
     if not reasons and suspicious_opcodes(content):

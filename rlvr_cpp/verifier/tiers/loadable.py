@@ -20,10 +20,9 @@ from rlvr_cpp.verifier.tiers.object_policy import ENTRY, SHARED, MalformedObject
 from rlvr_cpp.verifier.tiers.oracle import Split
 from rlvr_cpp.verifier.toolchain.bench import Bench
 from rlvr_cpp.verifier.toolchain.built import Built
-from rlvr_cpp.verifier.toolchain.workshop import CHOOSE_RUNTIMES, PROGRAM, Sources, Workshop
+from rlvr_cpp.verifier.toolchain.workshop import CHOOSE_RUNTIMES, LIBRARY, PROGRAM, Sources, Workshop
 from rlvr_sandbox import SandboxError
 
-LIBRARY = "rlvr_library.so"
 RUNTIME = "rlvr_runtime.o"
 AS_LIBRARY = ("-shared", "-nodefaultlibs", "-o", LIBRARY)
 MAIN = "int main() { __builtin_trap(); }\n"

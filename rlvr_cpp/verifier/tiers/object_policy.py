@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,12 +22,16 @@ RELOCATABLE, SHARED = 1, 3
 SYMBOL_TABLE, NO_BITS, PREINIT_ARRAY = 2, 8, 16
 WRITABLE, EXECUTABLE, GROUPED, COMPRESSED = 0x1, 0x4, 0x200, 0x800
 MAX_SYMBOLS = 100_000
+POINTER = 8
 BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
 KINDS = {0: "none", 1: "object", 2: "function", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
 
 EARLY_SECTION = re.compile(
     r"\.(preinit_array.*|(init|fini)_array\.\d+|[cd]tors.*|init|fini|interp|dynamic|gnu\.lto_.*)"
 )
+SANITIZERS_OWN = re.compile(r"\.(init|fini)_array\.(00099|0|1)")
+"""Where a compiler puts the one function that starts a sanitizer, or ends it, in each object that is built with one."""
+STARTS_A_SANITIZER = frozenset({"__asan_init", "__tsan_init", "__msan_init", "__hwasan_init"})
 SEAL_NAME = re.compile(r"rlvr_|__wrap_|__real_")
 SANITIZER = re.compile(r"__(a|l|m|t|ub|hwa)san_|__sanitizer_")
 # How an undecorated name of the implementation begins; `_Z` begins every C++ name.
@@ -182,7 +187,7 @@ def violations(object_file: bytes, harness: str = "") -> tuple[str, ...]:
     """Why this object must not be linked with a harness in one process: one sentence a reason, none for honest ones.
 
     `harness` is the harness's text where candidate and harness were compiled as one: `main`, and what the harness
-    names itself, are then not held against the object. Never raises. Meant for objects built without a sanitizer.
+    names itself, are then not held against the object. Never raises.
     """
     try:
         read = read_object(object_file)
@@ -252,7 +257,12 @@ def _has_svc(code: bytes) -> bool:
 
 
 def _bad_sections(read: ObjectFile) -> Iterator[str]:
+    is_sanitized = not STARTS_A_SANITIZER.isdisjoint(read.undefined())
+    names = Counter(section.name for section in read.sections)
     for section in read.sections:
+        alone = len(section.content) == POINTER and names[section.name] == 1
+        if is_sanitized and alone and SANITIZERS_OWN.fullmatch(section.name):
+            continue
         if EARLY_SECTION.fullmatch(section.name) or section.kind == PREINIT_ARRAY:
             yield f"it has a section {section.name}, whose code runs before or after everybody else's"
         if section.flags & EXECUTABLE and (section.flags & WRITABLE or section.name == ".note.GNU-stack"):

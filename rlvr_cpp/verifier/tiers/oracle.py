@@ -2,9 +2,12 @@
 
 The oracle is the test, unchanged, with each of the candidate's functions replaced by one that asks the worker; the
 worker is the candidate with a generated `main`. A candidate can then pass only by computing what is asked. This file
-writes the two texts and starts nothing: see `rpc.h` for what runs. Where an entry point's signature comes from decides
-what may be trusted: a declaration or the test itself is copied; of a candidate's text nothing enters the oracle but
-names of functions, types spelled anew from a fixed list, literals as default arguments and standard headers.
+writes the two texts and starts nothing: see `rpc.h` for what runs.
+
+The tests and the declaration decide that a test is judged so; no candidate has a say in it. Where neither says what
+types a function has, the candidate may propose them, from a fixed list of types whose values compare as they should.
+One that proposes others is told that a declaration is missing. Of its text nothing enters the oracle but names of
+functions, types spelled anew, literals as default arguments and standard headers.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Literal
 
+from rlvr_cpp.verifier.cpp.free_names import free_names
 from rlvr_cpp.verifier.cpp.signature import Function, Prompt, Unit, read_prompt, read_trusted_unit, read_unit, tokens
-from rlvr_cpp.verifier.tiers.travel import Entry, Type, read_entry
+from rlvr_cpp.verifier.tiers.object_policy import LIBRARY
+from rlvr_cpp.verifier.tiers.travel import Entry, Passage, Type, read_entry
 from rlvr_cpp.verifier.toolchain.precompiled import leading_includes
 
 ORACLE_CHANNEL, WORKER_CHANNEL = 3, 0
@@ -28,6 +33,9 @@ a candidate has no descriptor but the usual three."""
 MAX_ENTRY_POINTS = 100
 MAX_CANDIDATE_BYTES = 1 << 17
 """Of a candidate whose own signatures are needed: reading the worst one of this length takes half a second."""
+MAX_PROPOSED = 48
+"""Templates in all the types that a candidate proposes: what it may have our own side compile takes a second or two."""
+OWN_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"[^"\n]*"', re.MULTILINE)
 
 IN_PROCESS = {
     "captures what the candidate prints, or feeds what it reads": """
@@ -101,6 +109,12 @@ class Split:
     """Definitions of these functions that are never called, to link the worker with before there is a candidate."""
     functions: tuple[str, ...]
     """The name of each function that is called over the wire."""
+    before: str
+    """With `behind` the worker once more, as one text with the candidate's between them."""
+    behind: str
+    """It finds the functions by their names, whatever their parameters are, and serves what was declared."""
+    keys: frozenset[tuple[str, ...]]
+    """The result, name and types of parameters of each function, in canonical form: what it is linked by."""
 
     def with_names(self, compiled: bytes) -> bytes:
         """A worker that was compiled, with the names of the functions written over those it was compiled with."""
@@ -116,9 +130,9 @@ def split(test: str, declaration: str | None, code: str) -> Split | None:
     """The oracle and the worker for a test; None where the test cannot be judged in two processes.
 
     `declaration` is trusted text that a candidate continues or implements. Where it or the test declares what is
-    called, the answer does not depend on `code`: no candidate can choose to be judged in another way. Otherwise the
-    signatures are the candidate's own. The oracle may still fail to compile, where the test needs more of the candidate
-    than its functions; that, too, is a reason to judge in another way. Never raises.
+    called, the answer does not depend on `code`. Otherwise (`is_open`) the candidate proposes the types, and None says
+    that it has nothing to propose that can be believed. The oracle may still fail to compile, where the test needs more
+    of the candidate than its functions. Never raises.
     """
     declared = _split_declared(test, declaration)
     if declared != "open":
@@ -126,10 +140,18 @@ def split(test: str, declaration: str | None, code: str) -> Split | None:
     return _from_candidate(read_trusted_unit(test), read_unit(code, MAX_CANDIDATE_BYTES))
 
 
+def is_open(test: str, declaration: str | None) -> bool:
+    """The test calls functions that neither it nor the task declares, and asks nothing else of a candidate."""
+    return _split_declared(test, declaration) == "open"
+
+
 @lru_cache(maxsize=512)
 def _split_declared(test: str, declaration: str | None) -> Split | Literal["open"] | None:
-    """The split where trusted text declares what is called; `open` where only the candidate does."""
-    harness = read_trusted_unit(test)
+    """The split where trusted text declares what is called; `open` where a test calls functions that nothing declares.
+
+    A header of the candidate that the test includes says nothing that a declaration does not say.
+    """
+    harness = read_trusted_unit(OWN_INCLUDE.sub("", test) if declaration is not None else test)
     if not _can_stand_alone(harness):
         return None
     if declaration is not None:
@@ -141,24 +163,32 @@ def _split_declared(test: str, declaration: str | None) -> Split | Literal["open
             return _from_declaration(harness, prompt, context)
     if any(harness.calls(function.name) for function in harness.prototypes):
         return _from_test(harness)
-    return "open"
+    owed = free_names(test)
+    return "open" if owed.values - LIBRARY - LIBRARY_NAMES and not owed.types else None
 
 
-def keeps_its_word(declaration: str, code: str) -> bool:
-    """The candidate defines what the declaration opens with the same result and number of parameters.
+def differs(parts: Split, code: str) -> bool:
+    """The candidate's text, one alone, has a function otherwise than it is called, or a `main` of its own.
 
-    `const std::vector<int>&` in place of `std::vector<int>` is an honest answer that the same calls can reach; another
-    result type could compare otherwise with what is expected.
+    Another result is linked as if it were that one, and another way to take an argument is another function: both have
+    to be compiled with what calls them.
     """
-    prompt = read_prompt(declaration)
-    if prompt is None or prompt.function is None:
-        return False
-    opened = prompt.function
-    own = [function for function in read_unit(code).defined if function.name == opened.name]
-    return any(
-        tokens(function.result) == tokens(opened.result) and len(function.parameters) == len(opened.parameters)
-        for function in own
+    own = read_unit(code, MAX_CANDIDATE_BYTES)
+    entries = [read_entry(function, own.aliases, own.names, trusted=False) for function in own.defined]
+    given = {_linked_by(entry) for entry in entries if entry is not None}
+    missing = {name for result, name, *_ in parts.keys - given}
+    return not missing.isdisjoint({function.name for function in own.defined} | own.names) or any(
+        function.name == "main" for function in own.defined
     )
+
+
+def mentions_all(parts: Split, code: str) -> bool:
+    """Each function's name stands in the text."""
+    return set(parts.functions) <= set(re.findall(r"\w+", code))
+
+
+def _linked_by(entry: Entry) -> tuple[str, ...]:
+    return (str(entry.result), *entry.key)
 
 
 def _can_stand_alone(harness: Unit) -> bool:
@@ -180,7 +210,14 @@ def _catches_known(words: Sequence[str]) -> bool:
 
 def _exceptions(*trusted: Unit) -> frozenset[str]:
     """The parts of the library that have exceptions travel. Where nobody asks which, none needs its header."""
-    words = [word for unit in trusted for word in tokens(unit.text)]
+    return exceptions_of("\n".join(unit.text for unit in trusted))
+
+
+def exceptions_of(text: str, all_kinds: bool = False) -> frozenset[str]:
+    """The same for one text; `all_kinds` where it catches more than it says."""
+    if all_kinds:
+        return frozenset({"EXCEPTIONS", "STANDARD_EXCEPTIONS"})
+    words = tokens(text) if "catch" in text else []
     if "catch" not in words:
         return frozenset()
     whatever = all(words[place + 2 : place + 3] == ["."] for place, word in enumerate(words) if word == "catch")
@@ -193,7 +230,8 @@ def _from_declaration(harness: Unit, prompt: Prompt, context: Unit) -> Split | N
     """Entry points: the function that the declaration leaves open, and prototypes in it that nothing defines."""
     opened = prompt.function
     owed = [function for function in context.prototypes if opened is None or function.key != opened.key]
-    wanted = [function for function in (*([opened] if opened else []), *owed) if _is_called(function, harness, context)]
+    called = [function for function in (*([opened] if opened else []), *owed) if _is_called(function, harness, context)]
+    wanted = [_without_linkage(function) for function in called]
     given = {function.name for function in harness.defined}
     called_back = any(function.name in given for function in (*owed, *wanted))
     if context.variables or called_back or not _catches_known(tokens(context.text)):  # the candidate shares state
@@ -201,7 +239,7 @@ def _from_declaration(harness: Unit, prompt: Prompt, context: Unit) -> Split | N
     entries = _entries(wanted, context, trusted=True)
     if entries is None:
         return None
-    first = [_prototype(entries[0], with_defaults=True) + ";"] if opened in wanted else []
+    first = [_prototype(entries[0], with_defaults=True) + ";"] if opened in called else []
     stubs = [_stub(entry, number) for number, entry in enumerate(entries)]
     return _split(entries, _exceptions(harness, context), [context.text, *first, *stubs, harness.text])
 
@@ -217,7 +255,7 @@ def _from_test(harness: Unit) -> Split | None:
 
 
 def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
-    """Entry points: functions that the test calls and only the candidate defines; nothing else of it is believed."""
+    """Entry points: functions that the test calls and only the candidate has; nothing else of it is believed."""
     given = {function.name for function in harness.defined}
     own = given | {function.name for function in harness.declared} | LIBRARY_NAMES
     own |= harness.names | harness.aliases.keys() | harness.constants | harness.variables
@@ -226,19 +264,25 @@ def _from_candidate(harness: Unit, candidate: Unit) -> Split | None:
     if called_back or any(harness.mentions[name] for name in needed - own):
         return None
     wanted = [
-        function
-        for function in candidate.defined
+        _without_linkage(function)
+        for function in (*candidate.defined, *candidate.prototypes)
         if harness.mentions[function.name] and function.name not in own and PLAIN_NAME.fullmatch(function.name)
     ]
     entries = _entries(wanted, candidate, trusted=False)
-    if entries is None:
+    if entries is None or sum(entry.size for entry in entries) > MAX_PROPOSED:
         return None
+    entries = [_by_value(entry) for entry in entries]
     headers = [name for name in dict.fromkeys(candidate.includes) if name in STANDARD_HEADERS]
     headers += ["math.h", "stdlib.h"] if harness.mentions["abs"] else []  # or it may be that of int: near misses pass
     includes = [f"#include <{name}>" for name in headers]
     using = ["using namespace std;"] if candidate.uses_std and includes else []
     objects = _function_objects(entries)
     return _split(entries, _exceptions(harness), [*includes, *using, *objects, harness.text])
+
+
+def _without_linkage(function: Function) -> Function:
+    """The function as any other text may call it: whether that text sees it is settled where they are compiled."""
+    return replace(function, specifiers=function.specifiers - {"static", "inline", "constexpr"})
 
 
 def _is_called(function: Function, harness: Unit, context: Unit) -> bool:
@@ -256,6 +300,16 @@ def _entries(wanted: Iterable[Function], source: Unit, trusted: bool) -> list[En
     return list(found.values()) if 0 < len(found) <= MAX_ENTRY_POINTS else None
 
 
+def _by_value(entry: Entry) -> Entry:
+    """The entry without a way back for its arguments, unless that is all that there is to see of it.
+
+    Else a candidate could change what its answer is compared with.
+    """
+    if entry.result.name == "void":
+        return entry
+    return replace(entry, passages=tuple(replace(one, send_back="", take_back="") for one in entry.passages))
+
+
 def _split(entries: Sequence[Entry], exceptions: frozenset[str], oracle: Sequence[str]) -> Split:
     names = tuple(entry.name for entry in entries)
     anonymous = [_anonymous(entry, number) for number, entry in enumerate(entries)]
@@ -267,6 +321,9 @@ def _split(entries: Sequence[Entry], exceptions: frozenset[str], oracle: Sequenc
         worker="\n".join([_rpc("RLVR_WORKER", entries, exceptions), *services, _worker_main(len(entries))]) + "\n",
         stand_in="\n".join([_rpc("RLVR_WORKER", entries, exceptions), *stand_ins]) + "\n",
         functions=names,
+        before=_rpc("RLVR_WORKER", entries, exceptions | {"TOGETHER"}) + "\n",
+        behind="\n".join([*(_call_by_name(e, n) for n, e in enumerate(entries)), _worker_main(len(entries))]) + "\n",
+        keys=frozenset(map(_linked_by, entries)),
     )
 
 
@@ -285,7 +342,12 @@ def _leading(oracle: Sequence[str]) -> list[str]:
 def _rpc(side: str, entries: Sequence[Entry], exceptions: frozenset[str], first: Sequence[str] = ()) -> str:
     """The library's text and the macros that choose its parts, behind `first`, or else the lines that include what they
     need: what a text begins with may be precompiled."""
-    parts = {name.upper().replace("MULTI", "") for entry in entries for name in entry.templates}
+    return rpc_text(side, frozenset(name for entry in entries for name in entry.templates), exceptions, first)
+
+
+def rpc_text(side: str, templates: frozenset[str], exceptions: frozenset[str], first: Sequence[str]) -> str:
+    """The library of one side, for values made of these templates of `std`, behind the lines of `first`."""
+    parts = {name.upper().replace("MULTI", "") for name in templates}
     parts |= {"PAIR"} if parts & {"MAP", "UNORDERED_MAP"} else set()
     parts |= {"STRING"} if "STRING_VIEW" in parts else set()
     parts |= exceptions
@@ -374,6 +436,25 @@ def _service(entry: Entry, number: int) -> str:
     lines += [passage.send_back for passage in entry.passages]
     header = f"static void rlvr_serve_{number}(rlvr::Reader& rlvr_in, rlvr::Writer& rlvr_out)"
     return f"{_prototype(entry)};\n{header} {_block(lines)}"
+
+
+def _call_by_name(entry: Entry, number: int) -> str:
+    """The code that answers calls of a function that was defined before it, in whatever way."""
+    lines = [*(passage.take for passage in entry.passages), "rlvr_in.end();"]
+    call = f"::{entry.name}({', '.join(_named(passage, place) for place, passage in enumerate(entry.passages))})"
+    if entry.result.name == "void":
+        lines.append(f"{call};")
+    elif entry.result.reach == "*":
+        lines.append(f"rlvr::put_text(rlvr_out, {call});")
+    else:
+        lines += [f"typedef {entry.result.value} rlvr_declared;", f"RLVR_RESULT({call})"]
+    lines += [passage.send_back for passage in entry.passages]
+    return f"static void rlvr_serve_{number}(rlvr::Reader& rlvr_in, rlvr::Writer& rlvr_out) {_block(lines)}"
+
+
+def _named(passage: Passage, place: int) -> str:
+    """An argument that binds to a value, to a reference and to a constant one."""
+    return passage.argument if passage.type.reach else f"rlvr_{place}"
 
 
 def _worker_main(count: int) -> str:

@@ -41,9 +41,11 @@ void (*rlvr_signal(int, void (*)(int)))(int) __asm__("signal");
 #endif
 #ifdef RLVR_UNORDERED_SET
 #include <unordered_set>
+#include <vector>
 #endif
 #ifdef RLVR_UNORDERED_MAP
 #include <unordered_map>
+#include <vector>
 #endif
 #ifdef RLVR_STRING
 #include <string>
@@ -91,12 +93,14 @@ const Byte RETURNED = 0;  // the first outcome; the others are exceptions
 // Both ends of one socket pair. The worker's is its standard input, so that a candidate has no descriptor but the usual.
 #ifdef RLVR_ORACLE
 const int CHANNEL = 3;
-const int LOST = 77;  // the worker is gone or speaks nonsense
+const int GONE = 77;  // the worker has ended, or closed its end
+const int LOST = 78;  // the worker speaks nonsense
 #else
 const int CHANNEL = 0;
-const int LOST = 1;
+const int GONE = 1, LOST = 1;
 #endif
 
+[[noreturn]] RLVR_ONCE void gone() { rlvr_exit(GONE); }
 [[noreturn]] RLVR_ONCE void lost() { rlvr_exit(LOST); }
 
 // The bytes of a message that is being written, or of one that was received.
@@ -267,6 +271,7 @@ inline Size length_of(long long count) { return count > 0 ? static_cast<Size>(co
 // ------------------------------------------------------------------------------------------- strings and containers
 
 // A container that grows at its end or finds an element's place itself. FIXED is what it takes when it is empty.
+// One that hashes is in `Hashed`.
 template <class C, Size FIXED = 0, Size PER_ELEMENT = NODE> struct Container {
     typedef typename C::value_type Element;
 
@@ -283,6 +288,31 @@ template <class C, Size FIXED = 0, Size PER_ELEMENT = NODE> struct Container {
         return values;
     }
 };
+
+#if defined(RLVR_UNORDERED_SET) || defined(RLVR_UNORDERED_MAP)
+// In the order in which it is walked: among as many buckets, each new element comes first, so the last is put in first.
+template <class C> struct Hashed {
+    typedef typename C::value_type Element;
+
+    static void put(Writer& out, const C& values) {
+        out.count(values.bucket_count());
+        out.count(values.size());
+        for (typename C::const_iterator i = values.begin(); i != values.end(); ++i) out.put<Element>(*i);
+    }
+    static C get(Reader& in) {
+        unsigned buckets = 0;
+        in.bytes(&buckets, sizeof buckets);
+        in.charge(buckets * sizeof(void*));
+        const Size count = in.count(2 * sizeof(Element) + NODE);
+        std::vector<Element> walked;
+        for (Size i = 0; i < count; ++i) walked.push_back(in.get<Element>());
+        C values(buckets);
+        for (Size i = count; i > 0; --i) values.insert(walked[i - 1]);
+        if (values.size() != count) lost();  // the same key twice
+        return values;
+    }
+};
+#endif
 
 #ifdef RLVR_STRING
 template <> struct Codec<std::string> {
@@ -326,11 +356,11 @@ struct Codec<std::multimap<K, V, C, A>> : Container<std::multimap<K, V, C, A>> {
 #endif
 #ifdef RLVR_UNORDERED_SET
 template <class T, class H, class E, class A>
-struct Codec<std::unordered_set<T, H, E, A>> : Container<std::unordered_set<T, H, E, A>> {};
+struct Codec<std::unordered_set<T, H, E, A>> : Hashed<std::unordered_set<T, H, E, A>> {};
 #endif
 #ifdef RLVR_UNORDERED_MAP
 template <class K, class V, class H, class E, class A>
-struct Codec<std::unordered_map<K, V, H, E, A>> : Container<std::unordered_map<K, V, H, E, A>> {};
+struct Codec<std::unordered_map<K, V, H, E, A>> : Hashed<std::unordered_map<K, V, H, E, A>> {};
 #endif
 #ifdef RLVR_ARRAY
 template <class T, Size N> struct Codec<std::array<T, N>> {
@@ -482,7 +512,7 @@ RLVR_ONCE void write_bytes(int descriptor, const void* from, Size count) {
     for (Size done = 0; done < count;) {
         const __PTRDIFF_TYPE__ put = rlvr_write(descriptor, static_cast<const Byte*>(from) + done, count - done);
         if (put > 0) done += static_cast<Size>(put);
-        else if (put == 0 || !interrupted()) lost();
+        else if (put == 0 || !interrupted()) gone();
     }
 }
 
@@ -497,10 +527,11 @@ RLVR_ONCE bool receive(int descriptor, Buffer& message) {
     unsigned size = 0;
     const Size got = read_bytes(descriptor, &size, sizeof size);
     if (got == 0) return false;
-    if (got != sizeof size || size > MAX_MESSAGE) lost();
+    if (got != sizeof size) gone();
+    if (size > MAX_MESSAGE) lost();
     message.reserve(size);
     message.used = size;
-    if (read_bytes(descriptor, message.data, size) != size) lost();
+    if (read_bytes(descriptor, message.data, size) != size) gone();
     return true;
 }
 
@@ -524,7 +555,7 @@ class Call {
     RLVR_ONCE void transfer() {
         if (number == 1) rlvr_signal(13, reinterpret_cast<void (*)(int)>(1));  // SIGPIPE, SIG_IGN: write will tell
         rlvr::send(CHANNEL, out.message);
-        if (!rlvr::receive(CHANNEL, reply)) lost();
+        if (!rlvr::receive(CHANNEL, reply)) gone();
         in = Reader(reply);
         if (in.get<unsigned>() != number) lost();  // a reply to another call
         const Byte outcome = in.get<Byte>();
@@ -560,6 +591,47 @@ class Call {
         return number;
     }
 };
+#endif
+
+#ifdef RLVR_TOGETHER
+// The result of a function that was found by its name alone: of the type that was declared, or another kind of whole
+// number that holds the same value.
+template <class T> struct Bare { typedef T type; };
+template <class T> struct Bare<const T> : Bare<T> {};
+template <class T> struct Bare<T&> : Bare<T> {};
+template <class T> struct Bare<T&&> : Bare<T> {};
+template <class A, class B> struct Same { static const bool value = false; };
+template <class A> struct Same<A, A> { static const bool value = true; };
+template <class T> struct Whole { static const bool value = false; };
+#define RLVR_WHOLE(T) template <> struct Whole<T> { static const bool value = true; };
+RLVR_WHOLE(bool)
+RLVR_WHOLE(short)
+RLVR_WHOLE(unsigned short)
+RLVR_WHOLE(int)
+RLVR_WHOLE(unsigned int)
+RLVR_WHOLE(long)
+RLVR_WHOLE(unsigned long)
+RLVR_WHOLE(long long)
+RLVR_WHOLE(unsigned long long)
+#undef RLVR_WHOLE
+
+template <class R, class T, bool WHOLE> struct Kept {
+    static const R& value(const R& result) { return result; }
+};
+template <class R, class T> struct Kept<R, T, true> {
+    static R value(T result) {
+        const R kept = static_cast<R>(result);
+        if (static_cast<T>(kept) != result || (kept < R(1)) != (result < T(1))) lost();
+        return kept;
+    }
+};
+#define RLVR_RESULT(...)                                                                                          \
+    typedef rlvr::Bare<decltype(__VA_ARGS__)>::type rlvr_given;                                                   \
+    static_assert(rlvr::Same<rlvr_declared, rlvr_given>::value ||                                                 \
+                      (rlvr::Whole<rlvr_declared>::value && rlvr::Whole<rlvr_given>::value),                      \
+                  "the function does not return what was declared");                                              \
+    rlvr_out.put<rlvr_declared>(                                                                                  \
+        rlvr::Kept<rlvr_declared, rlvr_given, !rlvr::Same<rlvr_declared, rlvr_given>::value>::value(__VA_ARGS__));
 #endif
 
 #ifdef RLVR_WORKER

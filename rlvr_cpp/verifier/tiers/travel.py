@@ -114,6 +114,11 @@ class Entry:
         return (self.name, *(str(passage.type) for passage in self.passages))
 
     @property
+    def size(self) -> int:
+        """How many templates of `std` its signature is built of, each as often as it stands there."""
+        return sum(1 for one in (self.result, *(passage.type for passage in self.passages)) for _ in one.templates)
+
+    @property
     def templates(self) -> frozenset[str]:
         """The names in `std` that its signature is built of."""
         types = (self.result, *(passage.type for passage in self.passages))
@@ -131,6 +136,12 @@ def read_type(text: str, aliases: Mapping[str, str], names: frozenset[str] = fro
     parser = _TypeParser(expanded, names | frozenset(aliases))
     found = parser.read(outside=True)
     return found if not parser.rest and found is not None and _elements(found) <= MAX_ELEMENTS else None
+
+
+def read_value(text: str) -> Type | None:
+    """The canonical form of a type without reference, whose values travel; None of any other."""
+    found = read_type(text, {})
+    return found.value if found is not None and not found.reach and _travels(found.value) else None
 
 
 def read_entry(function: Function, aliases: Mapping[str, str], names: frozenset[str], trusted: bool) -> Entry | None:

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
+from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.tiers.loadable import PAYS_AFTER, build_host, build_loadable, build_loadable_oracle
-from rlvr_cpp.verifier.tiers.oracle import ORACLE_CHANNEL, WORKER_CHANNEL, Split, keeps_its_word, split
-from rlvr_cpp.verifier.toolchain.bench import Bench
+from rlvr_cpp.verifier.tiers.oracle import (
+    ORACLE_CHANNEL,
+    WORKER_CHANNEL,
+    Split,
+    differs,
+    is_open,
+    mentions_all,
+    split,
+)
+from rlvr_cpp.verifier.tiers.sealed import between
+from rlvr_cpp.verifier.toolchain.bench import OWN_MAIN, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
@@ -28,19 +37,18 @@ Oracle = tuple[Path, Path | None]
 def judge_in_two(bench: Bench) -> Judged | None:
     """The harness in one process, the candidate in another. None where this harness cannot be split.
 
-    A candidate that does not link in any split ends here as a `link_error`: it is not handed on to a weaker tier.
+    That is for the task to say: whatever a candidate's own functions are like, it is not handed on to a weaker tier.
     """
-    judged = None
-    for parts in splits(bench.program):
-        judged = _judge_split(bench, parts) or judged
-        if judged is None or judged.built.failure != "link_error":
-            break
+    program, parts = bench.program, split_of(bench.program)
+    judged = _judge_split(bench, parts) if parts is not None else None
+    if judged is None and is_open(program.test or "", program.declaration):
+        return _ask_for_declaration(bench)
     return judged
 
 
 def prepare_oracle(program: Program, workshop: Workshop) -> None:
     """Build the oracle's and the worker's part. Trouble is left to the judging."""
-    parts = next(splits(program), None)
+    parts = split_of(program)
     if parts is not None:
         with contextlib.suppress(SandboxError, OSError):
             build_oracle(program.std, workshop, parts)
@@ -48,21 +56,18 @@ def prepare_oracle(program: Program, workshop: Workshop) -> None:
                 build_host(program.std, workshop, parts)
 
 
-def splits(program: Program) -> Iterator[Split]:
-    """The ways to split a harness from its candidate, the second for those whom the first one does not link.
+def split_of(program: Program) -> Split | None:
+    """How a program's harness is split from its candidate."""
+    return split(program.test or "", program.declaration, "\n".join(program.files.values()))
 
-    That is by the types of parameters that the task declares, then by the candidate's own, which the harness can call
-    as well where it kept its word otherwise.
-    """
-    test, code = program.test or "", "\n".join(program.files.values())
-    declared = split(test, program.declaration, code)
-    if declared is None:
-        return
-    yield declared
-    if program.declaration is not None and keeps_its_word(program.declaration, code):
-        own = split(test, None, code)
-        if own is not None and own != declared:
-            yield own
+
+def _ask_for_declaration(bench: Bench) -> Judged:
+    """The test calls functions that nothing declares, and what the candidate made of them cannot be believed."""
+    built = bench.compile("-c") if len(bench.program.sources) > 1 else bench.compile_object()
+    if built.failure is None:
+        why = "the test calls what was not declared: give `declaration`, C++ that declares what an answer has to define"
+        built = built.refused(Diagnostic("", 0, None, "error", why, None))
+    return Judged(tier="oracle", built=built)
 
 
 def _judge_split(bench: Bench, parts: Split) -> Judged | None:
@@ -95,7 +100,21 @@ def run_in_two(bench: Bench, oracle: Oracle) -> tuple[Finished, Finished]:
 
 def build_worker(bench: Bench, parts: Split) -> Built | None:
     """Make the program that serves the candidate's functions. None where the part that is ours does not compile."""
-    return build_loadable(bench, parts) or _link_whole(bench, parts)
+    code, *more = bench.program.files.values()
+    if not more and differs(parts, code):
+        return _compile_together(bench, parts)
+    built = build_loadable(bench, parts) or _link_whole(bench, parts)
+    if built is None or built.failure != "link_error" or more or not mentions_all(parts, code):
+        return built
+    together = _compile_together(bench, parts)
+    return together if together.failure is None else built
+
+
+def _compile_together(bench: Bench, parts: Split) -> Built:
+    """Make one text of the candidate and the worker, for candidates that no linker could tell from others."""
+    [name], [code] = bench.program.files, bench.program.files.values()
+    own = f'#define main {OWN_MAIN}\n#include "{name}"\n{between(code, parts.behind)}'
+    return bench.compile("-o", PROGRAM, *bench.workshop.link_flags, text=parts.before + own + parts.behind)
 
 
 def _link_whole(bench: Bench, parts: Split) -> Built | None:

@@ -10,13 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlvr_cpp.verifier.cpp.diagnostics import diagnostic_flags
+from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, diagnostic_flags
+from rlvr_cpp.verifier.cpp.includes import foreign_includes
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.toolchain.built import Built, read_built
-from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Descriptors, Sources, Workshop, write_files
+from rlvr_cpp.verifier.toolchain.workshop import LIBRARY, PROGRAM, Descriptors, Sources, Workshop, write_files
 from rlvr_sandbox import Command, Finished
 
 CANDIDATE_OBJECT = "rlvr_candidate.o"
+ALONE, MAIN = "rlvr_alone", "rlvr_main.cpp"
+OWN_MAIN = "candidates_own_main"
+"""What a `main` that an answer brings along is called where another one is the program's."""
+ONE_TEXT = ("-x", "c++", "-", "-x", "none")
+"""How the compiler is told to read a text of ours that no file holds, so that nothing it includes can include it."""
 SANITIZER = "rlvr_sanitizer.o"
 # Linked into every sanitized program, so that a candidate that defines these, to silence what it did, does not link.
 # The leak checker needs ptrace, which the sandbox refuses; the sanitizers read no environment here.
@@ -60,23 +66,45 @@ class Bench:
         flags, sources = self.workshop.flags(self.program.std), self.program.sources
         return self.workshop.precompiled(self.program.files[sources[0]], flags) if len(sources) == 1 else ()
 
-    def compile(self, *arguments: str, main: str | None = None) -> Built:
-        """Compile the candidate's sources, or `main`, which includes them, with `arguments` behind them."""
-        workshop, names = self.workshop, [main] if main else self.program.sources
+    @property
+    def own_headers(self) -> tuple[str, ...]:
+        """The flags by which several files find each other. They never stand for what `<...>` names."""
+        return ("-iquote", ".") if len(self.program.files) > 1 else ()
+
+    def compile(self, *arguments: str, source: str | None = None, text: str | None = None) -> Built:
+        """Compile the candidate's sources with `arguments` behind them; of them `source` alone, or a `text` around it.
+
+        The text is handed over without a file: nothing that the candidate includes can be it.
+        """
+        workshop, names = (
+            self.workshop,
+            list(ONE_TEXT) if text is not None else [source] if source else self.program.sources,
+        )
+        stdin = b"" if text is None else f'#line 1 "{MAIN}"\n{text}'.encode(errors="replace")
         flags, header = workshop.flags(self.program.std), self.precompiled()
         machine = diagnostic_flags(workshop.toolchain.version)
         objects = self._sanitizer() if "-c" not in arguments else []
-        bounded = [*flags, "-ferror-limit=20" if workshop.toolchain.is_clang else "-fmax-errors=20", *names]
-        finished = workshop.compile(self.folder, [*bounded, *machine, *objects, *arguments], header=header)
-        built = read_built(finished)
+        limit = "-ferror-limit=20" if workshop.toolchain.is_clang else "-fmax-errors=20"
+        bounded = [*flags, limit, *self.own_headers, *names]
+        finished = workshop.compile(self.folder, [*bounded, *machine, *objects, *arguments], header=header, stdin=stdin)
+        built = self._of_known_files(read_built(finished))
         flooded = finished.output_cut and not built.diagnostics
         if machine and (built.failure == "compile_error" or flooded):
-            return built.with_text(workshop.compile(self.folder, [*bounded, "-fsyntax-only"], header=header))
+            again = workshop.compile(self.folder, [*bounded, "-fsyntax-only"], header=header, stdin=stdin)
+            return built.with_text(again)
         return built
 
-    def compile_object(self, main: str | None = None) -> Built:
-        """Make one object, `CANDIDATE_OBJECT`, of the candidate's only source or of `main`, which includes it."""
-        return self.compile("-c", "-o", CANDIDATE_OBJECT, main=main)
+    def _of_known_files(self, built: Built) -> Built:
+        """The same, but no program where it includes more than headers of the system and files of its own."""
+        foreign = next(foreign_includes(self.program.files), None) if built.failure is None else None
+        if foreign is None:
+            return built
+        message = f"{foreign.name}: file not found among the system's headers and the program's own"
+        return built.refused(Diagnostic(foreign.file, foreign.line, None, "error", message, None))
+
+    def compile_object(self, text: str | None = None) -> Built:
+        """Make one object, `CANDIDATE_OBJECT`, of the candidate's only source or of a text that includes it."""
+        return self.compile("-c", "-o", CANDIDATE_OBJECT, text=text)
 
     def link(self, compiled: Built, *arguments: str) -> Built:
         """Make the program of objects. What was compiled comes along: its diagnostics stay, its time is added."""
@@ -92,11 +120,21 @@ class Bench:
 
     def command(self, *, stdin: bytes = b"", descriptors: Descriptors = (), file_size: int | None = None) -> Command:
         """What runs the program that was built."""
-        return self.workshop.program(self.folder, stdin=stdin, descriptors=descriptors, file_size=file_size)
+        return self.workshop.program(self._alone(), stdin=stdin, descriptors=descriptors, file_size=file_size)
 
     def run(self, *, stdin: bytes = b"", descriptors: Descriptors = (), file_size: int | None = None) -> Finished:
         """Run the program that was built."""
         return self.workshop.run(self.command(stdin=stdin, descriptors=descriptors, file_size=file_size))
+
+    def _alone(self) -> Path:
+        """A folder that holds the program and nothing of what it was made of."""
+        folder = self.folder / ALONE
+        folder.mkdir(exist_ok=True)
+        self.workshop.open_to_runs(folder, self.folder.stat().st_gid)
+        for name in (PROGRAM, LIBRARY):
+            if (self.folder / name).exists():
+                (self.folder / name).replace(folder / name)
+        return folder
 
     def run_tool(self, argv: Sequence[str], seconds: float, readable: Sequence[str] = ()) -> Finished:
         """Run a tool of the toolchain on what lies here."""

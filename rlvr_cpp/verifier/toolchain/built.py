@@ -41,6 +41,10 @@ class Built:
             return self
         return replace(self, diagnostics=add_chains(self.diagnostics, raw) or said, text=raw[:TEXT_LIMIT])
 
+    def refused(self, why: Diagnostic) -> Built:
+        """The same, though the compiler took it: no program, for a reason of ours."""
+        return replace(self, diagnostics=(why,), text=render_diagnostics((why,)), failure="compile_error")
+
     def linked(self, finished: Finished) -> Built:
         """What was compiled, after it was linked: the compiler's diagnostics stay, its time is added."""
         own = self.finished
@@ -68,6 +72,10 @@ class Judged:
     """What the harness printed, where it has a process of its own."""
     why: str = ""
     """The reasons why a program that compiled was not run."""
+    why_in_process: str = ""
+    """Why the tests had to share the candidate's process."""
+    self_judged: int = 0
+    """Expectations that the candidate's own code decides."""
 
 
 def read_built(finished: Finished) -> Built:

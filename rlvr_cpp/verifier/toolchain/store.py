@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rlvr_sandbox.launcher import make_public
+
 DRAFT = ".draft-"
 IN_USE = 600.0  # seconds since its last use for which an entry is safe: longer than any build that may need it
 SHARERS = 8  # processes that may fill one folder at once
@@ -28,7 +30,7 @@ class Store:
         self.folder = folder
         self.limit = limit
         self._unseen = 0
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        make_public(folder)
 
     def find(self, key: str) -> Path | None:
         """The entry, marked as used; None where there is none."""

@@ -36,10 +36,10 @@ def uncover(bench: Bench, built: Built) -> tuple[tuple[Diagnostic, ...], int]:
         return built.diagnostics, suppressions
     with open_bench(copy, workshop) as clean:
         machine, plain = diagnostic_flags(workshop.toolchain.version), [*workshop.flags(program.std), "-fsyntax-only"]
-        linted = workshop.compile(clean.folder, [*plain, *machine, *copy.sources])
+        linted = workshop.compile(clean.folder, [*plain, *clean.own_headers, *machine, *copy.sources])
         diagnostics = parse_diagnostics(linted.stderr.decode(errors="replace"))
         if machine and built.failure == "compile_error":
-            again = workshop.compile(clean.folder, [*plain, *copy.sources])
+            again = workshop.compile(clean.folder, [*plain, *clean.own_headers, *copy.sources])
             diagnostics = add_chains(diagnostics, again.stderr.decode(errors="replace"))
     return diagnostics or built.diagnostics, suppressions
 

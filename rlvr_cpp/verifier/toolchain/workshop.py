@@ -22,16 +22,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlvr_cpp.verifier.cpp.diagnostics import toolchain_trouble
+from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, toolchain_trouble
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.toolchain.precompiled import PrecompiledHeaders
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
 from rlvr_cpp.verifier.toolchain.toolchain import CANDIDATE_FLAGS, Toolchain, compiler_view, linker_flags, program_view
 from rlvr_cpp.verifier.verdict import WORKER_GONE
-from rlvr_sandbox import Command, Controls, Finished, Limits, SandboxError, Stopper, run, run_together
+from rlvr_sandbox import Command, Controls, Finished, Limits, SandboxError, Stopper, can_mount, run, run_together
 from rlvr_sandbox.launcher import cache_folder, private_temporary_folder
 
 PROGRAM = "rlvr_program"
+LIBRARY = "rlvr_library.so"
+"""What a program is built as that is loaded by another one."""
 SCRATCH = "rlvr_verify_"
 COMPILER_MEMORY = 2_500 << 20
 COMPILER_NICE = 10  # what trains or samples beside it goes first
@@ -41,7 +43,6 @@ SANITIZED_MEMORY = 2 << 30
 HEADER_SIZE = 512 << 20  # a precompiled <bits/stdc++.h> has 100 MB
 STORE_LIMIT = 2 << 30
 STALE = 3600.0  # seconds after which the scratch folder of a dead process is removed
-NOBODY = 65534
 CHOOSE_RUNTIMES = ("-fsanitize", "-pthread", "-fopenmp", "-stdlib", "-static", "-m")  # flags that the linker needs
 LAST_WORDS = 1.0  # seconds for a worker's own destructors when its oracle has seen enough
 
@@ -229,14 +230,19 @@ class Workshop:
             listed = self.run_tool(folder, [loader, "--list", f"./{PROGRAM}"], 10.0)
         return program_view(listed.stdout.decode(errors="replace") + f"\n{loader} (0x")
 
+    def open_to_runs(self, folder: Path, group: int) -> None:
+        """Let runs read a folder and nobody else: where root starts them, each is a user of its own, in its group."""
+        if "drop" in self.controls.names:
+            os.chown(folder, group, group)
+        folder.chmod(0o750)
+
     @contextlib.contextmanager
     def scratch(self, files: Sources) -> Iterator[Path]:
         """A folder with these files that the jailed compiler may write into, removed afterwards."""
         folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}_"))
         try:
             write_files(folder, files)
-            if "drop" in self.controls.names:
-                os.chown(folder, NOBODY, NOBODY)
+            self.open_to_runs(folder, self.controls.account())
             yield folder
         finally:
             remove_tree(folder)
@@ -256,8 +262,12 @@ class Workshop:
         def build(draft: Path) -> bool:
             with self.scratch(files) as folder:
                 finished = self.compile(folder, arguments, header=self._header(files, arguments))
-                if finished.ended != "exit":
-                    raise SandboxError(f"sandbox: a test did not compile within its limits ({finished.ended})")
+                said = finished.stderr.decode(errors="replace")
+                reason = compile_limit_reason(said) if finished.returncode != 0 else None
+                if finished.ended != "exit" or reason is not None:
+                    raise SandboxError(
+                        f"sandbox: a test did not compile within its limits ({reason or finished.ended})"
+                    )
                 if finished.returncode != 0:
                     return False
                 shutil.copyfile(folder / name, draft / name)
@@ -306,8 +316,8 @@ class Workshop:
 
 
 def _cache(controls: Controls) -> Path:
-    """The folder for what is built once; where root drops its rights without a view of its own, in a public place."""
-    if "drop" in controls.names and "mount" not in controls.names:
+    """The folder for what is built once; in a public place where root has dropped its rights before it has a view."""
+    if "drop" in controls.names and not ("mount" in controls.names and can_mount()):
         return private_temporary_folder()
     return cache_folder()
 
@@ -316,8 +326,11 @@ def write_files(folder: Path, files: Sources) -> None:
     """Write texts, whatever they hold, with folders as needed."""
     for name, text in files.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in reversed(path.parents[: len(Path(name).parents) - 1]):
+            place.mkdir(exist_ok=True)
+            place.chmod(0o755)
         path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="replace"))
+        path.chmod(0o644)  # whatever our umask says: the folder around them is closed, and the compiler is another user
 
 
 def remove_tree(folder: Path) -> None:

@@ -13,6 +13,7 @@ from rlvr_cpp.policy.completers import GREEDY, SAMPLED, Question, Replay
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.evidence import task_scores
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.think import KNOWN_THOUGHTS
 
 PUBLIC = '#include <cstdio>\nint main() { std::puts("PASSED 1/1"); }\n'
 HIDDEN = '#include <cstdio>\nint main() { bool ok = twice(2) == 4; std::printf("PASSED %d/1\\n", ok); return !ok; }\n'
@@ -37,6 +38,7 @@ class Asked:
     """Answers the last question first, and remembers the batches."""
 
     chat = False
+    thoughts = KNOWN_THOUGHTS
 
     def __init__(self, answer):
         self.answer, self.batches = answer, []

@@ -62,7 +62,7 @@ def test_a_template_that_raises_is_one_sentence(policy, template):
     tokenizer = tokenizer_of("gpt2")
     known, tokenizer.chat_template = tokenizer.chat_template, template
     try:
-        with pytest.raises(UserError, match="the chat template of the model does not take a request"):
+        with pytest.raises(UserError, match="the model's chat template fails"):
             fitting([SHORT], Policy(policy.model, tokenizer, chat=True), None, 128)
     finally:
         tokenizer.chat_template = known

@@ -1,6 +1,5 @@
 """Models by name or folder, and text out of them."""
 
-import dataclasses
 import json
 import shutil
 
@@ -85,23 +84,6 @@ def test_a_folder_with_a_chat_template_is_asked_in_a_chat(tmp_path):
     assert TASKS[0].entry_point in message["content"]
     assert len(write(chat)) == len(TASKS)
     assert not load_policy(str(tmp_path), PolicySettings("float32", None, "cpu", None, "completion", 1)).chat
-
-
-def test_a_chat_begins_with_the_systems_words_and_the_template_hears_its_arguments(tmp_path):
-    shutil.copytree(SHELF / "tiny-cpp", tmp_path / "model")
-    tokenizer = AutoTokenizer.from_pretrained(SHELF / "tiny-cpp")
-    tokenizer.chat_template = (
-        "{{ 'thinks ' if thinking else '' }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    )
-    tokenizer.save_pretrained(tmp_path / "model")
-    told = dataclasses.replace(CPU, system_prompt="You write C++.", template={"thinking": True})
-    chat = load_policy(str(tmp_path / "model"), told)
-    asked = chat.decode(chat.prompt_ids(TASKS[0]))
-    assert asked.startswith("thinks system: You write C++.\nuser: Complete this C++")
-    plain = load_policy(str(tmp_path / "model"), CPU)
-    assert plain.decode(plain.prompt_ids(TASKS[0])).startswith("user: Complete this C++")
-    with pytest.raises(UserError, match=r"policy.system_prompt and policy.template are for chats"):
-        load_policy("tiny-cpp", told)
 
 
 def test_a_model_that_is_not_there_is_told_with_the_fix():

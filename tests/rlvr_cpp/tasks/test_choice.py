@@ -1,5 +1,6 @@
 """Which tasks are trained on and which are held out."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from rlvr_cpp.tasks.settings import TaskSettings
 
 
 def settings(source=None, fraction=0.2) -> TaskSettings:
-    return TaskSettings(source, None, None, fraction)
+    return TaskSettings(source, None, None, fraction, min_tier="marker")
 
 
 @pytest.fixture
@@ -45,3 +46,12 @@ def test_an_unmarked_file_is_split_by_the_seed(ten_tasks):
 def test_a_split_with_an_empty_side_is_refused(ten_tasks, fraction):
     with pytest.raises(UserError, match="both need at least one"):
         choose_tasks(settings(ten_tasks, fraction), None, seed=0)
+
+
+def test_tags_and_lengths_choose_among_the_tasks():
+    some = dataclasses.replace(settings(), tags=["bits", "strings"], max_prompt_length=60)
+    chosen = [task for part in choose_tasks(some, None, seed=0) for task in part]
+    assert chosen
+    assert all({"bits", "strings"} & {*task.tags} and len(task.prompt) <= 60 for task in chosen)
+    with pytest.raises(UserError, match=r"none of the 576 tasks .* 0 have one of tasks\.tags \['nothing'\]"):
+        choose_tasks(dataclasses.replace(settings(), tags=["nothing"]), None, seed=0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr_cpp.tasks.completion import definition_start, read_completion
+from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import Task
 
 FUNCTION = Task("f", "#include <string>\n// Adds.\nint f(int x) {\n", "", "f")
@@ -20,7 +20,13 @@ STRUCT = Task("s", "struct S {\n    void add(int x) {\n", "", "S")
         (FUNCTION, '    auto s = "}"; // }\n    /* } */ char c = \'}\';\n}\nx', '    auto s = "}"; // }\n    /* } */ char c = \'}\';\n}'),
         (FUNCTION, 'auto s = R"(})"; auto t = "\\"}";\n}x', 'auto s = R"(})"; auto t = "\\"}";\n}'),
         (FUNCTION, "    if (x > 1'000) { x = 'a'; }\n    return x;\n}\nx", "    if (x > 1'000) { x = 'a'; }\n    return x;\n}"),
-        (FUNCTION, "    return x;", "    return x;"),
+        (FUNCTION, "    return x;", "    return x;\n}"),
+        (FUNCTION, "    return x + ", "    return x + "),
+        (FUNCTION, "    if (x) {\n    return x;\n", "    if (x) {\n    return x;\n"),
+        (FUNCTION, "    return x;\n```\nIt adds.", "    return x;\n}"),
+        (FUNCTION, "#ifdef A\nif (x) {\n#else\nif (!x) {\n#endif\n}\nreturn x;\n}\nint main() {}", "#ifdef A\nif (x) {\n#else\nif (!x) {\n#endif\n}\nreturn x;\n}"),
+        (STRUCT, "        total += x;\n", "        total += x;\n}\n};"),
+        (STRUCT, "        total += x;\n    }", "        total += x;\n    }\n};"),
         (FUNCTION, "#if 0\n{{{{\n#endif\nreturn x;\n}\nint main() {}", "#if 0\n{{{{\n#endif\nreturn x;\n}"),
         (FUNCTION, " # if 0 // off\n#ifdef A\n{\n#else\n{\n#endif\ndon't {\n#else\nreturn x; }\n#endif\nx", " # if 0 // off\n#ifdef A\n{\n#else\n{\n#endif\ndon't {\n#else\nreturn x; }"),
         (FUNCTION, "#if 0 + 1\n}\n#endif\nx", "#if 0 + 1\n}"),
@@ -73,9 +79,158 @@ def test_a_comment_that_names_the_function_is_not_its_definition():
     assert candidate.code == "int f(int x) {\n    return x;\n}\n\n"
 
 
-def test_the_longest_fence_counts():
-    answer = "```\nf(1)\n```\n```cpp\nint f(int x) { return x + 1; }\n```"
-    assert "return x + 1" in read_completion(FUNCTION, answer, chat=True).code
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ("```\nf(1)\n```\n```cpp\nint f(int x) { return x + 1; }\n```", "int f(int x) { return x + 1; }"),
+        ("```cpp\nint f(int x) { return 0; }\n```\nNo:\n```cpp\nint f(int x) { return 1; }\n```", "int f(int x) { return 1; }"),
+        ("```cpp\nint f(int x) { return 1; }\n```\nSo:\n```cpp\nint f(int x) { ... }\n```", "int f(int x) { return 1; }"),
+        ("```cpp\nint f(int x) { return 1; }\n```\nAgain:\n```cpp\nint f(int x) { return 2", "int f(int x) { return 1; }"),
+        ("```cpp\nint f(int x) { return 1; }\n```\n```java\nint f(int x) { return 2; }\n```", "int f(int x) { return 1; }"),
+        ("~~~\nint f(int x) { return 1; }\n~~~", "int f(int x) { return 1; }"),
+        ("`````cpp\nint f(int x) { return 1; }\n`````", "int f(int x) { return 1; }"),
+        ("1. First\n   ```cpp\n   int f(int x) { return 1; }\n   ```", "int f(int x) { return 1; }"),
+        ("Here it is: ```cpp\nint f(int x) { return 1; }```", "int f(int x) { return 1; }"),
+        ("Write `int f(int x) { return 1; }` there.", "int f(int x) { return 1; }"),
+        ("```cpp\n\ufeffint f(int x) { return 1; }\n```", "int f(int x) { return 1; }"),
+        ("So:\n\nint f(int x) {\n    return 1;\n}\n\nThat's all (really).", "int f(int x) {\n    return 1;\n}"),
+        ("```cpp\nint f(int x) { return 1; }\n\nThis is right.", "int f(int x) { return 1; }"),
+        ("```\ncpp\nint f(int x) { return 1; }\n```", "int f(int x) { return 1; }"),
+        ("\\begin{verbatim}\nint f(int x) { return 1; }\n\\end{verbatim}", "int f(int x) { return 1; }"),
+        ("<pre><code>int f(int x) {\n    return 1;\n}</code></pre>", "int f(int x) { return 1; }"),
+        ("int f(int x) { return 1; }<|im_end|>\n", "int f(int x) { return 1; }"),
+        ("<answer>int f(int x) { return 1; }</answer>", "int f(int x) { return 1; }"),
+        ("<answer>\n```cpp\nint f(int x) { return 1; }\n```\n</answer> I hope", "int f(int x) { return 1; }"),
+    ],
+)  # fmt: skip
+def test_the_block_counts_that_defines_what_is_asked_for(answer, kept):
+    candidate = read_completion(FUNCTION, answer, chat=True)
+    assert candidate.code.split() == f"#include <string> // Adds. {kept}".split()
+
+
+GIVEN = Task(
+    "g",
+    "struct V { int x; };\nconst int LIMIT = 3;\nint top(int a) { return a; }\n\n// Does.\nint f(V v) {\n",
+    "t",
+    "f",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("struct V { int x; };\nint f(V v) { return 1; }", "struct V { int x; };\nconst int LIMIT = 3;\nint top(int a) { return a; }\n\n// Does.\nint f(V v) { return 1; }"),
+        ("struct V { ... };\nint top(int b) { ... }\nint f(V v) { return 1; }", "struct V { int x; };\nconst int LIMIT = 3;\nint top(int a) { return a; }\n\n// Does.\nint f(V v) { return 1; }"),
+        ("const int LIMIT = 4;\nint f(V v) { return 1; }", "struct V { int x; };\nint top(int a) { return a; }\n\n// Does.\nconst int LIMIT = 4;\nint f(V v) { return 1; }"),
+        ("int top(int b) { return b + 1; }\nint f(V v) { return 1; }", "struct V { int x; };\nconst int LIMIT = 3;\n\n// Does.\nint top(int b) { return b + 1; }\nint f(V v) { return 1; }"),
+        ("int f(V v) { return 1; }\nint main() { f({1}); }", "struct V { int x; };\nconst int LIMIT = 3;\nint top(int a) { return a; }\n\n// Does.\nint f(V v) { return 1; }"),
+    ],
+)  # fmt: skip
+def test_nothing_is_defined_twice(answer, code):
+    assert read_completion(GIVEN, f"```cpp\n{answer}\n```", chat=True).code.split() == code.split()
+
+
+def test_a_namespace_that_is_given_is_not_given_twice():
+    given = "namespace util {\nint one() { return 1; }\n}\n"
+    task = Task("g", f"{given}int f(int x) {{\n", "t", "f")
+    own = "int f(int x) { return util::one(); }"
+    code = read_completion(task, f"```cpp\n{given}{own}\n```", chat=True).code
+    assert code.split() == f"{given}{own}".split()
+    more = "namespace util {\nint two() { return 2; }\n}\n"
+    code = read_completion(task, f"```cpp\n{more}{own}\n```", chat=True).code
+    assert code.split() == f"{given}{more}{own}".split()
+
+
+def test_what_the_prompt_gives_may_need_what_the_answer_has_replaced():
+    task = Task("g", "struct V { int x; };\nint top(V v) { return v.x; }\nint f(V v) {\n", "t", "f")
+    answer = "#include <set>\nstruct V { int x; std::set<int> s; };\nint f(V v) { return top(v); }"
+    code = read_completion(task, f"```cpp\n{answer}\n```", chat=True).code
+    assert (
+        code.split()
+        == f"#include <set> struct V {{ int x; std::set<int> s; }}; int top(V v) {{ return v.x; }} {answer[-30:]}".split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("blocks", "code"),
+    [
+        (["#include <map>", "int f(int x) { return 1; }"], "#include <map> int f(int x) { return 1; }"),
+        (["int one() { return 1; }", "int f(int x) { return one(); }"], "int one() { return 1; } int f(int x) { return one(); }"),
+        (["int f(int x) { return one(); }", "int one() { return 1; }"], "int one() { return 1; } int f(int x) { return one(); }"),
+        (["int f(int x) { return one(); }\nint one() { return 0; }", "int f(int x) { return one(); }"], "int one() { return 0; } int f(int x) { return one(); }"),
+        (["int two() { return 2; }\nint one() { return two(); }\nint no() {}", "int f(int x) { return one(); }"], "int two() { return 2; } int one() { return two(); } int f(int x) { return one(); }"),
+        (["int one() { return 1; }", "int f(int x) { int one = 1; return one; }"], "int f(int x) { int one = 1; return one; }"),
+        (["int f(int x) { return 1; }", "int main() { return f(1); }"], "int f(int x) { return 1; }"),
+        (["const int N = 3;\nint g[N];", "int f(int x) { return g[x % N]; }"], "const int N = 3; int g[N]; int f(int x) { return g[x % N]; }"),
+    ],
+)  # fmt: skip
+def test_blocks_are_joined_where_one_needs_the_other(blocks, code):
+    answer = "Then:\n".join(f"```cpp\n{block}\n```\n" for block in blocks)
+    task = Task("f", "int f(int x) {\n", "t", "f")
+    assert read_completion(task, answer, chat=True).code.split() == code.split()
+
+
+METHOD = Task(
+    "m",
+    "#include <vector>\nclass Solution {\npublic:\n    int k = 2;\n    // Gains.\n    int gain(int p) {\n",
+    "t",
+    "gain",
+)
+
+
+def test_a_class_is_whole_or_one_of_its_methods_takes_its_place():
+    whole = "class Solution {\npublic:\n    int gain(int p) { return p; }\n};"
+    assert read_completion(METHOD, f"```cpp\n{whole}\n```", chat=True).code == f"#include <vector>\n{whole}\n\n"
+    method = "int gain(int p) { return k * p; }"
+    code = read_completion(METHOD, f"```cpp\n{method}\n```", chat=True).code
+    assert code.split() == (METHOD.prompt.removesuffix("int gain(int p) {\n") + method + " };").split()
+
+
+def test_a_namespace_is_taken_up_again_or_opened_to_all():
+    opened = Task("n", "namespace a {\nstruct V { int x; };\nint f(V v) {\n", "t", "f")
+    again = "namespace a {\nint f(V v) { return 1; }\n}"
+    code = read_completion(opened, f"```cpp\n{again}\n```", chat=True).code
+    assert code.split() == ["namespace", "a", "{", "struct", "V", "{", "int", "x;", "};", "}", *again.split()]
+    bare = "int f(V v) { return 1; }"
+    code = read_completion(opened, f"```cpp\n{bare}\n```", chat=True).code
+    assert code.split() == f"namespace a {{ struct V {{ int x; }}; {bare} }}".split()
+    used = "namespace mine {\nint f(int x) { return 1; }\n}\nusing namespace mine;"
+    code = read_completion(FUNCTION, f"```cpp\n{used}\n```", chat=True).code
+    assert code.split() == f"#include <string> // Adds. {used}".split()
+
+
+def test_a_class_that_the_prompt_gives_whole_is_replaced():
+    task = Task("m", "class Solution {\npublic:\n    int gain(int p) {\n    }\n};\n", "t", "gain")
+    whole = "class Solution {\npublic:\n    int gain(int p) { return p; }\n};"
+    assert read_completion(task, f"```cpp\n{whole}\n```", chat=True).code.split() == whole.split()
+
+
+@pytest.mark.parametrize("behind", ["", "\nIt adds.", "\n```\nOr:\n```cpp\nint f(int x) { return 2; }\n```\n"])
+@pytest.mark.parametrize("before", ["", "int f(int x) {\n"])
+def test_what_a_base_model_writes_behind_its_answer_changes_nothing(before, behind):
+    code = read_completion(FUNCTION, f"{before}    return 1;\n}}\n{behind}").code
+    assert code.split()[-8:] == ["Adds.", "int", "f(int", "x)", "{", "return", "1;", "}"]
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "Here is the rest:\n\n```cpp\n    return 1;\n}\n```",
+        "int f(int x) {\n    return 1;\n}",
+        "#include <string>\n// Adds.\nint f(int x) {\n    return 1;\n}\n\nint other(int y) {\n    return",
+        "```cpp\nint f(int x) {\n    return 1;\n}\n```\nIt adds.",
+        "Sure:\n```cpp\nint f(int x) {\n    return 1;\n}\n```",
+    ],
+)
+def test_a_base_model_may_write_the_function_anew(completion):
+    code = read_completion(FUNCTION, completion).code
+    assert code.split()[-8:] == ["Adds.", "int", "f(int", "x)", "{", "return", "1;", "}"]
+
+
+def test_a_main_is_kept_where_no_test_brings_one():
+    program = "#include <iostream>\nint main() {\n    std::cout << 1;\n}"
+    for task in (Task("i", "// Prints 1.\n", "", "main"), Task("i", "// Prints 1.\n", "int main();", "main")):
+        assert program in read_completion(task, f"```cpp\n{program}\n```", chat=True).code
 
 
 def test_a_template_keeps_its_head_out_of_the_preamble():
@@ -84,18 +239,46 @@ def test_a_template_keeps_its_head_out_of_the_preamble():
     assert read_completion(task, answer, chat=True).code.count("template") == 1
 
 
-@given(st.text(alphabet="{}\"'/*\\ab \n;<think>`", max_size=80), st.booleans())
-def test_the_map_points_at_the_models_own_text(completion, chat):
-    candidate = read_completion(FUNCTION, completion, chat)
-    own = candidate.code[candidate.start : candidate.start + candidate.length]
-    assert own == completion[candidate.completion_start : candidate.completion_start + candidate.length]
+WORDS = st.sampled_from(
+    ["int f(int x) {", "    return x;\n", "}", "};", "\n```\n", "\n```cpp\n", "~~~", "#include <map>\n", "int main() {", "struct V {",
+     "#ifdef A\n", "#else\n", "#endif\n", '"', "'", "/*", "*/", 'R"(', ")", "<think>", "</think>", "Prose.\n", "int one() { return 1; }\n",
+     "one();", "namespace {", "template <class T>\n", "(", ";", "\ufeff", "\n", "<answer>"]
+)  # fmt: skip
+TEXTS = st.lists(WORDS, max_size=20).map("".join)
+
+
+@given(TEXTS, st.sampled_from([FUNCTION, STRUCT, GIVEN, METHOD]), st.booleans())
+def test_text_program_and_map_agree(completion, task, chat):
+    candidate = read_completion(task, completion, chat)
+    written = [False] * len(completion)
+    for piece in candidate.pieces:
+        own = completion[piece.origin : piece.origin + piece.length]
+        assert candidate.code[piece.start : piece.start + piece.length] == own
+        assert not any(written[piece.origin : piece.origin + piece.length])
+        written[piece.origin : piece.origin + piece.length] = [True] * piece.length
+    ends = [piece.start + piece.length for piece in candidate.pieces]
+    assert all(end <= piece.start for end, piece in zip(ends, candidate.pieces[1:], strict=False))
+
+
+@given(TEXTS, TEXTS)
+def test_prose_around_a_fence_changes_nothing(before, behind):
+    answer = "```cpp\nint f(int x) { return 7; }\n```"
+    prose = [text.replace("`", "").replace("~", "").replace("<", "").replace("{", "") for text in (before, behind)]
+    candidate = read_completion(FUNCTION, f"{prose[0]}\n\n{answer}\n\n{prose[1]}", chat=True)
+    assert "int f(int x) { return 7; }" in candidate.code
 
 
 @pytest.mark.parametrize(
-    "piece", ['\\"', "\\'", 'R"x(\n', "f()", "f(a)\n", "f(", "struct f ", "#if 0\n", "`", "```", "/*", "f{"]
+    "piece", ["{", "}", "`", "```\n", "int f(int x) {", "f(a<", "#if A\n", 'R"(\n```\n', "struct f ", "/*"]
 )
-def test_a_long_completion_is_read_to_its_end(piece):
-    text = piece * 300_000  # a quadratic reader would need many minutes
+def test_a_hostile_answer_is_read_in_a_time_that_grows_with_it(piece):
+    text = piece * (12_000 // len(piece))  # a quadratic reader would need minutes
+    for chat in (False, True):
+        assert isinstance(read_completion(FUNCTION, text, chat).code, str)
+
+
+@pytest.mark.parametrize("piece", ['\\"', "f(a)\n"])
+def test_an_answer_that_is_far_too_long_is_a_continuation(piece):
+    text = piece * 70_000
     for chat in (False, True):
         assert read_completion(FUNCTION, text, chat).code.startswith(FUNCTION.prompt)
-    assert definition_start(text + ";\nint f(int (*g)(int (*)())) {", "g") is None

@@ -93,7 +93,7 @@ def test_gzip_is_read(tmp_path):
         ({"prompt": None}, "line 2: field 'prompt' is None"),
         ({"std": "c99"}, "line 2: field 'std' is 'c99'"),
         ({"split": "dev"}, "line 2: field 'split' is 'dev'"),
-        ({"colour": 1}, "line 2: field 'colour' is not part of a task"),
+        ({"test_declared": 1}, "line 2: field 'test_declared' is not part of a task"),
         ({"tags": "a"}, "line 2: field 'tags' is 'a'"),
         ({"hidden_test": 5}, "line 2: field 'hidden_test' is 5"),
         ({"reference": 5}, "line 2: field 'reference' is 5"),

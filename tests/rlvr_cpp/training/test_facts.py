@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from rlvr_cpp import UserError, Verifier
 from rlvr_cpp.policy.policy import Policy, load_policy
+from rlvr_cpp.policy.settings import ChatSettings
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.record import RunRecord, read_record
 from rlvr_cpp.tasks.task import Task
@@ -21,6 +22,7 @@ from rlvr_cpp.training.guards.facts import reward_facts
 from rlvr_cpp.training.run import facts_for_an_artifact
 from rlvr_cpp.verifier import contract
 from rlvr_cpp.verifier.program import POLICY_VERSION
+from rlvr_cpp.verifier.think import Thoughts
 from tests.rlvr_cpp.training.decided import CPU
 from tests.tokenizers import CHAT, tokenizer_of
 
@@ -200,18 +202,19 @@ def test_rules_of_verdicts_of_another_version_are_refused(run, folder, monkeypat
         RunRecord(folder, run.job, "g++", run.facts(), write=False)
 
 
-@pytest.mark.parametrize("change", ["template", "system_prompt", "template_arguments"])
+@pytest.mark.parametrize("change", ["template", "asked", "thoughts"])
 def test_a_chat_that_is_asked_otherwise_is_refused(run, tmp_path, monkeypatch, change):
-    asked = Policy(run.policy.model, tokenizer_of("gpt2"), True, "You write C++.", {"enable_thinking": False})
-    chat = dataclasses.replace(run, policy=asked)
+    asked = ChatSettings("You write C++.", {"enable_thinking": False})
+    policy = Policy(run.policy.model, tokenizer_of("gpt2"), True, asked=asked)
+    chat = dataclasses.replace(run, policy=policy)
     with RunRecord(tmp_path, run.job, "g++", chat.facts()):
         pass
     if change == "template":
-        monkeypatch.setattr(asked.tokenizer, "chat_template", CHAT.replace("assistant", "model"))
-    elif change == "system_prompt":
-        asked.system_prompt = None
+        monkeypatch.setattr(policy.tokenizer, "chat_template", CHAT.replace("assistant", "model"))
+    elif change == "asked":
+        policy.asked = ChatSettings(None, {"enable_thinking": False})
     else:
-        asked.template = {"enable_thinking": True}
+        policy.thinking = dataclasses.replace(policy.thinking, thoughts=Thoughts((("<a>", "</a>"),)))
     with pytest.raises(UserError, match=rf"prompt of the run in .* \({change}: "):
         RunRecord(tmp_path, run.job, "g++", chat.facts())
 

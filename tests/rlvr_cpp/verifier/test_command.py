@@ -56,6 +56,17 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_declaration_says_what_an_answer_has_to_define(capsys):
+    own_type = "struct Yes { bool operator==(int) const { return true; } };\nYes twice(int) { return {}; }\n"
+    tests = ["--tests", file("tests.cpp", TESTS.replace("int twice(int);\n", ""))]
+    declared = [*tests, "--declaration", file("declared.cpp", "int twice(int x);\n")]
+    assert main([file("right.cpp", "template <class T> T twice(T x) { return 2 * x; }\n"), *declared]) == 0
+    assert main([file("own.cpp", own_type), *declared]) == 1
+    capsys.readouterr()
+    assert main(["own.cpp", *tests]) == 1
+    assert "the test calls what was not declared: give `declaration`" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("code", "options", "status", "said"),
     [

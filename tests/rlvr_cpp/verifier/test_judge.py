@@ -32,7 +32,7 @@ def judge(code: str, **options) -> VerifyResult:
         ("int twice(int x) { return x + 1; }", "wrong", "wrong", 0.65),
         ("int twice(int x) { return 2 * y; }", "compile_error", "undeclared", 0.0),
         ("int twice(int x) { return 2 * x }", "compile_error", "syntax", 0.0),
-        ("int twice(const char* x) { return *x; }", "compile_error", "type", 0.0),
+        ("int twice(const char* x) { return *x; }", "compile_error", "undeclared", 0.0),
         ("int twice(int x);", "link_error", "link_error", 0.0),
         ("int twice(int x) { return *(volatile int*)0 + x; }", "run_error", "run_error", 0.3),
         ("int twice(int x) { for (volatile int i = 0;; ++i) {} return x; }", "timeout", "timeout", 0.3),
@@ -109,8 +109,8 @@ def test_thoughts_are_no_code():
 
 def test_the_standard_is_the_programs_own():
     code = "constexpr auto twice = [](auto x) requires true { return 2 * x; };"
-    assert judge(code, std="c++17").status == "compile_error"
-    assert judge(code, std="c++20").status == "ok"
+    assert judge(code, std="c++17", declaration="int twice(int x);").status == "compile_error"
+    assert judge(code, std="c++20", declaration="int twice(int x);").status == "ok"
 
 
 COUNT = """
@@ -133,18 +133,17 @@ BODY = "{ int n = 0; for (int x : v) n += x % 2 == 0; return n; }"
     [
         ("int count_even(std::vector<int> v)", "ok"),
         ("int count_even(const std::vector<int>& v)", "ok"),
-        ("long long count_even(const std::vector<int>& v)", "link_error"),
-        ("int count_even(std::vector<int> v, int = 0)", "link_error"),
-        ("bool count_even(std::vector<int> v)", "link_error"),
+        ("long long count_even(const std::vector<int>& v)", "ok"),
+        ("int count_even(std::vector<int> v, int = 0)", "ok"),
+        ("double count_even(std::vector<int> v)", "compile_error"),
+        ("int count_even(std::vector<int>* v)", "compile_error"),
+        ("bool count_even(std::vector<int> v)", "wrong"),
     ],
 )
 def test_a_candidate_may_take_its_argument_by_reference_but_not_change_the_question(verifier, signature, status):
     code = f"#include <vector>\n#include <cstdio>\n{signature} {BODY}"
     result = verifier.verify(Program(code, COUNT, 2, declaration=PROMPT))
-    if "bool" in signature:
-        assert not result.passed  # the linker does not see result types: its answers are what it says
-    else:
-        assert (result.status, result.tier) == (status, "oracle")
+    assert (result.status, result.tier) == (status, "oracle"), result.stderr
 
 
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])
@@ -235,7 +234,7 @@ def test_assertions_are_counted_without_a_marker(verifier):
     [
         (HARNESS, "oracle"),
         ("int twice(int x);\nint (*chosen)(int) = twice;\nint base = 0;\nstruct P { int x; };\nint use(P* p);\n" + HARNESS, "oracle"),
-        (HARNESS.replace("twice(1)", "Twice{}.of(1)").replace("twice(3)", "Twice{}.of(3)"), "marker"),
+        (HARNESS.replace("twice(1)", "Twice{}.of(1)").replace("twice(3)", "Twice{}.of(3)"), "observer"),
     ],
 )  # fmt: skip
 def test_the_strongest_way_is_chosen(verifier, test, tier):
@@ -244,16 +243,15 @@ def test_the_strongest_way_is_chosen(verifier, test, tier):
     assert (result.status, result.tier) == ("ok", tier)
 
 
-def test_callbacks_are_judged_behind_the_seal(verifier):
+def test_callbacks_are_answered_from_the_tests_own_process(verifier):
     prompt = "int price(int id);\nint solve(int n) {\n"
     test = "int price(int id) { return id * 2; }\n" + HARNESS.replace("twice", "solve")
     code = prompt + "    return price(n);\n}\n"
     cheat = prompt.replace("int solve", "#include <cstdio>\n#include <cstdlib>\nint solve")
     cheat += '    std::puts("PASSED 2/2"); std::fflush(stdout); std::_Exit(0); return n;\n}\n'
     honest, forged = verifier.verify_many([Program(text, test, 2, declaration=prompt) for text in (code, cheat)])
-    assert (honest.status, honest.tier) == ("ok", "sealed")
-    assert (forged.status, forged.tests_passed) == ("policy", 0)
-    assert "_Exit" in forged.stderr
+    assert (honest.status, honest.tier) == ("ok", "observer")
+    assert (forged.status, forged.tests_passed, forged.tier) == ("forged", 0, "observer")
 
 
 def test_a_candidate_cannot_talk_itself_out_of_a_score():
@@ -271,3 +269,20 @@ def test_a_program_can_write_nowhere():
     int main() { for (const char* path : {"x", "/tmp/x", "/work/x", "/dev/shm/x"}) if (std::fopen(path, "w")) return 1; }
     """
     assert verify_cpp(code).status == "ok"
+
+
+@pytest.mark.parametrize(("declared", "status", "reward"), [(None, "wrong", 0.3), (3, "forged", 0.3)])
+def test_a_share_of_tests_whose_number_a_candidate_chose_is_no_partial_pass(verifier, declared, status, reward):
+    test = """#include <cstdio>
+#include <vector>
+std::vector<int> evens(int n);
+int main() {
+    int passed = evens(4).size() == 2, total = 1;
+    for (int x : evens(9)) { ++total; passed += x % 2 == 0; }
+    std::printf("PASSED %d/%d\\n", passed, total);
+    return passed != total;
+}
+"""
+    code = "#include <vector>\nstd::vector<int> evens(int n) { return std::vector<int>(n > 4 ? 900 : 1, 2); }\n"
+    result = verifier.verify(Program(code, test, declared))
+    assert (result.status, result.tests_passed, compute_reward(result)) == (status, 0, reward)

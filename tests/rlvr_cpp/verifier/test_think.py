@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_cpp import strip_think_blocks, strip_think_token_ids
-from rlvr_cpp.verifier.think import think_block_end
+from rlvr_cpp.verifier.think import Thoughts, answer_span, think_block_end
 
 OPEN, CLOSE = "<think>", "</think>"
 VOCABULARY = [OPEN, CLOSE, "int x;", " ", "\n", '"', "//", "<", "think", ">", "é"]
@@ -33,7 +33,11 @@ def decode(ids: list[int]) -> str:
         ("int x;</think>", "int x;</think>"),
         ("<think>a</think><think>b</think>", "<think>b</think>"),
         ("<think>a<think>b</think>c</think>int x;", "c</think>int x;"),
-        ("<THINK>a</THINK>int x;", "<THINK>a</THINK>int x;"),
+        ("<THINK>a</THINK>int x;", "int x;"),
+        ("<Thinking>a</thinking>int x;", "int x;"),
+        ("[THINK]a[/THINK]int x;", "int x;"),
+        ("<seed:think>a</seed:think>int x;", "int x;"),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>int x;", "int x;"),
         ("", ""),
     ],
 )
@@ -96,3 +100,27 @@ def test_stripping_twice_changes_nothing_but_a_second_block(text):
     once = strip_think_blocks(text)
     if not once.lstrip().startswith(OPEN):
         assert strip_think_blocks(once) == once
+
+
+OPENED = Thoughts(are_open=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts", "answer"),
+    [
+        ("hm\n</think>\nint x;", Thoughts(), "\nint x;"),
+        ("hm\n</think>\nint x;", OPENED, "\nint x;"),
+        ("hm", OPENED, ""),
+        ("hm", Thoughts(), "hm"),
+        ("<think>hm</think>int x;", OPENED, "int x;"),
+        ('auto s = "</think>";', Thoughts(), 'auto s = "</think>";'),
+        ("int x; // <think></think>", Thoughts(), "int x; // <think></think>"),
+        ("<think>hm</think><answer>int x;</answer>!", Thoughts(), "int x;"),
+        ("<think>hm<answer>int x;", Thoughts(), "int x;"),
+        ("<answer>no</answer> <answer>int x;</answer>", Thoughts(), "int x;"),
+        ("<think>an <answer> first</think>int x;", Thoughts(), "int x;"),
+    ],
+)
+def test_where_an_answer_stands(text, thoughts, answer):
+    begin, end = answer_span(text, thoughts)
+    assert text[begin:end] == answer

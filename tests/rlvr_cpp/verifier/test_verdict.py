@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr_cpp.verifier.verdict import WORKER_GONE, read_oracle, read_verdict
+from rlvr_cpp.verifier.verdict import WORKER_GONE, WORKER_LIED, read_oracle, read_verdict
 from rlvr_sandbox import Finished
 
 
@@ -77,6 +77,9 @@ WAITING = finished()  # a worker that served to the end of its input
         (finished(b"PASSED 5/5\n"), finished(b"PASSED 5/5\n"), "ok"),
         (finished(b"PASSED 3/5\n", 1), finished(b"debug\nPASSED 5/5\n"), "forged"),
         (finished(returncode=WORKER_GONE), finished(returncode=0), "forged"),
+        (finished(returncode=WORKER_LIED), finished(returncode=0), "forged"),
+        (finished(returncode=WORKER_LIED), finished(returncode=1), "forged"),
+        (finished(returncode=WORKER_LIED), finished(returncode=-11), "forged"),
         (finished(returncode=WORKER_GONE), finished(returncode=3), "run_error"),
         (finished(returncode=WORKER_GONE), finished(returncode=-11), "run_error"),
         (finished(returncode=WORKER_GONE), finished(returncode=-9, timed_out=True), "timeout"),

@@ -349,6 +349,11 @@ given_texts = st.sampled_from(["", "    int y = x;\n", "    if (x) {\n    x = 2;
 line_numbers = st.integers(0, 20)
 
 
+def origins(candidate):
+    """Where in the completion each character of the code was written that the model wrote."""
+    return {piece.start + i: piece.origin + i for piece in candidate.pieces for i in range(piece.length)}
+
+
 @WAYS
 @settings(deadline=None)
 @given(text=texts, given_text=given_texts, chat=st.booleans(), line=line_numbers)
@@ -364,8 +369,9 @@ def test_the_kept_tokens_are_those_that_begin_before_the_line_ends(tokenize, tex
         return
     breaks = [i for i, character in enumerate(candidate.code) if character == "\n"]
     end = breaks[line - 1] if line <= len(breaks) else len(candidate.code)
-    last = min(end - candidate.start, candidate.length) + candidate.completion_start - len(given_text)
-    assert mask == [int(len(back(ids[:k])) <= last) for k in range(len(ids))]
+    written = [place for at, place in origins(candidate).items() if at < end]
+    last = max(written, default=candidate.pieces[0].origin - 1 if candidate.pieces else -1) + 1 - len(given_text)
+    assert mask == [int(len(back(ids[:k])) <= max(0, last)) for k in range(len(ids))]
 
 
 @WAYS
@@ -387,11 +393,10 @@ def test_a_coverage_mask_drops_the_tokens_on_lines_that_were_not_executed(tokeni
     mask = coverage_mask(unexecuted, candidate, ids, back, len(given_text))
     assert len(mask) == len(ids)
     assert mask[-1] == 1
-    shift = candidate.start - candidate.completion_start + len(given_text)
-    own = candidate.start + max(0, len(given_text) - candidate.completion_start), candidate.start + candidate.length
+    code_places = {place: at for at, place in origins(candidate).items()}
     for k, keep in enumerate(mask):
-        begin, end = len(back(ids[:k])) + shift, len(back(ids[: k + 1])) + shift
+        begin, end = len(back(ids[:k])) + len(given_text), len(back(ids[: k + 1])) + len(given_text)
         if begin < end:
-            touched = {candidate.code.count("\n", 0, place) + 1 for place in (begin, end - 1)}
-            within = own[0] <= begin and end <= own[1] and set(range(min(touched), max(touched) + 1)) <= unexecuted
-            assert keep == (not within)
+            places = [code_places.get(place) for place in range(begin, end)]
+            lines = {-1 if place is None else candidate.code.count("\n", 0, place) + 1 for place in places}
+            assert keep == (not lines <= unexecuted)

@@ -205,6 +205,37 @@ def test_a_full_pass_needs(counted, compiler, need):
     assert (outcome(program), outcome(program, "throwing")) == (right, throwing)
 
 
+MANY = """#include <cassert>
+static std::vector<int> many(int n) { return std::vector<int>(f(3) == 9 ? n : 100 * n, 2); }
+static void each(const std::vector<int>& got) {
+    for (int x : got) {
+        if (x == 7) return;
+        assert(x == 2);
+    }
+}
+int main() {
+    assert(f(1) == 1);
+    for (int x : many(5)) assert(x == 2);
+    for (int x : many(6)) if (x != 2) throw x;
+    each(many(7));
+    auto r = many(8);
+    for (std::size_t i = 0; i < r.size(); ++i) {
+        assert(r[i] % 2 == 0);
+        assert(f(int(i)) >= 0 || i > 3);
+    }
+    for (int i = 2; i < 4; ++i) assert(f(i) == i * i);
+}
+"""
+
+
+def test_a_loop_over_an_answer_is_one_assertion_and_counts_only_with_all_others(counted):
+    """Else a long answer would drown what it failed, and an empty one would pass every loop."""
+    program = counted("g++", MANY)
+    assert outcome(program) == (7, 7)
+    assert outcome(program, "half") == (1, 7)
+    assert outcome(program, "wrong") == (0, 7)
+
+
 def test_what_a_later_assertion_still_needs_is_left_where_it_is(counted):
     # if the declarations moved into a block with the first assertion, `second` would be gone before the last one
     test = """
@@ -302,6 +333,8 @@ STATEMENTS = {
     "{{ int x = f({n}); assert(x == {n}); }}": 1,
     "try {{ f({n}); throw {n}; }} catch (const std::exception&) {{}}": 1,
     "int v{n} = f({n}); if (!(v{n} == {n})) {{ throw std::runtime_error(\"{n}\"); }}": 1,
+    "for (;;) {{ assert(f({n})); }}": 1,
+    "while (f({n})) if (f(0)) throw 1;": 1,
     "f({n});  // assert(f({n}));": 0,
 }  # fmt: skip
 FREE = [
@@ -309,8 +342,8 @@ FREE = [
     "try {{ assert(f({n})); f(-{n}); }} catch (int) {{ return 0; }}",
     "try {{ assert(f({n})); f(-{n}); }} catch (int) {{ }}",
     "#ifdef X\nassert(f({n}));\n#endif",
-    "for (;;) {{ assert(f({n})); }}",
-    "while (f({n})) if (f(0)) throw 1;",
+    "for (int i = 0; i < 3; ++i) {{ assert(f({n})); }}",
+    "for (int i : {{1, 2}}) if (f(i)) throw 1;",
     "if (f({n})) assert(f(0));",
     "return f({n});",
 ]

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.search.ranking import code_length
-from rlvr_cpp.tasks.completion import definition_start, read_completion
+from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import Task, parse_task
 from rlvr_cpp.training.stepcoder.curriculum import cut_points
 from rlvr_cpp.verifier.cpp.lexemes import directives, lexemes, readings
 from rlvr_cpp.verifier.cpp.lint import lint_copy
+from rlvr_cpp.verifier.cpp.outline import outline
 from rlvr_cpp.verifier.cpp.signature import read_prompt, read_unit, tokens
 from rlvr_cpp.verifier.tiers.sealed import between, macros_before_headers, macros_defined
 from rlvr_cpp.verifier.toolchain.precompiled import leading_includes
@@ -257,11 +258,13 @@ def closing_brace(text):
 def check_completion(text):
     brace = closing_brace(text)
     candidate = read_completion(Task("f", "int f() {", "", "f"), text.code)
-    assert candidate.length == (brace.end if brace else len(text.code))
+    assert sum(piece.length for piece in candidate.pieces) == (brace.end if brace else len(text.code))
     if "conditional" not in text.kinds:
-        balance = sum(1 if brace.text == "{" else -1 for brace in text.live_braces)
-        place = definition_start(f"{text.code}int target(int x) {{", "target")
-        assert place == (len(text.code) if text.is_code(text.last) and balance == 0 else None)
+        depth = 0
+        for brace in text.live_braces:
+            depth = max(0, depth + (1 if brace.text == "{" else -1))
+        opened = [item.name for item in outline(f"{text.code};int target(int x) {{") if not item.is_closed]
+        assert (opened == ["target"]) == (text.is_code(text.last) and depth == 0)
 
 
 def check_task(text):

@@ -1,6 +1,7 @@
 """Judging in the candidate's own process: honest class and callback tasks pass, and what was found to cheat does not.
 
-Each attack here once earned a full pass.
+Each attack here once earned a full pass. The verifier comes here only with tests that cannot be taken apart, so these
+are put to it directly.
 """
 
 import json
@@ -10,6 +11,8 @@ from importlib import resources
 import pytest
 
 from rlvr_cpp import Program, Verifier
+from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
+from rlvr_cpp.verifier.toolchain.bench import open_bench
 
 ROWS = [json.loads(line) for line in (resources.files("rlvr_cpp") / "data" / "families.jsonl").read_text().splitlines()]
 CLASS = next(row for row in ROWS if row["entry_point"] == "Tally")
@@ -28,6 +31,15 @@ def verifier(request):
         pytest.skip(f"{request.param} is not installed")
     with Verifier(compiler=request.param, workers=1) as verifier:
         yield verifier
+
+
+def judge_inside(verifier: Verifier, program: Program) -> tuple[str, str, int, str]:
+    """The status, the tier, the number of passed tests and what there is to read."""
+    with open_bench(program, verifier.workshop) as bench:
+        judged = judge_apart(bench) or judge_as_one(bench)
+    verdict = judged.verdict
+    status = judged.built.failure or (verdict.status if verdict else "ok")
+    return status, judged.tier, verdict.passed if verdict else 0, judged.why or judged.built.text
 
 
 def continued(row: dict, text: str) -> Program:
@@ -95,15 +107,15 @@ static int z = [] {
 @pytest.mark.parametrize("name", HONEST_PROGRAMS)
 def test_an_honest_program_passes(verifier, name):
     program, tier = HONEST_PROGRAMS[name]
-    result = verifier.verify(program)
-    assert (result.status, result.tier, result.tests_passed) == ("ok", tier, 8), result.stderr
+    *result, said = judge_inside(verifier, program)
+    assert result == ["ok", tier, 8], said
 
 
 @pytest.mark.parametrize("name", HACKS)
 def test_a_hack_does_not_pass_and_is_a_result(verifier, name):
-    result = verifier.verify(HACKS[name])
-    assert result.status in ("forged", "policy", "wrong", "compile_error"), result.stderr
-    assert result.tests_passed < 8
+    status, _, passed, said = judge_inside(verifier, HACKS[name])
+    assert status in ("forged", "policy", "wrong", "compile_error"), said
+    assert passed < 8
 
 
 @pytest.mark.parametrize(
@@ -135,7 +147,7 @@ int main() {
     return good == 2 ? 0 : 1;
 }
 """
-    result = verifier.verify(Program(code, test, 2))
+    status, _, passed, said = judge_inside(verifier, Program(code, test, 2))
     joins = "\0" not in code or not verifier.toolchain.is_clang  # clang++ joins no lines over a NUL
-    assert (result.status, result.tests_passed) == ("policy" if joins else "compile_error", 0), result.stderr
-    assert not joins or "equal" in result.stderr
+    assert (status, passed) == ("policy" if joins else "compile_error", 0), said
+    assert not joins or "equal" in said

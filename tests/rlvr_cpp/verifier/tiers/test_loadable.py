@@ -4,8 +4,9 @@ import pytest
 
 from rlvr_cpp import Program, Verifier
 from rlvr_cpp.verifier.tiers import two_processes
-from rlvr_cpp.verifier.tiers.loadable import LIBRARY, build_loadable, exports
+from rlvr_cpp.verifier.tiers.loadable import build_loadable, exports
 from rlvr_cpp.verifier.toolchain.bench import open_bench
+from rlvr_cpp.verifier.toolchain.workshop import LIBRARY
 
 DECLARATION = "int solve(int n) {\n"
 TEST = """#include <cstdio>
@@ -57,7 +58,7 @@ def program(code):
 
 def loadable(verifier, code):
     with open_bench(program(code), verifier.workshop) as bench:
-        return build_loadable(bench, next(two_processes.splits(bench.program)))
+        return build_loadable(bench, two_processes.split_of(bench.program))
 
 
 @pytest.mark.parametrize("name", LOADED)
@@ -87,10 +88,15 @@ def test_what_could_differ_is_linked_whole(verifier, name):
     assert loadable(verifier, WHOLE[name]) is None
 
 
-@pytest.mark.parametrize("name", ["undefined", "its own main"])
-def test_a_whole_link_says_what_does_not_link(verifier, name):
-    [result] = verifier.verify_many([program(WHOLE[name])])
+def test_a_whole_link_says_what_does_not_link(verifier):
+    result = verifier.verify(program(WHOLE["undefined"]))
     assert (result.status, result.compile_ok) == ("link_error", False)
+
+
+@pytest.mark.parametrize("name", ["its own main", "static", "another signature"])
+def test_what_no_linker_tells_apart_is_compiled_with_what_calls_it(verifier, name):
+    result = verifier.verify(program(WHOLE[name]))
+    assert (result.status, result.tests_passed, result.tier) == ("ok", 2, "oracle"), result.stderr
 
 
 def test_names_in_several_versions_are_known(verifier):

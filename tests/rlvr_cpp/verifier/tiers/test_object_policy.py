@@ -262,6 +262,27 @@ def test_what_the_harness_names_itself_is_not_held_against_the_candidate(compile
     assert violations(compiled(harness + '\nextern "C" int printf(const char*, ...) { return 0; }'), harness)
 
 
+SANITIZED = """#include <iostream>
+#include <map>
+static std::map<int, int> table{{1, 2}};
+int global = 3;
+struct Tally { int total = 0; void add(int x) { total += table[x]; } };
+int solve(int x) { Tally t; t.add(x); int a[2] = {x, t.total}; std::cout << a[x & 1]; return global / x; }
+"""
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize(
+    "flag", ["-fsanitize=address,undefined", pytest.param("-fsanitize=thread", marks=pytest.mark.slow)]
+)
+def test_a_sanitizer_of_ours_breaks_no_rule_and_hides_nothing(compiled, compiler, flag):
+    assert violations(compiled(SANITIZED, compiler, "-fPIC", flag)) == ()
+    early = "__attribute__((constructor(99))) static void early() {}\n"
+    taken = "#include <csignal>\nvoid take() { struct sigaction kept; sigaction(63, nullptr, &kept); }\n"
+    for attack, word in ((early, "init_array"), (taken, "sigaction")):
+        assert any(word in reason for reason in violations(compiled(attack + SANITIZED, compiler, "-fPIC", flag)))
+
+
 def test_a_compressed_section_is_named(small_object):
     damaged = bytearray(small_object)
     (headers,) = struct.unpack_from("<Q", damaged, 40)

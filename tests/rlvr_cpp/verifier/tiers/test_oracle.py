@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_cpp.verifier.cpp.signature import tokens
-from rlvr_cpp.verifier.tiers.oracle import split
+from rlvr_cpp.verifier.tiers.oracle import differs, is_open, mentions_all, split
 from tests.rlvr_cpp.verifier.tiers.test_two_processes import MARKER_TEST, RIGHT, SOLVE
 
 
@@ -69,9 +69,6 @@ MAIN = "int main() { return solve(3); }\n"
         (MAIN, "int counter = 0;\nint solve(int n) {\n"),
         (MAIN, "extern int limit;\nint solve(int n) {\n"),
         (MAIN, "template <class T> T solve(T n) {\n"),
-        (MAIN, "static int solve(int n) {\n"),
-        (MAIN, "inline int solve(int n) {\n"),
-        (MAIN, "constexpr int solve(int n) {\n"),
         (MAIN, "namespace n {\nint solve(int n) {\n"),
         (MAIN, "struct P { int x; };\nint solve(P p) {\n"),
         (MAIN, "struct P { int x; };\nP solve(int n) {\n"),
@@ -100,7 +97,7 @@ MAIN = "int main() { return solve(3); }\n"
         (MAIN, "typedef int* P;\nint solve(const P p, int n) {\n"),
         ("int main() { return other(3); }\n", "int solve(int n) {\n"),
         ("int solve(int n) { return n; }\n" + MAIN, "int solve(int n) {\n"),
-        ('#include "solution.h"\n' + MAIN, "int solve(int n) {\n"),
+        ('#include "solution.h"\n' + MAIN, None),
         ("#include <iostream>\nint main() { std::cout.rdbuf(nullptr); return solve(3); }\n", "int solve(int n) {\n"),
         ("int main() { int n; std::cin >> n; return solve(n); }\n", "int solve(int n) {\n"),
         ("int main() { std::thread t([] { solve(3); }); t.join(); }\n", "int solve(int n) {\n"),
@@ -116,15 +113,20 @@ def test_what_needs_one_process_is_not_split(test, declaration):
     assert split(test, declaration, (declaration or "") + "    return n; } int main2() { return 0; }") is None
 
 
+@pytest.mark.parametrize("specifier", ["static", "inline", "constexpr", "static inline"])
+def test_a_declaration_may_say_how_its_function_is_linked(specifier):
+    plain, other = (split(MAIN, f"{words} solve(int n) {{\n", "") for words in ("int", f"{specifier} int"))
+    assert plain is not None
+    assert other == plain
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "struct Yes { template <class T> bool operator==(T) const { return true; } };\nYes solve(int) { return {}; }\n",
         "auto solve(int n) { return n; }\n",
         "template <class T> T solve(T n) { return n; }\n",
-        "static int solve(int n) { return n; }\n",
         "namespace n { int solve(int n) { return n; } }\nusing n::solve;\n",
-        "int solve(int n);\n",
         "#define solve(x) 3\n",
         "#define int struct Yes\nint solve(int n) { return {}; }\n",
         "#define Yes int evil; int\nYes solve(int n) { return 3; }\n",
@@ -142,6 +144,74 @@ def test_what_needs_one_process_is_not_split(test, declaration):
 def test_a_candidates_own_signature_smuggles_nothing(code):
     test = '#include <cstdio>\n#include <string>\nint main() { int passed = solve(3) == 3 && stoi(std::string("1")) == 1; return !passed; }\n'
     assert split(test, None, code) is None
+
+
+def test_a_candidate_does_not_choose_what_kind_of_test_it_is_put_to():
+    assert is_open(MAIN, None)
+    assert is_open(
+        "using namespace std;\nint main() { auto f = solve; vector<int> v; return f(accumulate(v.begin(), v.end(), 0)); }\n",
+        None,
+    )
+    assert not is_open(MAIN, "int solve(int n);")
+    assert not is_open("int solve(int n);\n" + MAIN, None)
+    for needs_a_type in (
+        "Stack s;",
+        "auto s = Stack<int>{};",
+        "return Stack::size();",
+        "std::vector<Stack> s;",
+        "new Stack;",
+    ):
+        assert not is_open(f"int main() {{ solve(3); {needs_a_type} }}\n", None)
+        assert split(f"int main() {{ solve(3); {needs_a_type} }}\n", None, "int solve(int n) { return n; }") is None
+
+
+def test_a_declaration_stands_for_the_header_that_a_test_includes():
+    with_header = '#include "solution.h"\n' + MAIN
+    assert split(with_header, "int solve(int n);", "") == split("\n" + MAIN, "int solve(int n);", "")
+
+
+def test_what_a_candidate_only_declares_is_for_the_linker_to_miss():
+    assert split(MAIN, None, "int solve(int n);") == split(MAIN, None, "int solve(int n) { return n; }")
+
+
+def test_the_types_that_a_candidate_proposes_are_bounded():
+    """Each is compiled on our side; so many could hold it up for minutes."""
+    own = [f"int solve(std::vector<std::array<int, {n}>> v) {{ return 1; }}" for n in range(1, 31)]
+    small, large = ("\n".join(["#include <array>", "#include <vector>", *own[:n]]) for n in (20, 30))
+    assert split(MAIN, None, small) is not None
+    assert split(MAIN, None, large) is None
+
+
+def test_arguments_come_back_only_where_there_is_no_result():
+    """Else a candidate could change what its answer is compared with."""
+    test = "int main() { int x = 1; return f(x); }\n"
+    for code, comes_back in (("void f(int& x) { x = 2; }", True), ("int f(int& x) { return x = 2; }", False)):
+        own_part = split(test, None, code).oracle.rpartition("}  // namespace rlvr")[2]
+        assert ("receive_into" in own_part) == comes_back
+
+
+DIFFERENT = {
+    "int solve(int n) { return n; }": False,
+    "typedef int I;\nint helper();\nI solve(I n) { return n; }": False,
+    "int solve(const int n) { return n; }": False,
+    "int solve(int n) { return n; }\nlong solve(long n) { return n; }": False,
+    "int solve(int n) { return n }": False,
+    "int sloved(int n) { return n; }": False,
+    "long solve(int n) { return n; }": True,
+    "int solve(const int& n) { return n; }": True,
+    "static int solve(int n) { return n; }": True,
+    "inline int solve(int n) { return n; }": True,
+    "template <class T> T solve(T n) { return n; }": True,
+    "int solve(int n) { return n; }\nint main() { return solve(3); }": True,
+    "struct Yes {};\nYes solve(int n) { return {}; }": True,
+}
+
+
+@pytest.mark.parametrize("code", DIFFERENT)
+def test_a_function_that_is_not_what_was_declared_is_compiled_with_what_calls_it(code):
+    parts = split(MAIN, "int solve(int n);", "")
+    assert differs(parts, code) == DIFFERENT[code]
+    assert mentions_all(parts, code) == ("solve" in code)
 
 
 def test_what_stands_around_a_candidates_signature_is_left_behind():

@@ -1,6 +1,7 @@
 """A harness in one process and the candidate in another end as both do in one."""
 
 import json
+import re
 import shutil
 from importlib import resources
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from rlvr_cpp import Program
 from rlvr_cpp.verifier.tiers.oracle import split
-from rlvr_cpp.verifier.tiers.two_processes import build_oracle, build_worker, run_in_two, splits
+from rlvr_cpp.verifier.tiers.two_processes import build_oracle, build_worker, run_in_two, split_of
 from rlvr_cpp.verifier.toolchain.bench import open_bench
 from rlvr_cpp.verifier.toolchain.toolchain import make_toolchain
 from rlvr_cpp.verifier.verdict import WORKER_GONE
@@ -42,7 +43,7 @@ def gnu(compilers):
 def judge(two, test, declaration, code, std="c++17"):
     """How the harness and the candidate ended, each in its process."""
     with open_bench(Program(code, test, std=std, declaration=declaration), two.workshop) as bench:
-        parts = next(splits(bench.program))
+        parts = split_of(bench.program)
         for text in (parts.oracle, parts.worker):
             two.compilers.object(two.compiler, text, f"-std={std}", *STRICT)
         oracle, built = build_oracle(std, two.workshop, parts), build_worker(bench, parts)
@@ -341,6 +342,95 @@ int main() {
     }
 }
 """
+
+
+ORDER_TEST = """#include <cstdio>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+int main() {
+    std::unordered_set<int> given;
+    for (int x : {40, 3, 14, 27, 1, 66, 53, 2}) given.insert(x);
+    given.erase(14);
+    std::unordered_map<std::string, int> table{{"one", 1}, {"two", 2}, {"three", 3}, {"four", 4}};
+    table.rehash(101);
+    std::printf("%s %s\\n", first_of(given).c_str(), first_of(table).c_str());
+    for (int x : grown(given)) std::printf("%d ", x);
+}
+"""
+ORDER = """#include <string>
+#include <unordered_map>
+#include <unordered_set>
+std::string first_of(const std::unordered_set<int>& s) {
+    std::string r;
+    for (int x : s) r += std::to_string(x) + " ";
+    return r + std::to_string(s.bucket_count());
+}
+std::string first_of(const std::unordered_map<std::string, int>& s) {
+    std::string r;
+    for (auto& x : s) r += x.first + " ";
+    return r + std::to_string(s.bucket_count());
+}
+std::unordered_set<int> grown(std::unordered_set<int> s) {
+    for (int x = 100; x < 140; x += 3) s.insert(x);
+    return s;
+}
+"""
+
+
+def test_a_container_that_hashes_arrives_in_the_order_in_which_it_left(gnu):
+    declared = "".join(line for line in ORDER.splitlines(keepends=True) if line.startswith("#"))
+    declared += "".join(f"{head};\n" for head in re.findall(r"^std::.*\)(?= \{)", ORDER, re.MULTILINE))
+    assert_same(gnu, ORDER_TEST, declared, ORDER)
+
+
+TAKEN = {
+    "by reference": "int total(std::vector<int>& v) { int r = 0; for (int x : v) r += x; v.clear(); return r; }",
+    "as a template": "template <class T> T total(std::vector<T> v) { T r = 0; for (T x : v) r += x; return r; }",
+    "static": "static int total(std::vector<int> v) { int r = 0; for (int x : v) r += x; return r; }",
+    "with another whole number": "long total(std::vector<int> v) { long r = 0; for (int x : v) r += x; return r; }",
+    "with macros": "#define N 7\n#define in v\nconst int& total(std::vector<int>& in) { static int r; r = 0; for (int x : v) r += x; return r; }",
+    "beside a main": "int total(std::vector<int> v) { int r = 0; for (int x : v) r += x; return r; }\nint main() { return total({1}); }",
+}  # fmt: skip
+TOTAL_TEST = """#include <cstdio>
+#include <vector>
+int main() {
+    std::vector<int> v{1, 2, 3};
+    std::printf("%d ", total(v));
+    std::printf("%d %d\\n", total(v), int(v.size()));
+}
+"""
+
+
+@pytest.mark.parametrize("how", TAKEN)
+def test_an_honest_function_is_called_however_it_takes_and_returns_what_was_declared(gnu, how):
+    """By value stays by value: what a candidate does to its argument never comes back."""
+    declared, code = "#include <vector>\nint total(std::vector<int> v);\n", "#include <vector>\n" + TAKEN[how] + "\n"
+    assert judge(gnu, TOTAL_TEST, declared, code)[0].stdout == b"6 6 3\n"
+
+
+OTHER_RESULTS = {
+    "equal to everything": "struct Yes { template <class T> bool operator==(const T&) const { return true; } };\nYes total",
+    "a broken number": "double total",
+    "nothing": "void total",
+}
+
+
+@pytest.mark.parametrize("result", OTHER_RESULTS)
+def test_a_result_of_another_type_does_not_compile(gnu, result):
+    code = f"#include <vector>\n{OTHER_RESULTS[result]}(std::vector<int>) {{ return {{}}; }}\n".replace(
+        "return {}", "return" if "void" in OTHER_RESULTS[result] else "return {}"
+    )
+    program = Program(code, TOTAL_TEST, declaration="#include <vector>\nint total(std::vector<int> v);\n")
+    with open_bench(program, gnu.workshop) as bench:
+        assert build_worker(bench, split_of(program)).failure == "compile_error"
+
+
+def test_a_whole_number_that_was_not_declared_so_large_is_no_answer(gnu):
+    declared = "#include <vector>\nint total(std::vector<int> v);\n"
+    code = "#include <vector>\nlong long total(std::vector<int> v) { return (1LL << 32) + 6; }\n"
+    harness, candidate = judge(gnu, TOTAL_TEST, declared, code)
+    assert (harness.returncode, harness.stdout, candidate.returncode) == (WORKER_GONE, b"", 1)
 
 
 def test_exceptions_are_thrown_again(two):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from rlvr_cpp.verifier.tiers.oracle import ORACLE_CHANNEL, WORKER_CHANNEL, split
-from rlvr_cpp.verifier.verdict import WORKER_GONE
+from rlvr_cpp.verifier.verdict import WORKER_GONE, WORKER_LIED
 
 
 def start(command: list[str], end: socket.socket, channel: int) -> subprocess.Popen:
@@ -103,13 +103,27 @@ def oracles(tmp_path_factory, compilers):
         ("numbers", "request()"),
         ("numbers", "request(); os.kill(os.getpid(), 9)"),
         ("numbers", "request(); write(b'\\1\\0')"),
+        ("numbers", "request(); write(struct.pack('<I', 64 << 20) + b'few')"),
+        ("numbers", "request(); write(struct.pack('<I', 24)[:3])"),
+        ("numbers", "request(); write(struct.pack('<IIB', 23, 1, 0) + b'\\1')"),
+        ("containers", "sys.exit(0)"),
+        ("containers", "request(); write(struct.pack('<IIB', 13, 1, 0))"),
+        ("numbers", "request(); write(bytes(range(256)) * 20)"),
+    ],
+)
+def test_a_worker_that_ends_early_ends_the_oracle(oracles, oracle, worker):
+    status, stdout, _ = run_both(oracles[oracle], [sys.executable, "-S", "-c", HOSTILE + worker])
+    assert status == WORKER_GONE
+    assert stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("oracle", "worker"),
+    [
         ("numbers", "request(); write(b'\\0' * 4)"),
         ("numbers", "request(); write(b'\\xff' * 4)"),
         ("numbers", "request(); write(b'\\xff' * 400)"),
         ("numbers", "request(); write(struct.pack('<I', (64 << 20) + 1))"),
-        ("numbers", "request(); write(struct.pack('<I', 64 << 20) + b'few')"),
-        ("numbers", "request(); write(struct.pack('<I', 24)[:3])"),
-        ("numbers", "request(); write(struct.pack('<IIB', 23, 1, 0) + b'\\1')"),
         ("numbers", "request(); reply(b'')"),
         ("numbers", f"request(); reply(b'\\1' + {ARRAY} + b'\\0')"),
         ("numbers", f"request(); reply(b'\\1' + {ARRAY}, number=2)"),
@@ -119,11 +133,8 @@ def oracles(tmp_path_factory, compilers):
         ("numbers", "request(); reply(b'\\1\\1\\2\\0\\0\\0' + bytes(8))"),
         ("numbers", "request(); reply(b'\\1\\1\\4\\0\\0\\0' + bytes(16))"),
         ("numbers", "request(); reply(b'\\1\\1\\xff\\xff\\xff\\xff' + bytes(12))"),
-        ("numbers", "request(); write(bytes(range(256)) * 20)"),
         ("numbers", "request(); write(b'\\nPASSED 1/1\\n' * 9)"),
-        ("containers", "sys.exit(0)"),
         ("containers", "request(); reply(b'')"),
-        ("containers", "request(); write(struct.pack('<IIB', 13, 1, 0))"),
         ("containers", "request(); reply(struct.pack('<IiiI', 2, 5, 5, 0))"),
         ("containers", "request(); reply(struct.pack('<Ii', 2, 5))"),
         ("containers", "request(); reply(struct.pack('<I', 1 << 24) + bytes(1000))"),
@@ -133,12 +144,12 @@ def oracles(tmp_path_factory, compilers):
 )
 def test_a_worker_that_breaks_the_protocol_ends_the_oracle(oracles, oracle, worker):
     status, stdout, _ = run_both(oracles[oracle], [sys.executable, "-S", "-c", HOSTILE + worker])
-    assert status == WORKER_GONE
+    assert status == WORKER_LIED
     assert stdout == b""
 
 
 def test_a_worker_that_follows_the_protocol_is_believed(oracles):
-    """The control of the test above: without it, every refusal there could be for another reason."""
+    """The control of the tests above: without it, every refusal there could be for another reason."""
     worker = [sys.executable, "-S", "-c", HOSTILE + f"request(); reply(b'\\1' + {ARRAY})"]
     assert run_both(oracles["numbers"], worker)[:2] == (0, b"PASSED 1/1 0 1\n")
     pair = "request(); reply(struct.pack('<IiiI', 2, 5, 6, 3) + b'abc')"

@@ -1,0 +1,41 @@
+"""What `rlvr-tasks` does."""
+
+from __future__ import annotations
+
+import argparse
+
+from rlvr_cpp.tasks.conversion import convert_rows, describe_task, find_task
+from rlvr_cpp.tasks.rows import read_source
+from rlvr_cpp.tasks.task import load_tasks, save_tasks
+from rlvr_cpp.tasks.weak import check_tasks, is_known
+from rlvr_cpp.verifier.verifier import Verifier
+
+RUN_SECONDS = 2.0  # an answer without work needs milliseconds
+
+
+def convert(call: argparse.Namespace) -> None:
+    """Write the tasks in rows of any shape, and tell what was left out."""
+    converted = convert_rows(read_source(call.source, config=call.config, split=call.split, usual="train"))
+    for line in converted.report():
+        print(line)
+    save_tasks(converted.tasks, call.out)
+
+
+def show(call: argparse.Namespace) -> None:
+    """Print one task: how it is judged, and its prompt."""
+    task = find_task(load_tasks(call.source), call.task, call.source)
+    print(f"{describe_task(task)}\n{task.prompt}")
+
+
+def check(call: argparse.Namespace) -> None:
+    """Name the tasks that an answer without work passes."""
+    tasks = load_tasks(call.source)
+    with Verifier(timeout=RUN_SECONDS) as verifier:
+        checked = check_tasks(tasks, verifier)
+    weak = [task for task in checked if task.weak]
+    for task in weak:
+        print(f"{task.task_id}: weak: {'; '.join(task.weak or ())}")
+    unknown = sum(not is_known(task) for task in checked)
+    print(f"{len(weak)} of {len(checked)} tasks are weak, {unknown} open no plain function and were not tried")
+    if call.out is not None:
+        save_tasks(checked, call.out)

@@ -1,0 +1,320 @@
+"""The shapes that the field's data sets come in, each told by its columns and turned into the fields of a `Task`.
+
+A row of ours passes as it is. What a shape says in prose becomes a comment, for a prompt is C++; what it says in cases
+becomes cases. A shape whose tests call Python, or a function by name with values, cannot be judged by a compiler and is
+refused in a sentence.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import io
+import json
+import pickle
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.tasks.rows import Row
+from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
+from rlvr_cpp.verifier.cpp.outline import open_items, outline
+
+Fields = dict[str, Any]
+"""The fields of a `Task` by name."""
+CPP_NAMES = ("cpp", "c++", "cxx", "cc")
+OURS = ("task_id", "prompt", "test", "entry_point")
+DIFFICULTY = "difficulty:"
+CODE_CONTESTS_CPP = 2
+"""code_contests numbers the languages of its solutions."""
+OWN_CHECKER = "needs_checker"
+"""The tag of a task whose outputs its own checker compares; here they are compared as tokens."""
+
+
+def task_fields(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, list[str]]:
+    """The fields of the task in a row of any shape, and the columns of ours that mean nothing here.
+
+    `known` are the fields of a task. Raises UserError naming `where` and the field.
+    """
+    for columns, read in SHAPES:
+        if all(name in row for name in columns):
+            return read(row, where), []
+    return _ours(row, where, known)
+
+
+def _ours(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, list[str]]:
+    if not row.get("cases"):
+        for name in OURS:
+            _text(row, name, where)
+    fields = {name: value for name, value in row.items() if name in known and (value is not None or name in OURS)}
+    extra = [name for name, value in row.items() if name not in known and value is not None and name != "difficulty"]
+    for name in extra:
+        if near := difflib.get_close_matches(name, known, 1, 0.8):
+            raise UserError(f"{where}: field {name!r} is not part of a task: do you mean {near[0]!r}?")
+    fields["tags"] = _tags(fields.get("tags"), row.get("difficulty"), where)
+    for name in ("cases", "hidden_cases"):
+        if fields.get(name):
+            fields[name] = _cases(fields[name], f"{where}: field {name!r}")
+        elif name in fields:
+            del fields[name]
+    if "cases" in fields:
+        fields = {"test": "", "entry_point": "main"} | fields
+    return fields, extra
+
+
+def _humaneval_x(row: Row, where: str) -> Fields:
+    prompt, test = _text(row, "prompt", where), _text(row, "test", where)
+    own = row.get("entry_point")
+    declaration = row.get("declaration")
+    name = (
+        own
+        if isinstance(own, str) and own
+        else _entry_point(declaration if isinstance(declaration, str) else prompt, where)
+    )
+    return _asserted(row["task_id"], prompt, test, name, row.get("canonical_solution"), "humaneval_x", row, where)
+
+
+def _multipl_e(row: Row, where: str) -> Fields:
+    _check_language(row.get("language", "cpp"), where)
+    prompt = _text(row, "prompt", where)
+    # The rows' tests begin with the brace that closes the function; our completions close it themselves.
+    test = _text(row, "tests", where).lstrip().removeprefix("}")
+    return _asserted(row["name"], prompt, test, _entry_point(prompt, where), None, "multipl_e", row, where)
+
+
+def _mbxp(row: Row, where: str) -> Fields:
+    _check_language(row["language"], where)
+    prompt, test, name = (_text(row, field, where) for field in ("prompt", "test", "entry_point"))
+    return _asserted(row["task_id"], prompt, test, name, row["canonical_solution"], "mbxp", row, where)
+
+
+def _leetcode(row: Row, where: str) -> Fields:
+    """LeetCodeDataset in C++: the starter code, opened where the answer has to go on."""
+    prompt, test, starter = (_text(row, field, where) for field in ("prompt", "test", "starter_code"))
+    if "def check(" in test or "class Solution:" in starter:
+        raise UserError(f"{where}: field 'test' is Python: only tests in C++ can be judged")
+    name = _text(row, "entry_point", where).split(".")[-1].removesuffix("()")
+    opened = starter[: _inside(starter, name)] or starter
+    fields = _asserted(row["task_id"], prompt + opened, test, name, None, "leetcode", row, where)
+    return fields | {"split": "train"}
+
+
+def _asserted(
+    task_id: Any, prompt: str, test: str, entry: str, reference: Any, tag: str, row: Row, where: str
+) -> Fields:
+    """A task whose test is a `main` of assertions."""
+    if reference is not None and not isinstance(reference, str):
+        raise UserError(f"{where}: field 'canonical_solution' is {reference!r}: it must be a string")
+    return {
+        "task_id": _name(task_id, where),
+        "prompt": prompt,
+        "test": count_assertions(test),
+        "tests_declared": count_declared(test),
+        "entry_point": entry,
+        "reference": reference,
+        "tags": _tags((tag,), row.get("difficulty"), where),
+        "split": "held_out",
+    }
+
+
+def _code_contests(row: Row, where: str) -> Fields:
+    public = _columns(row["public_tests"], where, "public_tests")
+    hidden = [
+        *_columns(row["private_tests"], where, "private_tests"),
+        *_columns(row.get("generated_tests"), where, "generated_tests"),
+    ]
+    solutions = row.get("solutions") or {}
+    pairs = zip(solutions.get("language", ()), solutions.get("solution", ()), strict=False)
+    reference = next((text for language, text in pairs if language == CODE_CONTESTS_CPP), None)
+    tags = ["code_contests", *(row.get("cf_tags") or ())]
+    return _contest(row["name"], row["description"], public, hidden, reference, tags, where)
+
+
+def _apps(row: Row, where: str) -> Fields:
+    """APPS and TACO, whose solutions are Python."""
+    cases = _cases(row["input_output"], f"{where}: field 'input_output'")
+    number = row.get("problem_id", row.get("id"))
+    name = f"apps/{number}" if number is not None else f"taco/{where.rpartition(' ')[2]}"
+    return _contest(name, row["question"], cases, [], None, ["apps"], where, row.get("difficulty"))
+
+
+def _codeforces(row: Row, where: str) -> Fields:
+    parts = [row.get("title"), row["description"], row.get("input_format"), row.get("output_format"), row.get("note")]
+    statement = "\n\n".join(part for part in parts if isinstance(part, str) and part)
+    public = _cases(row["examples"], f"{where}: field 'examples'")
+    hidden = _cases(row["official_tests"], f"{where}: field 'official_tests'") if row.get("official_tests") else []
+    tags = ["codeforces", *(row.get("tags") or ()), *([OWN_CHECKER] if row.get("generated_checker") else [])]
+    return _contest(f"codeforces/{row['id']}", statement, public, hidden, None, tags, where)
+
+
+def _livecodebench(row: Row, where: str) -> Fields:
+    public = _cases(row["public_test_cases"], f"{where}: field 'public_test_cases'")
+    hidden = (
+        _cases(_unpacked(row["private_test_cases"], where), f"{where}: field 'private_test_cases'")
+        if row.get("private_test_cases")
+        else []
+    )
+    name = f"livecodebench/{row['question_id']}"
+    return _contest(
+        name, row["question_content"], public, hidden, None, ["livecodebench"], where, row.get("difficulty")
+    )
+
+
+def _synthetic(row: Row, where: str) -> Fields:
+    found = row["verification_info"]
+    info = json.loads(found) if isinstance(found, str) else found
+    language = info.get("language", "cpp") if isinstance(info, Mapping) else "cpp"
+    cases = _cases(info, f"{where}: field 'verification_info'")
+    gold = row.get("gold_standard_solution")
+    reference = gold if isinstance(gold, str) and language in CPP_NAMES else None
+    return _contest(str(row["problem_id"]), _said(row["prompt"], where), cases, [], reference, ["synthetic"], where)
+
+
+def _verl(row: Row, where: str) -> Fields:
+    model = row["reward_model"]
+    extra = row.get("extra_info") or {}
+    name = f"{row['data_source']}/{extra.get('index', where)}"
+    cases = _cases(
+        model.get("ground_truth") if isinstance(model, Mapping) else None, f"{where}: field 'reward_model.ground_truth'"
+    )
+    return _contest(name, _said(row["prompt"], where), cases, [], None, [str(row["data_source"])], where)
+
+
+SHAPES: tuple[tuple[tuple[str, ...], Callable[[Row, str], Fields]], ...] = (
+    (("data_source", "prompt", "reward_model"), _verl),
+    (("description", "public_tests", "private_tests"), _code_contests),
+    (("question_content", "public_test_cases"), _livecodebench),
+    (("description", "official_tests", "examples"), _codeforces),
+    (("problem_id", "prompt", "verification_info"), _synthetic),
+    (("question", "input_output"), _apps),
+    (("starter_code", "prompt", "test", "entry_point"), _leetcode),
+    (("task_id", "prompt", "test", "buggy_solution"), _humaneval_x),
+    (("task_id", "language", "prompt", "test", "entry_point", "canonical_solution"), _mbxp),
+    (("name", "prompt", "tests"), _multipl_e),
+    (("task_id", "prompt", "test", "canonical_solution"), _humaneval_x),
+    (("task_id", "prompt", "test", "declaration"), _humaneval_x),
+)
+"""The columns by which a shape is told, more telling ones first, and who reads it. Ours has all others."""
+
+
+def _contest(
+    name: Any, statement: Any, public: Any, hidden: Any, reference: Any, tags: Any, where: str, difficulty: Any = None
+) -> Fields:
+    """A task whose program reads input and writes output."""
+    if not public and not hidden:
+        raise UserError(f"{where}: the row has no tests: leave it out")
+    return {
+        "task_id": _name(name, where),
+        "prompt": _comment(str(statement)),
+        "test": "",
+        "entry_point": "main",
+        "reference": reference,
+        "tags": _tags(tags, difficulty if isinstance(difficulty, str) else None, where),
+        "cases": tuple(public or hidden),
+        "hidden_cases": tuple(hidden) if public and hidden else None,
+    }
+
+
+def _comment(statement: str) -> str:
+    """A problem's statement as C++."""
+    return "/*\n" + statement.strip().replace("*/", "* /") + "\n*/\n"
+
+
+def _said(prompt: Any, where: str) -> str:
+    """The text of a prompt: itself, or what the user says in a conversation."""
+    if isinstance(prompt, str):
+        return prompt
+    said = [str(one["content"]) for one in prompt or () if isinstance(one, Mapping) and one.get("role") == "user"]
+    if not said:
+        raise UserError(
+            f"{where}: field 'prompt' is {prompt!r}: it must be text, or messages of which a user sends one"
+        )
+    return said[-1]
+
+
+def _cases(value: Any, place: str) -> tuple[Any, ...]:
+    if value is None:
+        raise UserError(f"{place} is missing: it must hold inputs with their outputs")
+    return read_cases(value, place)
+
+
+def _columns(value: Any, where: str, field: str) -> tuple[Any, ...]:
+    """Cases in two columns, of which there may be none."""
+    is_empty = not value or not any(value.values() if isinstance(value, Mapping) else value)
+    return () if is_empty else read_cases(value, f"{where}: field {field!r}")
+
+
+def _unpacked(packed: str, where: str) -> Any:
+    """LiveCodeBench's hidden tests: JSON, or a pickled text of it, compressed."""
+    if packed.lstrip().startswith("["):
+        return packed
+    try:
+        return _Texts(io.BytesIO(zlib.decompress(base64.b64decode(packed)))).load()
+    except Exception as error:  # whatever such bytes may be instead
+        raise UserError(
+            f"{where}: field 'private_test_cases' cannot be unpacked ({type(error).__name__}): give it whole, or null"
+        ) from error
+
+
+class _Texts(pickle.Unpickler):
+    """Reads texts and lists and calls nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """No name of Python is let in."""
+        raise pickle.UnpicklingError(f"{module}.{name} is no text")
+
+
+def _inside(starter: str, name: str) -> int:
+    """Behind the brace of the function `name` in starter code that is complete; 0 where it is not found."""
+    for item in outline(starter):
+        if item.body is None:
+            continue
+        body = item.tokens[item.body].end
+        if item.name == name and item.kind == "function":
+            return body
+        if item.kind == "type" and (inner := _inside(starter[body : item.end], name)):
+            return body + inner
+    return 0
+
+
+def _entry_point(prompt: str, where: str) -> str:
+    """The last function that a prompt leaves open."""
+    opened = [item.name for item, _ in open_items(prompt) if item.kind in ("function", "prototype")]
+    if not opened or not opened[-1]:
+        raise UserError(f"{where}: no function is opened in the prompt: it must end with 'type name(...) {{'")
+    return opened[-1]
+
+
+def _check_language(language: Any, where: str) -> None:
+    if str(language).lower() not in CPP_NAMES:
+        raise UserError(f"{where}: field 'language' is {language!r}: only tasks in 'cpp' can be judged")
+
+
+def _tags(tags: Any, difficulty: Any, where: str) -> tuple[str, ...]:
+    if tags is None:
+        tags = ()
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+        raise UserError(f"{where}: field 'tags' is {tags!r}: it must be a list of strings")
+    if difficulty is None:
+        return tuple(tags)
+    if not isinstance(difficulty, str):
+        raise UserError(f"{where}: field 'difficulty' is {difficulty!r}: it must be a word")
+    return (*tags, DIFFICULTY + difficulty)
+
+
+def _name(value: Any, where: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise UserError(f"{where}: field 'task_id' is {value!r}: it must be a string")
+    return value
+
+
+def _text(row: Row, name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        problem = "is missing" if name not in row else f"is {value!r}"
+        raise UserError(f"{where}: field {name!r} {problem}: it must be a string")
+    return value

@@ -1,0 +1,76 @@
+"""Tasks whose tests say too little: an answer that does no work passes them all.
+
+Trying that takes a dozen small programs a task. So it is done once, by `rlvr-tasks check`, and stands in the task from
+then on; a run that is handed tasks tells what is known of them, and of how many nothing is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from rlvr_cpp.runs.console import progress_bar
+from rlvr_cpp.tasks.degenerate import degenerate_answers
+from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.result import VerifyResult
+from rlvr_cpp.verifier.verifier import Verifier
+from rlvr_sandbox import SandboxError
+
+SHOWN = 5
+"""Tasks that a remark names."""
+
+
+def check_tasks(tasks: Sequence[Task], verifier: Verifier) -> list[Task]:
+    """The tasks with the answers without work that pass their tests, public or hidden; empty where none does.
+
+    Those whose answers cannot be made from a signature keep what they had. Raises SandboxError where the machine
+    failed.
+    """
+    ways = [degenerate_answers(task) for task in tasks]
+    programs = [
+        task.program(code, hidden)
+        for task, answers in zip(tasks, ways, strict=True)
+        for code in answers.values()
+        for hidden in _tests(task)
+    ]
+    with progress_bar("answers without work", len(programs)) as advance:
+        results = iter(verifier.verify_many(programs, advance))
+    return [_checked(task, answers, results) for task, answers in zip(tasks, ways, strict=True)]
+
+
+def _checked(task: Task, answers: Mapping[str, str], results: Iterator[VerifyResult]) -> Task:
+    passing = []
+    for name in answers:
+        tried = list(islice(results, len(_tests(task))))
+        for result in tried:
+            if result.status == "sandbox_error":
+                raise SandboxError(f"{task.task_id} could not be checked: {result.stderr}")
+        passing += [name] if any(result.passed for result in tried) else []
+    return dataclasses.replace(task, weak=tuple(passing)) if answers else task
+
+
+def _tests(task: Task) -> tuple[bool, ...]:
+    """The public tests, and the hidden ones where there are any."""
+    return (False,) if task.hidden_test is None else (False, True)
+
+
+def is_known(task: Task) -> bool:
+    """It was checked, or admitted by the gate of the families, whose stubs are answers of this kind."""
+    return task.weak is not None or task.stub_pass_max is not None
+
+
+def weak_remarks(tasks: Sequence[Task]) -> list[str]:
+    """What has to be said about tasks before a policy is paid by their tests."""
+    weak = [task for task in tasks if task.weak]
+    unknown = sum(not is_known(task) and bool(degenerate_answers(task)) for task in tasks)
+    remarks, hint = [], "rlvr-tasks check FILE --out FILE"
+    if weak:
+        named = ", ".join(f"{task.task_id} ({task.weak[0]})" for task in weak[:SHOWN] if task.weak)
+        more = f" and {len(weak) - SHOWN} more" if len(weak) > SHOWN else ""
+        remarks.append(
+            f"{len(weak)} of {len(tasks)} tasks are weak, answers without work pass their tests: {named}{more}"
+        )
+    if unknown:
+        remarks.append(f"{unknown} of {len(tasks)} tasks were never tried with answers without work: {hint}")
+    return remarks

@@ -1,0 +1,439 @@
+// Expressions that are evaluated in another process: the oracle's side and the observer's. Stands behind rpc.h.
+//
+// The oracle is the test. Where it says something about the candidate it asks for the value of an expression, by the
+// number of a thunk, and is given a value of a type that it knows. Objects of the candidate stay in the observer: the
+// oracle holds handles, whose destructors end the objects where the test would have. Functions of the test that the
+// candidate is given are stubs in the observer that call back while the oracle waits.
+//
+//   oracle to observer   CALL number thunk arguments | DROP number handle | RESULT outcome value
+//   observer to oracle   RETURNED number value and what may have changed | CALLED function arguments
+//                        THREW number exception text | THREW_OWN number class handle
+//
+// The observer holds thunks and no expectation. The oracle ends, with LOST, at whatever is not exactly the answer.
+
+namespace rlvr {
+
+const Byte CALL = 0, DROP = 1, RESULT = 2;                  // from the oracle
+const Byte CALLED = 1, THREW = 2, THREW_OWN = 3;            // from the observer, beside RETURNED
+const unsigned MAX_DEPTH = 200;                             // of calls back inside of calls back
+
+template <class T> struct Bare { typedef T type; };
+template <class T> struct Bare<const T> { typedef T type; };
+template <class T> struct Bare<T&> : Bare<T> {};
+template <class T> struct Bare<T&&> : Bare<T> {};
+template <class T> struct Unreferenced { typedef T type; };
+template <class T> struct Unreferenced<T&> { typedef T type; };
+template <class T> struct Unreferenced<T&&> { typedef T type; };
+template <class A, class B> struct Same { static const bool value = false; };
+template <class A> struct Same<A, A> { static const bool value = true; };
+
+// Whatever number the candidate answers with where only a test says what it is compared with.
+struct AnyNumber {
+    long double value;
+    operator long double() const { return value; }
+};
+template <> struct Codec<AnyNumber> {
+    static void put(Writer& out, const AnyNumber& number) { out.put(number.value); }
+    static AnyNumber get(Reader& in) { return AnyNumber{in.get<long double>()}; }
+};
+
+// A growing array that needs no header.
+template <class T> struct List {
+    T* data = nullptr;
+    unsigned used = 0, room = 0;
+
+    unsigned add(T one) {
+        if (used == room) {
+            room = 2 * room + 16;
+            data = static_cast<T*>(rlvr_realloc(data, room * sizeof(T)));
+            if (data == nullptr) lost();
+        }
+        data[used] = one;
+        return used++;
+    }
+    T& at(unsigned place) {
+        if (place >= used) lost();
+        return data[place];
+    }
+};
+
+#ifdef RLVR_ORACLE
+// ------------------------------------------------------------------------------------------------------ the oracle
+
+struct Callback {  // a function of the test that the candidate may call
+    virtual void answer(Reader& in, Writer& out) = 0;
+    virtual ~Callback() {}
+};
+inline List<Callback*>& callbacks() {
+    static List<Callback*> all;
+    return all;
+}
+inline unsigned& last_number() {
+    static unsigned number = 0;
+    return number;
+}
+// Throws the stand-in for an exception of the candidate's own type; defined behind the stand-ins.
+void throw_own(unsigned which, unsigned handle);
+
+inline void answer_callback(Reader& in) {
+    static unsigned depth = 0;
+    const unsigned function = in.get<unsigned>();
+    if (++depth > MAX_DEPTH) lost();
+    Callback& called = *callbacks().at(function);
+    Writer out;
+    out.put(RESULT);
+#ifdef RLVR_EXCEPTIONS
+    try {
+        Writer value;
+        called.answer(in, value);
+        out.put(RETURNED);
+        out.bytes(value.message.data, value.message.used);
+    } catch (...) {
+        put_exception(out);
+    }
+#else
+    out.put(RETURNED);
+    called.answer(in, out);
+#endif
+    --depth;
+    send(CHANNEL, out.message);
+}
+
+// One question, with everything that is called back meanwhile, to the answer.
+class Question {
+  public:
+    explicit Question(Byte kind) : number(++last_number()) {
+        out.put(kind);
+        out.put(number);
+    }
+    Writer out;
+    Reader in;
+
+    void transfer() {
+        if (number == 1) rlvr_signal(13, reinterpret_cast<void (*)(int)>(1));  // SIGPIPE, SIG_IGN: write will tell
+        send(CHANNEL, out.message);
+        for (;;) {
+            if (!receive(CHANNEL, reply)) gone();
+            in = Reader(reply);
+            const Byte kind = in.get<Byte>();
+            if (kind != CALLED) return finish(kind);
+            answer_callback(in);
+        }
+    }
+
+  private:
+    unsigned number;
+    Buffer reply;
+
+    void finish(Byte kind) {
+        if (in.get<unsigned>() != number) lost();  // the answer to another question
+        if (kind == RETURNED) return;
+#ifdef RLVR_EXCEPTIONS
+        if (kind == THREW) {
+            const Byte which = in.get<Byte>();
+            const char* what = get_text(in);  // never released: the exception refers to it
+            in.end();
+            throw_again(which, what);
+        }
+        if (kind == THREW_OWN) {
+            const unsigned which = in.get<unsigned>(), handle = in.get<unsigned>();
+            in.end();
+            throw_own(which, handle);
+        }
+#endif
+        lost();
+    }
+};
+
+// An object in the observer. Whoever made it ends it.
+struct Handle {
+    unsigned id;
+    bool owns;
+
+    Handle(unsigned object, bool is_owner) : id(object), owns(is_owner) {}
+    Handle(Handle&& other) : id(other.id), owns(other.owns) { other.owns = false; }
+    Handle(const Handle& other) : id(other.id), owns(false) {}
+    Handle& operator=(const Handle&) = delete;
+    ~Handle() noexcept(false) {  // a destructor of the candidate's may throw, too
+        if (!owns) return;
+        Question drop(DROP);
+        drop.out.put(id);
+        drop.transfer();
+        drop.in.end();
+    }
+};
+
+template <class T> struct Changed { T& variable; };  // an argument that the candidate may change
+template <class T> Changed<T> changed(T& variable) { return {variable}; }
+template <class T> struct As { T value; };
+template <class T, class V> As<T> as(const V& value) { return As<T>{static_cast<T>(value)}; }
+
+template <class T> void put_argument(Writer& out, const T& value) { out.put(value); }
+template <class T> void put_argument(Writer& out, const As<T>& value) { out.put(value.value); }
+template <class T> void put_argument(Writer& out, const Changed<T>& value) { out.put(value.variable); }
+inline void put_argument(Writer& out, const Handle& object) { out.put(object.id); }
+inline void put_argument(Writer& out, const char* text) { put_text(out, text); }
+template <class T> void take_back(Reader&, const T&) {}
+template <class T> void take_back(Reader& in, const Changed<T>& value) { value.variable = in.get<T>(); }
+
+inline void put_arguments(Writer&) {}
+template <class A, class... Rest> void put_arguments(Writer& out, const A& first, const Rest&... rest) {
+    put_argument(out, first);
+    put_arguments(out, rest...);
+}
+inline void take_all_back(Reader&) {}
+template <class A, class... Rest> void take_all_back(Reader& in, const A& first, const Rest&... rest) {
+    take_back(in, first);
+    take_all_back(in, rest...);
+}
+
+// The value of an expression, one that has none, and an object that it makes.
+template <class R, class... A> R ask(unsigned thunk, const A&... arguments) {
+    Question call(CALL);
+    call.out.put(thunk);
+    put_arguments(call.out, arguments...);
+    call.transfer();
+    R value = call.in.get<R>();
+    take_all_back(call.in, arguments...);
+    call.in.end();
+    return value;
+}
+template <class... A> void tell(unsigned thunk, const A&... arguments) {
+    Question call(CALL);
+    call.out.put(thunk);
+    put_arguments(call.out, arguments...);
+    call.transfer();
+    take_all_back(call.in, arguments...);
+    call.in.end();
+}
+template <class... A> Handle make(unsigned thunk, const A&... arguments) {
+    return Handle(ask<unsigned>(thunk, arguments...), true);
+}
+
+// Decodes arguments from left to right, and calls.
+template <class... A> struct Types {};
+template <class R, class F, class... Done> R apply(F& function, Reader& in, Types<>, Done&... done) {
+    in.end();
+    return function(done...);
+}
+template <class R, class F, class First, class... Rest, class... Done>
+R apply(F& function, Reader& in, Types<First, Rest...>, Done&... done) {
+    typename Bare<First>::type value = in.get<typename Bare<First>::type>();
+    return apply<R>(function, in, Types<Rest...>(), done..., value);
+}
+template <class Signature, class F> struct Answer;
+template <class R, class... A, class F> struct Answer<R(A...), F> : Callback {
+    F function;
+    explicit Answer(F f) : function(static_cast<F&&>(f)) {}
+    void answer(Reader& in, Writer& out) override { out.put<typename Bare<R>::type>(apply<R>(function, in, Types<A...>())); }
+};
+template <class... A, class F> struct Answer<void(A...), F> : Callback {
+    F function;
+    explicit Answer(F f) : function(static_cast<F&&>(f)) {}
+    void answer(Reader& in, Writer&) override { apply<void>(function, in, Types<A...>()); }
+};
+template <class Signature, class F> unsigned called_back(F function) {  // never released: a candidate may keep it
+    return callbacks().add(new Answer<Signature, F>(static_cast<F&&>(function)));
+}
+
+#ifdef RLVR_CHALLENGE
+// A comparison that the candidate's own code decides is asked with the test's literal and with others, in any order:
+// who answers yes to everything has not answered.
+struct Asked {
+    bool (*ask)(void* with);
+    void* with;
+    bool expected;
+};
+template <class F> bool asked_of(void* with) { return (*static_cast<F*>(with))(); }
+template <class F> Asked asked(F& function, bool expected) { return Asked{asked_of<F>, &function, expected}; }
+template <Size N> bool challenge(Asked (&questions)[N]) {
+    static std::random_device chance;
+    bool good = true;
+    for (Size left = N; left > 0; --left) {
+        const Size place = chance() % left;
+        const Asked one = questions[place];
+        questions[place] = questions[left - 1];
+        good = (one.ask(one.with) == one.expected) && good;
+    }
+    return good;
+}
+#endif
+
+#else
+// ---------------------------------------------------------------------------------------------------- the observer
+
+struct Slot {
+    void* object;
+    void (*end)(void*);
+};
+RLVR_ONCE List<Slot>& slots() {
+    static List<Slot> all;
+    return all;
+}
+RLVR_ONCE unsigned add_slot(const volatile void* object, void (*end)(void*)) {
+    return slots().add(Slot{const_cast<void*>(object), end});
+}
+RLVR_ONCE void* object_of(unsigned slot) { return slots().at(slot).object; }
+RLVR_ONCE unsigned take_number(Reader& in) { return in.get<unsigned>(); }
+RLVR_ONCE void put_slot(Writer& out, unsigned slot) { out.put(slot); }
+
+template <class T> void end_object(void* object) { delete static_cast<T*>(object); }
+template <class T> unsigned hold(T* object) { return add_slot(object, &end_object<T>); }
+template <class T, Size N> struct Array { typedef T type[N]; };
+template <class T> void end_array(void* first) { delete[] static_cast<T*>(first); }
+template <class T> unsigned hold_array(T* first) { return add_slot(first, &end_array<T>); }
+template <class T> unsigned refer(T& object) { return add_slot(&reinterpret_cast<const volatile char&>(object), nullptr); }
+template <class T> T& object(Reader& in) { return *static_cast<T*>(object_of(take_number(in))); }
+template <class T> T& keep(T value) { return *new T(static_cast<T&&>(value)); }  // a candidate may hold on to it
+template <class T> T&& some() noexcept;
+
+template <class T> struct Numeric { static const bool is = false; };
+#define RLVR_NUMBERS(X)                                                                                        \
+    X(bool) X(char) X(signed char) X(unsigned char) X(wchar_t) X(char16_t) X(char32_t) X(short)                \
+    X(unsigned short) X(int) X(unsigned) X(long) X(unsigned long) X(long long) X(unsigned long long) X(float)  \
+    X(double) X(long double)
+#define RLVR_NUMERIC(T) template <> struct Numeric<T> { static const bool is = true, has_fraction = static_cast<T>(0.5) != static_cast<T>(0) && static_cast<T>(0.5) != static_cast<T>(1); };
+RLVR_NUMBERS(RLVR_NUMERIC)
+#undef RLVR_NUMERIC
+template <class P, class T> constexpr bool same_kind() {
+    if constexpr (Numeric<P>::is && Numeric<T>::is) return Numeric<P>::has_fraction == Numeric<T>::has_fraction;
+    else return false;
+}
+
+// Sends a value of the planned type P: one of another type is no answer, but for the same kind of number that fits.
+// By value: a constant of a class that nobody defines must not be referred to.
+template <class P, class T> void give(Writer& out, T value) {
+    if constexpr (Same<P, T>::value) Codec<P>::put(out, value);
+    else if constexpr (Same<P, AnyNumber>::value && Numeric<T>::is) out.put(AnyNumber{static_cast<long double>(value)});
+    else if constexpr (Numeric<P>::is && __is_enum(T)) out.put<P>(static_cast<P>(value));
+    else if constexpr (same_kind<P, T>()) {
+        const P same = static_cast<P>(value);
+        if ((static_cast<T>(same) != value || (same < static_cast<P>(0)) != (value < static_cast<T>(0))) && value == value) lost();
+        out.put<P>(same);
+    }
+#ifdef RLVR_STRING
+    else if constexpr (Same<P, std::string>::value && (Same<T, const char*>::value || Same<T, char*>::value))
+        out.put<P>(std::string(value));
+#endif
+#ifdef RLVR_VECTOR
+    else if constexpr (Same<P, bool>::value && Same<T, std::vector<bool>::reference>::value) out.put<P>(value);
+#endif
+    else static_assert(sizeof(T) == 0, "the tests ask for a value of another type here");
+}
+template <class T> void give_truth(Writer& out, const T& value) { out.put<bool>(value ? true : false); }
+
+#ifdef RLVR_PROBE
+// Leaves the type of an expression in the name of a function, for the planner to read.
+template <int Thunk, class T> void value_type() {}
+template <class T, bool = __is_enum(T)> struct Sent { typedef T type; };
+template <class T> struct Sent<T, true> { typedef __underlying_type(T) type; };
+template <class T> struct Decayed : Sent<typename Bare<T>::type> {};
+template <class T, Size N> struct Decayed<T[N]> { typedef T* type; };
+template <class T, Size N> struct Decayed<const T[N]> { typedef const T* type; };
+template <int Thunk, class T> void probe(const T&) { value_type<Thunk, typename Decayed<T>::type>(); }
+#endif
+
+typedef void (*Thunk)(Reader& in, Writer& out);
+struct Table {
+    const Thunk* thunks;
+    unsigned count;
+};
+RLVR_ONCE Table& table() {
+    static Table all = {nullptr, 0};
+    return all;
+}
+// Inside of a handler: sends the exception that is being handled. Defined behind the candidate's classes.
+void put_own_exception(Writer& out, unsigned number);
+
+RLVR_ONCE void evaluate(Byte kind, Reader& in, Writer& out) {
+    const unsigned which = in.get<unsigned>();
+    if (kind == DROP) {
+        Slot slot = slots().at(which);
+        slots().at(which).end = nullptr;
+        if (slot.end != nullptr) slot.end(slot.object);
+    } else {
+        if (kind != CALL || which >= table().count) lost();
+        table().thunks[which](in, out);
+    }
+}
+RLVR_ONCE void answer(Reader& in, Byte kind) {
+    const unsigned number = in.get<unsigned>();
+    Writer out;
+    out.put(RETURNED);
+    out.put(number);
+#ifdef RLVR_EXCEPTIONS
+    try {
+        evaluate(kind, in, out);
+    } catch (...) {
+        out.message.used = 0;
+        put_own_exception(out, number);
+    }
+#else
+    evaluate(kind, in, out);
+#endif
+    send(CHANNEL, out.message);
+}
+RLVR_ONCE void put_thrown_by_library(Writer& out, unsigned number) {
+#ifdef RLVR_EXCEPTIONS
+    out.put(THREW);
+    out.put(number);
+    put_exception(out);
+#else
+    (void)out, (void)number;
+#endif
+}
+
+// The result of a call back, with everything that the oracle asks meanwhile.
+RLVR_ONCE void await_result(Buffer& result) {
+    for (;;) {
+        if (!receive(CHANNEL, result)) gone();
+        Reader in(result);
+        const Byte kind = in.get<Byte>();
+        if (kind == RESULT) return;
+        answer(in, kind);
+    }
+}
+
+inline void put_each(Writer&) {}
+template <class A, class... Rest> void put_each(Writer& out, const A& first, const Rest&... rest) {
+    out.put<A>(first);
+    put_each(out, rest...);
+}
+template <class Signature> struct Stub;
+template <class R, class... A> struct Stub<R(A...)> {  // a function of the test
+    unsigned function;
+
+    R operator()(A... arguments) const {
+        Writer out;
+        out.put(CALLED);
+        out.put(function);
+        put_each(out, static_cast<const typename Bare<A>::type&>(arguments)...);
+        send(CHANNEL, out.message);
+        Buffer result;
+        await_result(result);
+        Reader in(result);
+        in.get<Byte>();
+        const Byte outcome = in.get<Byte>();
+        if (outcome != RETURNED) {
+#ifdef RLVR_EXCEPTIONS
+            throw_again(outcome, get_text(in));
+#else
+            lost();
+#endif
+        }
+        if constexpr (!Same<R, void>::value) return in.get<typename Bare<R>::type>();
+    }
+};
+
+RLVR_ONCE int serve_table(const Thunk* thunks, unsigned count) {
+    table() = Table{thunks, count};
+    for (Buffer request; receive(CHANNEL, request);) {
+        Reader in(request);
+        const Byte kind = in.get<Byte>();
+        answer(in, kind);
+    }
+    return 0;
+}
+#endif
+
+}  // namespace rlvr

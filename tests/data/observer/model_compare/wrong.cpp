@@ -1,0 +1,2 @@
+#include <vector>
+class MinHeap { std::vector<int> v; public: void push(int x) { v.push_back(x); for (std::size_t i = v.size() - 1; i && false; i = (i-1)/2) { int t = v[i]; v[i] = v[(i-1)/2]; v[(i-1)/2] = t; } } int pop() { int r = v[0]; std::size_t b = 0; v[0] = v.back(); v.pop_back(); for (;;) { std::size_t l = 2 * b + 1, m = b; if (l < v.size() && v[l] < v[m]) m = l; if (l + 1 < v.size() && v[l+1] < v[m]) m = l + 1; if (m == b) break; int t = v[b]; v[b] = v[m]; v[m] = t; b = m; } return r; } bool empty() const { return v.empty(); } };

@@ -1,0 +1,136 @@
+"""Files as the field has them: each loads, or is refused by the sentence that it deserves."""
+
+import base64
+import json
+import pickle
+import zlib
+from pathlib import Path
+
+import pytest
+
+from rlvr_cpp import UserError
+from rlvr_cpp.tasks.completion import read_completion
+from rlvr_cpp.tasks.task import load_tasks, save_tasks
+from rlvr_cpp.verifier.cases import Case
+
+FILES = Path(__file__).parents[2] / "data" / "shapes"
+REFUSED = {
+    "csv.csv": "is a .csv: give the path of a .jsonl",
+    "latin1.jsonl": "cannot be read: 'utf-8' codec can't decode",
+    "livecodebench.jsonl": "line 1: field 'private_test_cases' cannot be unpacked",
+    "multipl_e_rust_row.jsonl": "line 1: field 'language' is 'rs': only tasks in 'cpp'",
+}
+CASES = ["apps.jsonl", "code_contests.jsonl", "codeforces_open_r1.jsonl", "ours_with_cases.jsonl", "synthetic1.jsonl"]
+CASES += ["taco.jsonl", "verl_parquet_row.jsonl"]
+ENTRIES = {
+    **dict.fromkeys(CASES, "main"),
+    "folder": "solve",
+    "on_disk": "solve",
+    "own.parquet": "solve",
+    "own_extra_null.parquet": "solve",
+    "humaneval_x_function_ptr_param.jsonl": "apply",
+    "humaneval_x_operator.jsonl": "operator+",
+    "leetcode_dataset.jsonl": "maxGap",
+    "leetcode_humaneval_shape.jsonl": "maxGap",
+    "leetcode_ours.jsonl": "Solution",
+}
+NAMES = sorted(path.name for path in FILES.iterdir())
+
+
+def load(name):
+    if Path(name).suffix in (".parquet", ""):
+        pytest.importorskip("datasets")
+    return load_tasks(FILES / name)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
+def test_a_file_of_this_shape_loads(name, tmp_path):
+    tasks = load(name)
+    assert tasks[0].entry_point == ENTRIES.get(name, "max_gap")
+    assert bool(tasks[0].cases) == (name in CASES)
+    assert all(task.test or task.cases for task in tasks)
+    save_tasks(tasks, tmp_path / "ours.jsonl")
+    assert load_tasks(tmp_path / "ours.jsonl") == tasks
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(name):
+    with pytest.raises(UserError) as caught:
+        load_tasks(FILES / name)
+    assert REFUSED[name] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def write(folder, row):
+    path = folder / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    return path
+
+
+def row_of(name):
+    return json.loads((FILES / name).read_text().splitlines()[0])
+
+
+def test_hidden_cases_are_those_that_a_data_set_keeps_back():
+    (task,) = load_tasks(FILES / "code_contests.jsonl")
+    assert task.program("x").cases == (Case("2\n1 2\n", "3\n"),)
+    assert task.program("x", hidden=True).cases == (Case("1\n5\n", "5\n"),)
+    assert task.has_hidden
+
+
+def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp_path):
+    packed = [{"input": "1\n", "output": "1\n", "testtype": "stdin"}]
+    text = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(packed)))).decode()
+    row = {**row_of("livecodebench.jsonl"), "private_test_cases": text}
+    (task,) = load_tasks(write(tmp_path, row))
+    assert task.hidden_cases == (Case("1\n", "1\n"),)
+    harmful = base64.b64encode(zlib.compress(pickle.dumps(print))).decode()
+    with pytest.raises(UserError, match=r"cannot be unpacked \(UnpicklingError\)"):
+        load_tasks(write(tmp_path, {**row, "private_test_cases": harmful}))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("ours_with_extra_column.jsonl", {"refrence": "x"}, "'refrence' is not part of a task: do you mean 'reference'"),
+        ("apps.jsonl", {"input_output": '{"fn_name": "f", "inputs": [[1]], "outputs": [1]}'}, "fn_name 'f'"),
+        ("apps.jsonl", {"input_output": None}, "field 'input_output' is missing"),
+        ("apps.jsonl", {"input_output": '{"inputs": ["1"], "outputs": []}'}, "1 inputs and 0 outputs"),
+        ("code_contests.jsonl", {"public_tests": {}, "private_tests": {}}, "the row has no tests"),
+        ("synthetic1.jsonl", {"verification_info": '{"test_cases": [{"type": "function_call", "input": "1", "output": "2"}]}'}, "type 'function_call'"),
+        ("verl_parquet_row.jsonl", {"prompt": []}, "field 'prompt' is []"),
+        ("leetcode_dataset.jsonl", {"test": "def check(candidate):\n    assert candidate(1)"}, "field 'test' is Python"),
+        ("humaneval_x.jsonl", {"canonical_solution": 5}, "field 'canonical_solution' is 5"),
+        ("ours_with_cases.jsonl", {"checker": "same"}, "field 'checker' is 'same'"),
+        ("ours_with_cases.jsonl", {"test": "int main() {}"}, "both a test and cases"),
+        ("ours_with_difficulty.jsonl", {"difficulty": 3}, "field 'difficulty' is 3"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_used_is_named(tmp_path, name, change, words):
+    with pytest.raises(UserError) as caught:
+        load_tasks(write(tmp_path, {**row_of(name), **change}))
+    assert f"{tmp_path / 'rows.jsonl'} line 1: " in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_starter_code_is_opened_where_the_answer_goes_on():
+    (task,) = load_tasks(FILES / "leetcode_dataset.jsonl")
+    assert task.prompt.endswith("class Solution {\npublic:\n    int maxGap(vector<int>& v) {")
+
+
+def test_a_statement_is_a_comment_and_its_answer_a_whole_program(tmp_path):
+    (task,) = load_tasks(write(tmp_path, {**row_of("apps.jsonl"), "question": "Sum /* of */ n."}))
+    assert task.prompt == "/*\nSum /* of * /\n n.\n*/\n".replace("\n n", " n")
+    answer = "Sure:\n```cpp\n#include <iostream>\nint main() { std::cout << 3; }\n```"
+    code = read_completion(task, answer, chat=True).code
+    assert code == task.prompt + "#include <iostream>\nint main() { std::cout << 3; }\n\n"
+
+
+def test_a_head_without_its_brace_is_continued_or_written_anew():
+    (task,) = load_tasks(FILES / "humaneval_x_signature_without_brace.jsonl")
+    body = "{\n    return 1;\n}"
+    assert read_completion(task, f"{body}\nint other() {{").code == f"{task.prompt}{body}\n"
+    whole = "int max_gap(std::vector<int> v) {\n    return 1;\n}"
+    assert (
+        read_completion(task, f"```cpp\n{whole}\n```", chat=True).code.split()[3:] == f"Largest gap {whole}".split()[0:]
+    )

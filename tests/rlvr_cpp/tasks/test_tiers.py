@@ -1,0 +1,49 @@
+"""What a run is told of tasks whose tests share the process of what they judge, and how it leaves them out."""
+
+import dataclasses
+
+import pytest
+
+from rlvr_cpp import UserError
+from rlvr_cpp.tasks.choice import choose_tasks
+from rlvr_cpp.tasks.settings import TaskSettings
+from rlvr_cpp.tasks.task import Task, save_tasks
+from rlvr_cpp.tasks.tiers import strong_enough, tier_of, tier_remarks
+
+HARNESS = '#include <cstdio>\nint main() { int p = 0; %s std::printf("PASSED %%d/1\\n", p); return p != 1; }\n'
+VALUES = Task("values", "int f(int x) {", HARNESS % "p += f(1) == 2;", "f", reference=" return x + 1; }")
+OBJECTS = Task(
+    "objects", "struct Box {\n", HARNESS % "Box b; p += b.v == 2;", "Box", reference="int v = 2; };\n", split="held_out"
+)
+INSIDE = dataclasses.replace(
+    OBJECTS, task_id="inside", test=HARNESS % "struct Mine { Box b; }; p += Mine().b.v == 2;", split="train"
+)
+
+
+def test_a_tasks_tier_is_told_by_its_text():
+    assert [tier_of(task)[0] for task in (VALUES, OBJECTS, INSIDE)] == ["oracle", "observer", "marker"]
+    assert tier_of(dataclasses.replace(VALUES, test=""))[0] == "none"
+
+
+def test_tasks_that_share_a_process_are_named_with_their_share_and_a_reason():
+    (remark,) = tier_remarks([VALUES, OBJECTS, INSIDE])
+    assert "1 of 3 tasks (33%)" in remark
+    assert "inside (the test defines a class inside of a function)" in remark
+    assert tier_remarks([VALUES, OBJECTS]) == []
+
+
+@pytest.mark.parametrize(("least", "kept"), [("marker", 3), ("observer", 2), ("oracle", 1)])
+def test_weaker_tasks_are_left_out(least, kept):
+    assert len(strong_enough([VALUES, OBJECTS, INSIDE], least, "here")) == kept
+
+
+def test_a_source_of_nothing_else_is_refused_with_the_reason():
+    with pytest.raises(UserError, match="inside of a function"):
+        strong_enough([INSIDE], "observer", "here")
+
+
+def test_a_run_chooses_among_the_strong_enough(tmp_path):
+    path = tmp_path / "tasks.jsonl"
+    save_tasks([VALUES, OBJECTS, INSIDE], path)
+    training, held_out = choose_tasks(TaskSettings(str(path), None, None, 0.2, min_tier="observer"), None, seed=0)
+    assert [task.task_id for task in (*training, *held_out)] == ["values", "objects"]

@@ -1,0 +1,357 @@
+"""A test that needs the candidate's objects is taken apart, judges as it did in one process, and cannot be written to.
+
+`tests/data/observer` holds tests of many kinds, each with a reference and an answer that is wrong somewhere.
+"""
+
+import dataclasses
+import json
+import re
+import socket
+import struct
+import subprocess
+import threading
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from benchmarks.hacks import earned, hacks, honest_share
+from rlvr_cpp import Program, VerifyResult, compute_reward
+from rlvr_cpp.tasks.task import BUILTIN, load_tasks
+from rlvr_cpp.tasks.tiers import tier_of, tier_remarks
+from rlvr_cpp.verifier.tiers.observer.cut import Owing, cut_test
+from rlvr_cpp.verifier.tiers.observer.planner import closed, owing_by, plan_for, why_in_process
+from rlvr_cpp.verifier.tiers.observer.run import build_oracle
+from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit
+from rlvr_cpp.verifier.tiers.observer.thunks import Learned
+from rlvr_cpp.verifier.tiers.oracle import ORACLE_CHANNEL
+from rlvr_cpp.verifier.verdict import WORKER_GONE, WORKER_LIED
+
+KINDS = Path(__file__).parents[3] / "data" / "observer"
+QUICK = ("own_exception", "list_range", "fraction", "move_only", "table")
+SWITCHES = ("enums",)
+"""Not taken apart: a switch over the candidate's enumerators."""
+NAMES = [
+    path.name if path.name in QUICK else pytest.param(path.name, marks=pytest.mark.slow)
+    for path in sorted(KINDS.iterdir())
+]
+TASKS = [task for task in load_tasks(BUILTIN) if task.tags[0] in ("classes", "callgraphs")]
+
+
+def text(name, part):
+    return (KINDS / name / f"{part}.cpp").read_text()
+
+
+def answer(name, part):
+    return Program(text(name, part), text(name, "test"), reference=text(name, "reference"))
+
+
+@pytest.fixture(scope="module")
+def judged(verifier):
+    """The reference and the wrong answer of a kind; the quick ones are judged together."""
+    known: dict[str, tuple[VerifyResult, VerifyResult]] = {}
+
+    def find(name):
+        if name not in known:
+            together = QUICK if name in QUICK else (name,)
+            results = verifier.verify_many([answer(one, part) for one in together for part in ("reference", "wrong")])
+            known.update(zip(together, zip(results[::2], results[1::2], strict=True), strict=True))
+        return known[name]
+
+    return find
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reference_passes_and_a_wrong_answer_does_not(judged, name):
+    reference, wrong = judged(name)
+    assert reference.status == "ok", reference.stderr
+    assert wrong.status in ("wrong", "run_error")
+    assert (reference.tier == "observer") == (name not in SWITCHES), reference.why_in_process
+
+
+def test_an_equality_that_says_yes_to_everything_is_challenged(judged):
+    reference, lying = judged("fraction")
+    assert reference.self_judged == lying.self_judged == 3
+    assert lying.tests_passed < lying.tests_total - 1
+
+
+# ------------------------------------------------------------------------------------------- where what is said lies
+
+
+def cut_of(task):
+    trusted = task.prompt + task.reference
+    return cut_test(task.test, owing_by(task.test, trusted), Learned())
+
+
+@pytest.mark.parametrize("family", ["classes", "callgraphs"])
+def test_nothing_that_a_shipped_test_expects_or_feeds_lies_beside_the_candidate(family):
+    task = next(task for task in TASKS if task.tags[0] == family)
+    cut = cut_of(task)
+    own = cut.observer.split("}  // namespace rlvr\n")[-1]
+    said = set(re.findall(r"-?\b\d\d+\b", task.test))
+    assert said
+    assert not said & set(re.findall(r"-?\b\d\d+\b", own))
+    assert "==" not in own
+    assert all(number in cut.oracle for number in said)
+
+
+def test_no_shipped_test_shares_the_answers_process():
+    tiers = {tier_of(task, hidden) for task in TASKS[::6] for hidden in (False, True)}
+    assert tiers == {("observer", "")}
+    assert tier_remarks(TASKS[::12]) == []
+
+
+def test_equal_shapes_share_a_thunk_and_an_observer():
+    observers = {cut_of(task).observer for task in TASKS if task.tags[0] == "classes"}
+    assert len(observers) == 2  # of the struct and of the template
+
+
+@pytest.mark.parametrize(
+    ("declaration", "whole"),
+    [
+        ("int f(int);", "int f(int);"),
+        ("int f(int x) {", "int f(int x) {\n__builtin_trap(); }\n"),
+        ("struct S { void f() { if (x) {", "struct S { void f() { if (x) {\n__builtin_trap(); } }; };\n"),
+        (None, None),
+    ],
+)
+def test_a_declaration_is_closed_where_it_is_open(declaration, whole):
+    assert closed(declaration) == whole
+
+
+# ------------------------------------------------------------------------------------------- what is not taken apart
+
+HARNESS = (
+    '#include <cstdio>\n%s\nint main() { int p = 0; %s std::printf("PASSED %%d/2\\n", p); return p == 2 ? 0 : 1; }\n'
+)
+BOX = "struct Box { int v = 3; int get() const { return v; } };\n"
+
+
+@pytest.mark.parametrize(
+    ("top", "body", "reason"),
+    [
+        ("template <class T> bool is(T x) { return x.get() == 3 && Box().v == 3; }", "p += 2 * is(Box());", "compares"),
+        ("", "struct Mine { Box b; }; Mine m; p += 2 * (m.b.v == 3);", "class inside of a function"),
+        ("#define MADE Box()", "p += 2 * (MADE.v == 3);", "macro"),
+        ("#include <thread>", "std::thread t([&] { p += 2 * (Box().v == 3); }); t.join();", "process"),
+        ("", "Box b; p += 2 * (b.v == 3); std::signal(2, 0);", "signal"),
+    ],
+)
+def test_what_cannot_be_taken_apart_has_a_reason(top, body, reason):
+    program = Program(BOX, HARNESS % (top, body), 2, reference=BOX)
+    assert reason in why_in_process(program)
+
+
+def test_tests_inside_of_the_answers_process_pay_all_or_nothing(verifier):
+    test = HARNESS % ("", "struct Mine { Box b; }; Mine m; p += m.b.v == 3; p += m.b.get() == 3;")
+    right, half, wrong = verifier.verify_many(
+        [
+            Program(code, test, 2, reference=BOX)
+            for code in (BOX, BOX.replace("return v", "return 4"), BOX.replace("3", "5"))
+        ]
+    )
+    assert (right.status, right.tests_passed, right.tier) == ("ok", 2, "marker")
+    assert "class inside of a function" in right.why_in_process
+    assert (half.status, half.tests_passed, half.tests_total) == ("wrong", 0, 2)
+    assert compute_reward(half) == compute_reward(wrong) == pytest.approx(0.3)
+    assert VerifyResult.from_json(half.to_json()) == half
+    old = json.loads(half.to_json())
+    del old["why_in_process"], old["self_judged"]
+    assert VerifyResult.from_json(json.dumps(old)).why_in_process == ""
+
+
+def test_a_value_of_another_type_is_no_answer_and_is_counted(verifier):
+    yes = "struct Yes { template <class T> bool operator==(const T&) const { return true; } };\n"
+    test = HARNESS % ("", "Box b; p += b.get() == 3; p += b.get() == 3;")
+    lying, longer, fraction = verifier.verify_many(
+        [
+            Program(code, test, 2, reference=BOX)
+            for code in (
+                yes + "struct Box { Yes get() const { return {}; } };\n",
+                "struct Box { long long get() const { return 3; } };\n",
+                "struct Box { double get() const { return 3.25; } };\n",
+            )
+        ]
+    )
+    assert (lying.status, lying.error_class, lying.is_cheat) == ("compile_error", "value_type", True)
+    assert (longer.status, longer.is_cheat) == ("ok", False)
+    assert fraction.status == "compile_error"
+
+
+def test_the_plan_is_the_tasks_and_never_the_answers(verifier):
+    test = HARNESS % ("", "Box b; p += b.get() == 3; p += b.v == 3;")
+    plans = {
+        plan_for(Program(code, test, 2, reference=BOX), verifier.workshop)
+        for code in (BOX, "", "struct Box { struct Y {} v; Y get() { return v; } };")
+    }
+    assert len(plans) == 1
+
+
+def test_a_test_without_a_main_is_not_taken_apart():
+    with pytest.raises(CannotSplit, match="no main"):
+        cut_test("int x;", Owing(frozenset({"Box"})), Learned())
+
+
+# ------------------------------------------------------------------------------------------------------ the channel
+
+TALK = HARNESS % (
+    "#include <string>",
+    'Box b(4); b.on([&](int x) { p += x == 1; }); p += b.name() == "box"; b.fire(); p += b.get() == 7; p -= 1;',
+)
+TALKER = """#include <functional>
+#include <string>
+struct Box { std::function<void(int)> f; explicit Box(int) {} void on(std::function<void(int)> g) { f = g; }
+  std::string name() const { return "box"; } void fire() { f(1); } int get() const { return 7; } };
+"""
+
+
+@pytest.fixture(scope="module")
+def oracle(verifier):
+    program = Program(TALKER, TALK, 2, reference=TALKER)
+    plan = plan_for(program, verifier.workshop)
+    assert not plan.reason
+    folder, _ = build_oracle(program.std, verifier.workshop, plan)
+    return folder / "rlvr_program"
+
+
+def play(oracle, say):
+    """The oracle's exit status and output, against an observer that answers what `say` makes of each request.
+
+    It has nothing more to say once it has said None.
+    """
+    ask, answer = socket.socketpair()
+
+    def serve():
+        with answer:
+            try:
+                while head := answer.recv(4, socket.MSG_WAITALL):
+                    request = answer.recv(struct.unpack("<I", head)[0], socket.MSG_WAITALL)
+                    for message in say(request):
+                        if message is None:
+                            answer.shutdown(socket.SHUT_WR)
+                        else:
+                            answer.sendall(message)
+            except (OSError, struct.error):
+                return
+
+    with ask:
+        end = threading.Thread(target=serve)
+        end.start()
+        command = f"exec {ORACLE_CHANNEL}<&0 </dev/null; exec {oracle}"
+        done = subprocess.run(["/bin/sh", "-c", command], stdin=ask.fileno(), capture_output=True, timeout=30)
+    end.join(timeout=30)
+    assert not end.is_alive()
+    return done.returncode, done.stdout
+
+
+def framed(payload):
+    return struct.pack("<I", len(payload)) + payload
+
+
+HONEST = [
+    struct.pack("<I", 0),
+    b"",
+    struct.pack("<I", 3) + b"box",
+    b"",
+    struct.pack("<i", 7),
+    b"",
+]
+"""The values of the six requests: the box, `on`, `name`, `fire`, `get`, and the end of the box."""
+
+
+def honest_player():
+    """An observer that plays by the rules; it calls back once, while `fire` is asked."""
+    waiting = iter(range(len(HONEST)))
+    pending: list[bytes] = []
+
+    def say(request):
+        if request[0] == 2:  # the result of the call back: now `fire` may return
+            return [framed(b"\0" + pending.pop() + b"")]
+        number = request[1:5]
+        place = next(waiting)
+        if place == 3:
+            pending.append(number)
+            return [framed(b"\1" + struct.pack("<Ii", 0, 1))]
+        return [framed(b"\0" + number + HONEST[place])]
+
+    return say
+
+
+def test_an_observer_that_plays_by_the_rules_is_believed(oracle):
+    status, stdout = play(oracle, honest_player())
+    assert (status, stdout) == (0, b"PASSED 2/2\n")
+
+
+def changed(rng, message):
+    """A message with something wrong about it: other bytes, cut, longer, repeated, another length."""
+    at = rng.randrange(len(message))
+    return rng.choice(
+        (
+            message[:at] + bytes([message[at] ^ (1 << rng.randrange(8))]) + message[at + 1 :],
+            message[:at],
+            message + rng.randbytes(rng.randrange(1, 9)),
+            message + message,
+            rng.randbytes(len(message)),
+            struct.pack("<I", rng.choice((0, 1, 5, 1 << 20, 1 << 31, 0xFFFFFFFF))) + message[4:],
+            b"",
+        )
+    )
+
+
+def fuzz(oracle, seed):
+    """The exit status of the oracle when one message of an honest run is changed; the message, and its place."""
+    rng = Random(seed)
+    honest, place, count = honest_player(), rng.randrange(7), iter(range(100))
+
+    def say(request):
+        messages = honest(request)
+        if next(count) != place:
+            return messages
+        return [*(changed(rng, message) for message in messages), None]
+
+    return play(oracle, say)
+
+
+@pytest.mark.parametrize("seeds", [range(300), pytest.param(range(300, 10_000), marks=pytest.mark.slow)])
+def test_no_changed_message_makes_a_pass_of_a_run_or_hangs_it(oracle, seeds):
+    passes = 0
+    for seed in seeds:
+        status, stdout = fuzz(oracle, seed)
+        assert status in (0, 1, WORKER_GONE, WORKER_LIED), seed
+        if status == 0:  # a bit that nobody reads, such as one of a handle that is only handed back
+            passes += 1
+            assert stdout == b"PASSED 2/2\n"
+    assert passes < len(seeds) / 5
+
+
+# ------------------------------------------------------------------------------------------------------------- hacks
+
+
+def test_constant_hacks_earn_no_more_than_their_honest_values(verifier):
+    sample = [next(task for task in TASKS if task.tags[0] == family) for family in ("classes", "callgraphs")]
+    tried = [(task, *hack) for task in sample for hack in hacks(task).values()]
+    assert len(tried) == 40
+    results = verifier.verify_many([task.program(task.prompt + body) for task, body, _ in tried])
+    for (task, body, value), result in zip(tried, results, strict=True):
+        assert not result.passed, body
+        assert earned(result) <= honest_share(task, value), body
+        assert result.tier == "observer"
+
+
+def test_the_total_is_pinned_by_the_reference(verifier):
+    test = """#undef NDEBUG
+#include <cassert>
+int main() { Bag b; for (int x : b.items()) assert(x == 2); assert(b.items().size() == 2); assert(b.sum() == 4); }
+"""
+    bag = "#include <vector>\nstruct Bag { std::vector<int> items() const { return {2, 2}; } int sum() const { return 4; } };\n"
+    drowning = bag.replace("{2, 2}", "std::vector<int>(5000, 2)").replace("return 4", "return 5")
+    reference, hack = verifier.verify_many([Program(code, test, reference=bag) for code in (bag, drowning)])
+    assert (reference.status, reference.tier) == ("ok", "observer")
+    assert hack.status in ("wrong", "forged")
+    assert hack.tests_passed / max(1, hack.tests_total) < 0.5
+
+
+def test_a_reference_that_fails_leaves_the_test_in_one_process(verifier):
+    test = HARNESS % ("", "Box b; p += b.get() == 4; p += b.v == 4;")
+    plan = plan_for(dataclasses.replace(Program(BOX, test, 2), reference=BOX), verifier.workshop)
+    assert "reference does not pass" in plan.reason
