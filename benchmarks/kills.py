@@ -32,6 +32,7 @@ from rlvr_cpp.tasks.task import BUILTIN, load_tasks, save_tasks
 
 STATEFUL = (
     "stepcoder=cccs_fgo",
+    "stepcoder.cccs_decay_step=0.4",
     "algorithm.refill_rounds=1",
     "algorithm.num_minibatches=2",
     "algorithm.group_size=4",

@@ -7,7 +7,7 @@ again.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -88,6 +88,11 @@ class Evaluation:
         """Unbiased, by k: for 1 and the number of samples, over the tasks that were judged as often."""
         scores = {k: task_scores(self.outcomes(SAMPLED), k) for k in ends(self.samples)}
         return {k: fmean(values.values()) for k, values in scores.items() if values}
+
+    def over(self, tasks: Iterable[Task]) -> Evaluation:
+        """The attempts at these tasks alone."""
+        names = {task.task_id for task in tasks}
+        return Evaluation(tuple(attempt for attempt in self.attempts if attempt.task_id in names))
 
     def save(self, path: Path) -> None:
         """Every attempt, one JSON object a line; all or nothing."""

@@ -16,11 +16,13 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvr_cpp.errors import UserError, first_line
+from rlvr_cpp.policy.openings import Opening, opening_of
 from rlvr_cpp.policy.settings import AdapterSettings, ChatSettings, PolicySettings
 from rlvr_cpp.policy.thinking import CANARY, Thinking, decode, find_thinking, markers_of, prove_thinking
 from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.cpp.outline import open_items
 from rlvr_cpp.verifier.think import Thoughts
 
 SHELF = Path(__file__).parents[1] / "models"
@@ -67,23 +69,35 @@ class Policy:
         """What the model is asked: the task's own text, or one user message."""
         return chat_messages(task, self.asked.system) if self.chat else task.prompt
 
-    def answer_prefix(self, task: Task, solution_prefix: str) -> str:
-        """How an answer begins whose solution begins with `solution_prefix`; empty where that is empty."""
-        if not solution_prefix or not self.chat:
-            return solution_prefix
-        thought = f"\n{self.thoughts.markers[0][1]}\n\n" if self.thoughts.are_open else ""
-        return f"{thought}```cpp\n{task.prompt}{solution_prefix}"
-
-    def prompt_ids(self, task: Task, answer_prefix: str = "") -> list[int]:
-        """The tokens that the model continues. Prompt and answer are tokenized apart, as in fine-tuning."""
+    def prompt_ids(self, task: Task) -> list[int]:
+        """The tokens of what the model is asked."""
         prompt = self.prompt(task)
         if isinstance(prompt, str):
-            ids = self.tokenizer(prompt)["input_ids"]
-        else:
-            ids = self.tokenizer(self.rendered(prompt), add_special_tokens=False)["input_ids"]
-        if answer_prefix:
-            ids = [*ids, *self.tokenizer(answer_prefix, add_special_tokens=False)["input_ids"]]
-        return list(ids)
+            return list(self.tokenizer(prompt)["input_ids"])
+        return list(self.tokenizer(self.rendered(prompt), add_special_tokens=False)["input_ids"])
+
+    def opening(self, task: Task, given: int) -> Opening:
+        """How an answer begins that holds the first `given` characters of the task's reference, or a few less.
+
+        In a chat the declaration that the answer defines stands before them, and nothing else that the prompt has.
+        """
+        if not given or task.reference is None:
+            return Opening()
+        before, behind = self._around(task)
+        prompt = self.prompt(task)
+        text = prompt if isinstance(prompt, str) else self.rendered(prompt)
+        answer = before + task.reference + behind
+        found = opening_of(self.tokenizer, self.decode, text, self.prompt_ids(task), answer, len(before) + given)
+        return found if len(found.text) > len(before) else Opening()
+
+    def _around(self, task: Task) -> tuple[str, str]:
+        """What stands in an answer before and behind the text that continues the task's prompt."""
+        if not self.chat:
+            return "", ""
+        thought = f"\n{self.thoughts.markers[0][1]}\n\n" if self.thoughts.are_open else ""
+        opened = open_items(task.prompt)
+        declaration = task.prompt[opened[0][0].head + opened[0][1] :] if opened else ""
+        return f"{thought}```cpp\n{declaration}", "\n```"
 
     def rendered(self, messages: list[dict[str, str]]) -> str:
         """A conversation as the template writes it, up to where the answer begins. Raises UserError where it fails."""
@@ -244,11 +258,14 @@ def expand_targets(targets: Sequence[str]) -> str | list[str]:
 def lora_config(settings: AdapterSettings, model: PreTrainedModel) -> Any | None:
     """The peft configuration of a fresh adapter; None where every weight or an existing adapter is trained.
 
-    There is no dropout: with it the ratio of an unchanged policy is not 1.
+    There is no dropout: with it the ratio of an unchanged policy is not 1. Raises UserError where the model has none of
+    the layers, naming those that it has.
     """
     if not settings.enabled or settings.start is not None:
         return None
     from peft import LoraConfig
+
+    _require_a_target(settings.targets, model)
 
     has_others = any(OUTSIDE_THE_POLICY.fullmatch(name) for name, _ in model.named_modules())
     return LoraConfig(
@@ -258,6 +275,19 @@ def lora_config(settings: AdapterSettings, model: PreTrainedModel) -> Any | None
         target_modules=expand_targets(settings.targets),
         exclude_modules=OUTSIDE_THE_POLICY.pattern if has_others else None,
         task_type="CAUSAL_LM",
+    )
+
+
+def _require_a_target(targets: Sequence[str], model: torch.nn.Module) -> None:
+    wanted = expand_targets(targets)
+    names = [name for name, _ in model.named_modules() if name and not OUTSIDE_THE_POLICY.fullmatch(name)]
+    if wanted == "all-linear" or not names or any(f".{name}".endswith(f".{w}") for name in names for w in wanted):
+        return
+    linear = (name for name in names if isinstance(model.get_submodule(name), torch.nn.Linear))
+    offered = sorted({name.rpartition(".")[2] for name in linear})
+    raise UserError(
+        f"adapter.targets is [{','.join(targets)}], and the model has no such linear layer: its own are "
+        f"{', '.join(offered)}; name some of them, or use [all-linear]"
     )
 
 

@@ -59,11 +59,13 @@ def sample(
     seeds: Sequence[int] = (),
     batch_size: int | None = None,
     on_finished: Finished = lambda index, ids: None,
+    on_logps: Callable[[int, list[float]], None] = lambda index, logps: None,
 ) -> list[list[int]]:
     """One completion of each prompt's token ids, in order: greedy at temperature 0, else drawn from its seed.
 
     A completion ends with an end token or after `max_new_tokens`. Prompts of like length share a batch of at most
-    `batch_size`, which the KV cache serves.
+    `batch_size`, which the KV cache serves. What was drawn is told to `on_logps` with the log-probabilities by which it
+    was, at the temperature, when its batch has ended.
     """
     completions: list[list[int]] = [[] for _ in prompts]
 
@@ -78,9 +80,12 @@ def sample(
             rows = order[start : start + size]
             ids, mask = _left_padded([prompts[i] for i in rows], pad_id, model.device)
             watcher = _Watcher(rows, ids.shape[1], eos_ids, finished, may_stop=not _in_step(model))
-            draw = _ExponentialRace([seeds[i] for i in rows], temperature, model.device) if temperature > 0 else None
+            own = [seeds[i] for i in rows] if temperature > 0 else []
+            draw = _ExponentialRace(rows, own, temperature, model.device) if own else None
             ends = {"eos_token_id": sorted(eos_ids), "pad_token_id": pad_id}
             _generate(model, ids, mask, watcher, draw, max_new_tokens, ends)
+            for index, logps in draw.logps.items() if draw else ():
+                on_logps(index, logps[: len(completions[index])])
     return completions
 
 
@@ -134,9 +139,12 @@ def _left_padded(prompts: list[Sequence[int]], pad_id: int, device: torch.device
 
 
 class _ExponentialRace(LogitsProcessor):  # type: ignore[misc]
-    """Turns the scores (B, V) into ones whose argmax is a draw from softmax(scores / temperature)."""
+    """Turns the scores (B, V) into ones whose argmax is a draw from softmax(scores / temperature), and notes which."""
 
-    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
+    def __init__(self, rows: Sequence[int], seeds: Sequence[int], temperature: float, device: torch.device) -> None:
+        self.rows = list(rows)
+        self.logps: dict[int, list[float]] = {row: [] for row in rows}
+        """Of each token drawn for a row; also of those behind its end."""
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self.temperature = temperature
         self.offsets: list[torch.Tensor] = []
@@ -145,10 +153,16 @@ class _ExponentialRace(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if not self.offsets:
             self.offsets = self._draw(scores.shape[1], scores.device)
-        return scores.float() / self.temperature + self.offsets.pop()
+        logits = scores.float() / self.temperature
+        raced = logits + self.offsets.pop()
+        drawn = logits.log_softmax(dim=1).gather(1, raced.argmax(dim=1, keepdim=True))[:, 0]
+        for row, logp in zip(self.rows, drawn.tolist(), strict=True):
+            self.logps[row].append(logp)
+        return raced
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drop the state of all rows but these."""
+        self.rows = [self.rows[row] for row in rows.tolist()]
         self.streams = [self.streams[row] for row in rows.tolist()]
         self.offsets = [offset[rows] for offset in self.offsets]
 

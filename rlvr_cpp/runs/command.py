@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rlvr_cpp.errors import RunStopped, UserError
+from rlvr_cpp.errors import RunStopped, UserError, first_line
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.help import help_page
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LEAST_FREE = 1 << 20
+"""Bytes; on a disk with less, whatever failed is taken for its fault."""
 INSTALL = "pip install 'rlvr-cpp[train]'"
 Settings = TypeVar("Settings")
 Job = Callable[[Settings, Path], float]
@@ -48,11 +52,20 @@ def plain_main(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequenc
     return 0
 
 
-def hydra_main(job: Job[Settings], config_name: str, load: Load[Settings], *, kind: type[Settings], usage: str) -> None:
+def hydra_main(
+    job: Job[Settings],
+    config_name: str,
+    load: Load[Settings],
+    *,
+    kind: type[Settings],
+    usage: str,
+    changeable: Collection[str] = (),
+) -> None:
     """Compose the config that the command line asks for and run `job` on it, as `load` reads it, and its run folder.
 
-    `--help` prints `usage` and the fields of `kind`, which `load` gives, and asks for no extra. Exit status 2 tells of
-    a mistake in the input, 3 of a guard that ended the run, 130 of an interruption.
+    A run that goes on has the config that it had, but for keys that are `changeable`. `--help` prints `usage` and the
+    fields of `kind`, which `load` gives, and asks for no extra. Exit status 2 tells of a mistake in the input, 3 of a
+    guard that ended the run, 130 of an interruption.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_page(usage, config_name, kind))
@@ -76,7 +89,7 @@ def hydra_main(job: Job[Settings], config_name: str, load: Load[Settings], *, ki
             return _one_of_many(job, load, raw, folder)
         asked = HydraConfig.get().overrides.task
         with _plain_endings(folder, own):
-            return _run(job, load, raw, folder, own, asked)
+            return _run(job, load, raw, folder, own, asked, changeable)
 
     interruption.listen()  # a polite kill ends like Ctrl-C
     if not _is_first():
@@ -99,12 +112,18 @@ def _one_of_many(job: Job[Settings], load: Load[Settings], raw: DictConfig, fold
 
 
 def _run(
-    job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path, own: Path, asked: Sequence[str]
+    job: Job[Settings],
+    load: Load[Settings],
+    raw: DictConfig,
+    folder: Path,
+    own: Path,
+    asked: Sequence[str],
+    changeable: Collection[str] = (),
 ) -> float:
     """Run what is asked for in `folder`, which is Hydra's `own` one unless a run goes on."""
     if raw.resume is not None:
         _forget(own)
-        settings = load(_resumed_config(folder, asked))
+        settings = load(_resumed_config(folder, raw, asked, changeable))
     elif (folder / RUN_FILE).exists():
         raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
     else:
@@ -114,15 +133,45 @@ def _run(
     return value
 
 
-def _resumed_config(folder: Path, asked: Sequence[str]) -> Any:
-    """The config that the run in `folder` has. Raises UserError where there is no run or more is asked for."""
-    others = [word for word in asked if not word.startswith("resume=")]
-    if others:
+def _resumed_config(folder: Path, raw: DictConfig, asked: Sequence[str], changeable: Collection[str]) -> Any:
+    """The config that the run in `folder` has, with what is `asked` of it that is `changeable`.
+
+    Raises UserError where there is no run or more is asked for.
+    """
+    keys = {word: word.partition("=")[0] for word in asked if not word.startswith("resume=")}
+    if others := [word for word, key in keys.items() if key not in changeable]:
         raise UserError(
             f"resume={folder} goes on with the config that the run has, but {' '.join(others)} was given as well: "
-            "leave it out, or begin a new run"
+            f"leave it out, or begin a new run{_may_change(changeable)}"
         )
-    return read_record(folder)["config"]
+    config = read_record(folder)["config"]
+    for key in keys.values():
+        *groups, name = key.split(".")
+        place, value = config, raw
+        for group in groups:
+            place, value = place[group], value[group]
+        place[name] = value[name]
+    return config
+
+
+def _may_change(changeable: Collection[str]) -> str:
+    return f"; {', '.join(changeable)} may be changed" if changeable else ""
+
+
+def is_disk_full(error: BaseException | None, folder: Path) -> bool:
+    """Whether an error, or one that led to it, comes of a disk, a quota or a limit that lets nothing more be written.
+
+    Libraries that write by themselves tell it in words, or only that writing failed.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            return True
+        if any(f"os error {code}" in str(error) or os.strerror(code) in str(error) for code in NO_SPACE):
+            return True
+        error = error.__cause__ or error.__context__
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < LEAST_FREE
+    return False
 
 
 @contextmanager
@@ -141,6 +190,13 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
     except RunStopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         sys.exit(STOPPED)
+    except Exception as error:
+        if not is_disk_full(error, folder):
+            raise
+        _forget(own)
+        going_on = f", then go on with resume={folder}" if (folder / RUN_FILE).exists() else ""
+        print(f"error: the disk takes no more ({first_line(error)}): free some of it{going_on}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         if (folder / RUN_FILE).exists():
             print(f"interrupted; what there is stands in {folder}; go on with resume={folder}", file=sys.stderr)

@@ -44,7 +44,9 @@ def default_values(config_name: str) -> dict[str, Any] | None:
             if isinstance(entry, str):
                 _merge(values, own if entry == "_self_" else read(path.with_name(f"{entry}.yaml")))
             elif not (group := next(iter(entry))).startswith("override "):
-                _merge(values, {group: read(path.parent / group / f"{entry[group]}.yaml")})
+                option = path.parent / group / f"{entry[group]}.yaml"
+                is_global = option.read_text().startswith("# @package _global_")
+                _merge(values, read(option) if is_global else {group: read(option)})
         return values
 
     values = read(Path(CONF, f"{config_name}.yaml"))

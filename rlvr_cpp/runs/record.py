@@ -13,7 +13,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rlvr_cpp.errors import RunStopped, UserError
-from rlvr_cpp.runs.files import replace_text
+from rlvr_cpp.runs.files import differing_fields, replace_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -46,20 +47,32 @@ class RunRecord:
     """The record of one run; as a context manager it notes how the run ended.
 
     A folder that holds one already is a run that goes on: what is known of it stays. `fixed` begins a new run's results
-    and raises UserError where a run that goes on had something else there. What it did not note stays unknown, for
-    nobody can tell any more what it was. With `write` false nothing reaches the disk, for the processes of a run that
-    are not its first.
+    and raises UserError where a run that goes on had something else there, unless it is `accepted` by its name; None
+    where a command has no way to accept. What it did not note stays unknown, for nobody can tell any more what it was.
+    Accepted changes, and settings of the job that are others now, are noted under `changes`. With `write` false nothing
+    reaches the disk, for the processes of a run that are not its first.
     """
 
     def __init__(
-        self, folder: Path, job: DataclassInstance, compiler: str, fixed: Mapping[str, Any], *, write: bool = True
+        self,
+        folder: Path,
+        job: DataclassInstance,
+        compiler: str,
+        fixed: Mapping[str, Any],
+        *,
+        accepted: Collection[str] | None = None,
+        write: bool = True,
     ) -> None:
         self.folder, self.write = folder, write
         if (folder / RUN_FILE).exists():
             self.fields = read_record(folder)
-            _refuse_changes(folder, self.fields["results"], fixed)
-            self.fields.update(status="running", ended=None, error=None)
+            changes = _fact_changes(folder, self.fields["results"], fixed, accepted)
+            self.fields["results"].update({change["name"]: change["is"] for change in changes})
+            changes += _setting_changes(self.fields["config"], asdict(job))
+            self.fields.update(status="running", ended=None, error=None, config=asdict(job))
             self.fields.setdefault("resumed", []).append(utc_now())
+            if changes:
+                self.fields.setdefault("changes", []).extend({"at": utc_now(), **change} for change in changes)
         else:
             self.fields = _fresh(job, compiler, fixed)
         self._write()
@@ -75,7 +88,8 @@ class RunRecord:
             if kind is not None and issubclass(kind, ending):
                 status = name
         self.fields.update(status=status, ended=utc_now(), error=None if error is None else str(error) or repr(error))
-        self._write()
+        with suppress(OSError) if error else nullcontext():  # a disk that ended the run does not take this either
+            self._write()
 
     def add(self, **results: Any) -> None:
         """Note results under their names."""
@@ -98,14 +112,42 @@ def read_record(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def _refuse_changes(folder: Path, known: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+def _fact_changes(
+    folder: Path, known: Mapping[str, Any], fixed: Mapping[str, Any], accepted: Collection[str] | None
+) -> list[dict[str, Any]]:
+    """What is another than the run noted. Raises UserError where that was not accepted."""
     changed = [name for name, value in fixed.items() if known.get(name, value) != value]
-    if changed:
+    if refused := [name for name in changed if name not in (accepted or ())]:
+        way_out = "" if accepted is None else f", or go on with accept_changes=[{','.join(refused)}], which is noted"
+        details = "; ".join(_difference(name, known[name], fixed[name]) for name in refused)
         raise UserError(
-            f"{' and '.join(changed)} of the run in {folder} {'is' if len(changed) == 1 else 'are'} not what it was: "
-            "the tasks, the compiler, its limits, the model or its adapter have changed since; put back what it had, "
-            "or begin a new run"
+            f"{' and '.join(refused)} of the run in {folder} {'is' if len(refused) == 1 else 'are'} not what it was "
+            f"({details}): the tasks, the compiler, its limits, the model or its adapter have changed since; put back "
+            f"what it had, or begin a new run{way_out}"
         )
+    return [{"name": name, "was": known[name], "is": fixed[name]} for name in changed]
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        return "; ".join(differing_fields(was, now))
+    return f"{name}: {_shown(was)} and {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}..."
+
+
+def _setting_changes(was: Mapping[str, Any], now: Mapping[str, Any], group: str = "") -> list[dict[str, Any]]:
+    """What a run that goes on is told otherwise."""
+    changes = []
+    for name, value in now.items():
+        if isinstance(value, dict) and isinstance(was.get(name), dict):
+            changes += _setting_changes(was[name], value, f"{group}{name}.")
+        elif name in was and was[name] != value:
+            changes.append({"name": f"{group}{name}", "was": was[name], "is": value})
+    return changes
 
 
 def _fresh(job: DataclassInstance, compiler: str, results: Mapping[str, Any]) -> dict[str, Any]:

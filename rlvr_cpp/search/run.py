@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from rlvr_cpp.adapters.locate import find_weights, put_adapter_on
+from rlvr_cpp.policy.lengths import fitting
 from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.sampling import completion_seed
 from rlvr_cpp.policy.weights import weights_hash
@@ -60,6 +61,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         model, adapter = find_weights(job.model, job.adapter_from)
         policy = load_policy(model, job.policy)
+        tasks = fitting(tasks, policy, job.tasks.max_prompt_tokens, job.max_new_tokens)
         fixed = _fixed(policy, tasks, verifier)
         if adapter is not None:
             fixed["adapter_hash"] = put_adapter_on(policy, Path(adapter))

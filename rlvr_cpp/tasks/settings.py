@@ -17,6 +17,8 @@ class TaskSettings:
     """The data set's split; None is `train`, or the only one there is."""
     held_out_fraction: float = field(metadata={"above": 0, "below": 1})
     """Set aside for evaluation where the source marks no task `held_out`."""
+    max_prompt_tokens: int | None = field(default=None, metadata={"least": 1})
+    """Tasks with longer prompts are left out; None refuses a prompt that fills the model's context."""
     check_references: str = field(default="sample", metadata={"choices": ("sample", "all", "none")})
     """Of a `source` of one's own, whose reference solutions are judged before anything is trained on them."""
     tags: list[str] | None = None

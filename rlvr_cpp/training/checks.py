@@ -10,12 +10,31 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlvr_cpp.runs.config import read_job
-from rlvr_cpp.training.config import GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
+from rlvr_cpp.training.config import FACTS, GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
 
+ALLOWED = frozenset(
+    (
+        *("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "optim", "optim_args", "lr_scheduler_kwargs"),
+        *("delta", "sapo_temperature_neg", "sapo_temperature_pos", "router_aux_loss_coef"),
+        *("vespo_k_neg", "vespo_k_pos", "vespo_lambda_neg", "vespo_lambda_pos"),
+        *("gradient_checkpointing_kwargs", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode"),
+        *("torch_empty_cache_steps", "full_determinism", "shuffle_dataset"),
+        *("ddp_backend", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_timeout"),
+        *("ddp_find_unused_parameters", "fsdp", "fsdp_config", "deepspeed", "ds3_gather_for_generation"),
+        *("vllm_tensor_parallel_size", "vllm_max_model_length", "vllm_enable_sleep_mode", "vllm_model_impl"),
+        *("vllm_server_timeout", "vllm_group_port", "vllm_importance_sampling_clip_min"),
+        *("vllm_importance_sampling_clip_max", "transformers_continuous_batching_config"),
+        *("report_to", "run_name", "project", "trackio_space_id", "log_level"),
+    )
+)
+"""Arguments of trl that a job may set: those that change how it is updated, where it runs and whom it tells, and that
+both of its halves see alike. All others would be ignored, or would change one side alone: what is sampled but not what
+is scored, the reference, the order of checkpoints."""
 _STEPS = "a rollout step is counted by it; use trainer.steps, trainer.batch_size, algorithm.num_minibatches"
 _ALGORITHM = "the group algorithm describes the loss; use algorithm.*"
 _SAVING = "checkpoints are taken between rollouts; use trainer.save_every"
-RESERVED = {
+_DISTRIBUTION = "what is sampled and what is scored would be two distributions; leave it out"
+INSTEAD = {
     **dict.fromkeys(
         (
             "num_iterations",
@@ -24,6 +43,7 @@ RESERVED = {
             "gradient_accumulation_steps",
             "per_device_train_batch_size",
             "max_steps",
+            "num_train_epochs",
             "logging_steps",
             "num_generations",
         ),
@@ -39,12 +59,27 @@ RESERVED = {
         ("entropy_coef", "use_adaptive_entropy"), "its mean would count rows that only fill up a pass; leave it out"
     ),
     **dict.fromkeys(("reward_weights", "scale_rewards"), "there is one reward; use reward.* and algorithm.*"),
+    **dict.fromkeys(("top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs"), _DISTRIBUTION),
+    **dict.fromkeys(
+        ("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"),
+        "the reference is the start, whose hash is in the run's record; leave it out",
+    ),
+    **dict.fromkeys(("bf16", "fp16"), "use policy.dtype"),
+    "temperature": "use algorithm.temperature",
+    "max_completion_length": "use algorithm.max_gen_len",
+    "learning_rate": "use trainer.learning_rate",
+    "lr_scheduler_type": "use trainer.lr_schedule",
+    "warmup_steps": "use trainer.warmup_steps",
+    "max_grad_norm": "use trainer.max_grad_norm",
+    "gradient_checkpointing": "use trainer.gradient_checkpointing",
+    "chat_template_kwargs": "use policy.chat.template_kwargs",
     "mask_truncated_completions": "use algorithm.truncated",
     "disable_dropout": "with dropout the ratio of an unchanged policy is not 1",
     "output_dir": "it is the run folder; use hydra.run.dir",
     "seed": "use seed",
 }
-"""Arguments of trl that the job decides itself, and why."""
+"""What to use instead of arguments that people know from trl, and why."""
+_NOT_KNOWN = "nothing here reads it, or not on both sides of an update; docs/training.md lists what can be set"
 
 
 def check(job: TrainingJob) -> list[str]:
@@ -55,6 +90,8 @@ def check(job: TrainingJob) -> list[str]:
         *_algorithm_problems(job.algorithm),
         *_stepcoder_problems(job.stepcoder, job.algorithm),
         *_model_problems(job),
+        *_resume_problems(job),
+        *_evaluation_problems(job),
     ]
 
 
@@ -75,9 +112,9 @@ def _batch_problems(job: TrainingJob) -> Iterator[str]:
 
 
 def _reserved_problems(trainer: TrainerSettings) -> Iterator[str]:
-    for name, reason in RESERVED.items():
-        if name in trainer.trl:
-            yield f"trainer.trl.{name} cannot be set: {reason}"
+    for name in trainer.trl:
+        if name not in ALLOWED:
+            yield f"trainer.trl.{name} cannot be set: {INSTEAD.get(name, _NOT_KNOWN)}"
 
 
 def _algorithm_problems(algorithm: GRPOConfig) -> Iterator[str]:
@@ -146,6 +183,19 @@ def _model_problems(job: TrainingJob) -> Iterator[str]:
         )
     if job.generation.engine == "vllm_server" and job.generation.vllm_server_url is None:
         yield "generation.engine is 'vllm_server' without generation.vllm_server_url: give the server's base URL"
+
+
+def _evaluation_problems(job: TrainingJob) -> Iterator[str]:
+    if job.evaluation.patience is not None and job.evaluation.every is None:
+        yield (
+            f"evaluation.patience is {job.evaluation.patience} without evaluation.every: nothing is measured that it "
+            "could count; give both or neither"
+        )
+
+
+def _resume_problems(job: TrainingJob) -> Iterator[str]:
+    if unknown := [name for name in job.accept_changes if name not in FACTS]:
+        yield f"accept_changes has {', '.join(unknown)}: it must be some of {', '.join(FACTS)}"
 
 
 def remarks(job: TrainingJob) -> list[str]:

@@ -18,12 +18,13 @@ def run(job: TrainingJob, folder: Path) -> float:
 
     console.print("loading torch, trl and the model ...")
     from rlvr_cpp.runs import processes
-    from rlvr_cpp.training.run import prepare, report, train
+    from rlvr_cpp.training.run import keep_if_best, prepare, report, train
 
     processes.connect(job.policy.device)
     folder = processes.shared_folder(folder)
     with prepare(job, folder) as parts:
         before = parts.evaluate_once("before")
-        curve = train(parts)
+        curve = train(parts, before)
         after = parts.evaluate_once("after")
+        keep_if_best(parts, before, curve, after)
         return report(parts, before, curve, after)

@@ -10,6 +10,22 @@ from rlvr_cpp.reward.settings import RewardSettings
 from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.verifier.settings import SandboxSettings, VerifierSettings
 
+FACTS = {
+    "tasks": "the training and held-out tasks: texts, tests, solutions, order",
+    "contract": "the compiler's version and flags, limits, the rules of verdicts",
+    "compiler": "the compiler's path",
+    "controls": "what keeps programs apart",
+    "tools": "what reads programs beside the compiler: clang-tidy, gcov",
+    "prompt": "the tokenizer, the chat template and its settings, the words of the request",
+    "base_sha256": "the weights of the base",
+    "base_dtype": "the base's dtype",
+    "quantization": "how the base is quantised",
+    "parents": "the adapter that training started from",
+    "reference_sha256": "the weights that KL is measured against",
+}
+"""What a run notes when it begins and compares when it goes on, by the names that `accept_changes` takes."""
+CHANGEABLE = ("accept_changes", "trainer.steps", "trainer.learning_rate")
+"""What may be told to a run that goes on."""
 RATIOS = {"choices": ("token", "sequence")}
 
 
@@ -132,7 +148,7 @@ class TrainerSettings:
     save_every: int | None = field(metadata={"least": 1})
     """Rollout steps between checkpoints, from which `resume` goes on; None has none."""
     trl: dict[str, Any] = field(default_factory=dict)
-    """Other arguments of trl.GRPOConfig by their names, but for those that the job decides itself."""
+    """Other arguments of trl.GRPOConfig by their names, of those that leave sampling and scoring as they are."""
 
 
 @dataclass
@@ -147,6 +163,10 @@ class EvaluationSettings:
     """At most so many held-out tasks."""
     batch_size: int = field(metadata={"least": 1})
     """Prompts in one generation batch."""
+    keep_best: bool = True
+    """Keep the weights with which greedy pass@1 was best, in `checkpoints/best`."""
+    patience: int | None = field(default=None, metadata={"least": 1})
+    """Evaluations in a row without a better one, after which training ends; None never ends it early."""
 
 
 @dataclass
@@ -157,7 +177,10 @@ class TrainingJob:
     model: str
     """The name of a shipped model, `demo` for the embedded one, a Hugging Face id, or a local folder."""
     resume: str | None
-    """The folder of a run to go on with, with the config it has; nothing else can be set then."""
+    """The folder of a run to go on with, with the config it has; with `trainer.steps` or `trainer.learning_rate` beside
+    it, the run goes on so."""
+    accept_changes: list[str]
+    """Facts that may be others than those of the run that goes on, by the names that its refusal tells; noted."""
     dry_run: bool
     """Print what would be done and stop."""
     policy: PolicySettings

@@ -137,7 +137,8 @@ def plot_curve(
 
 def pick_examples(tasks: list[Task], before: Evaluation, after: Evaluation, count: int) -> list[dict[str, Any]]:
     """Greedy completions of `count` tasks of different families: first those that began to pass, then others."""
-    pairs = list(zip(tasks, before.of(GREEDY), after.of(GREEDY), strict=True))
+    first, second = ({attempt.task_id: attempt for attempt in e.of(GREEDY)} for e in (before, after))
+    pairs = [(t, first[t.task_id], second[t.task_id]) for t in tasks if t.task_id in first.keys() & second.keys()]
     changed = [pair for pair in pairs if not pair[1].result.passed and pair[2].result.passed]
     chosen: list[tuple[Task, Attempt, Attempt]] = []
     for pool in (changed, pairs):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
 from rlvr_cpp.tasks.references import reference_program
@@ -29,7 +30,7 @@ class Request:
     """What one row of a batch asks of the policy."""
 
     task: Task
-    prefix: str
+    opening: Opening
     """The beginning of the answer that is given (CCCS); empty without."""
     group: str
     """Names the row's group in this batch."""
@@ -41,6 +42,7 @@ class Rollout:
 
     task_id: str
     prefix: str
+    """The beginning of the answer that was given."""
     completion: str
     """What the policy wrote behind prompt and prefix."""
     ids: tuple[int, ...]
@@ -115,7 +117,7 @@ class RolloutScorer:
         assert self._stream is not None
         request = self._requests[index]
         text = self.decode(ids)
-        candidate = read_completion(request.task, request.prefix + text, self.chat, self.thoughts)
+        candidate = read_completion(request.task, request.opening.text + text, self.chat, self.thoughts)
         draft = _Draft(tuple(ids), text, candidate, request.task.program(candidate.code))
         self._drafts[index] = draft
         self._order.append(index)
@@ -142,7 +144,7 @@ class RolloutScorer:
         request, draft = self._requests[index], self._drafts[index]
         return Rollout(
             task_id=request.task.task_id,
-            prefix=request.prefix,
+            prefix=request.opening.text,
             completion=draft.text,
             ids=draft.ids,
             truncated=draft.ids[-1] not in self.eos_ids,

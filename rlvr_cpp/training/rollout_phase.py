@@ -18,8 +18,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from rlvr_cpp.policy.lengths import context_of
+from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.policy.policy import Policy
 from rlvr_cpp.policy.sampling import completion_seed, sample
+from rlvr_cpp.tasks.choice import evenly_spaced
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch, TaskOrder, is_per_row, join_batches
 from rlvr_cpp.training.config import GenerationSettings, GRPOConfig, StepCoderConfig, TrainerSettings
@@ -91,9 +94,14 @@ class RolloutPhase:
             self.scorer.prepare(self._next_tasks())
         return self._passes.popleft()
 
+    def openings(self, most: int) -> dict[Task, Opening]:
+        """At most `most` tasks that the curriculum gives something of, and what the policy is given."""
+        able = [task for task in self.tasks.values() if self.curriculum and self.curriculum.prefix(task)]
+        return {task: self._opening(task) for task in evenly_spaced(able, most)}
+
     def prompt_ids(self) -> list[list[int]]:
         """The tokens of what is asked of the policy, row by row."""
-        return [self.policy.prompt_ids(request.task, request.prefix) for request in self._requests]
+        return [[*self.policy.prompt_ids(request.task), *request.opening.ids] for request in self._requests]
 
     def generate(
         self,
@@ -113,7 +121,7 @@ class RolloutPhase:
                 for index, ids in enumerate(completions):
                     self.scorer.submit(index, ids)
             else:
-                completions, logprobs = self._sample(prompt_ids, open_model), None
+                completions, logprobs = self._sample(prompt_ids, open_model)
         self.on_phase("score")
         return completions, logprobs
 
@@ -181,7 +189,9 @@ class RolloutPhase:
 
     def _round(self, rows: Rows, number: int, score_rows: Callable[[Rows], Batch]) -> tuple[Batch, list[list[Rollout]]]:
         """Sample and judge rows; gives this process's batch and the rollouts of every process."""
-        self._requests = [self._request(row["task_id"], number) for row in rows]
+        names = [row["task_id"] for row in rows]
+        requests = {name: self._request(name, number) for name in dict.fromkeys(names)}
+        self._requests = [requests[name] for name in names]
         self.scorer.begin(self._requests)
         batch = score_rows(rows)
         self._counts["verify"] += self.scorer.busy_seconds
@@ -190,8 +200,15 @@ class RolloutPhase:
 
     def _request(self, task_id: str, number: int) -> Request:
         task = self.tasks[task_id]
-        prefix = self.curriculum.prefix(task) if self.curriculum else ""
-        return Request(task, self.policy.answer_prefix(task, prefix), f"{self.step}:{number}:{task_id}")
+        return Request(task, self._opening(task), f"{self.step}:{number}:{task_id}")
+
+    def _opening(self, task: Task) -> Opening:
+        """What the curriculum gives of a task's answer; nothing where that fills the context."""
+        if self.curriculum is None:
+            return Opening()
+        opening, context = self.policy.opening(task, len(self.curriculum.prefix(task))), context_of(self.policy)
+        asked = len(self.policy.prompt_ids(task)) + len(opening.ids)
+        return opening if context is None or asked < context else Opening()
 
     def _refill(self, groups: int) -> Rows:
         """This process's rows of further prompts in the place of discarded groups."""
@@ -214,9 +231,10 @@ class RolloutPhase:
 
     def _sample(
         self, prompt_ids: Sequence[Sequence[int]], open_model: Callable[[], AbstractContextManager[Any]]
-    ) -> list[list[int]]:
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        logps: dict[int, list[float]] = {}
         with open_model() as model:
-            return sample(
+            completions = sample(
                 model,
                 prompt_ids,
                 max_new_tokens=self.algorithm.max_gen_len,
@@ -226,7 +244,9 @@ class RolloutPhase:
                 seeds=self._seeds(),
                 batch_size=self.generation.batch_size,
                 on_finished=self.scorer.submit,
+                on_logps=logps.__setitem__,
             )
+        return completions, [logps[row] for row in range(len(completions))]
 
     def _seeds(self) -> list[int]:
         first = self.accelerator.process_index * len(self._requests)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from rlvr_cpp.errors import UserError, first_line
 from rlvr_cpp.evaluation.attempts import Evaluation, in_order
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.policy.completers import LocalModel
+from rlvr_cpp.policy.lengths import fitting
 from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.policy.settings import Sampling
 from rlvr_cpp.reward.score import Score
@@ -40,9 +41,11 @@ from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.tasks.tiers import tier_remarks
 from rlvr_cpp.tasks.weak import weak_remarks
 from rlvr_cpp.training.active import active_parts, overlap
-from rlvr_cpp.training.checkpoints import find_checkpoints
 from rlvr_cpp.training.checks import remarks
 from rlvr_cpp.training.config import TrainingJob
+from rlvr_cpp.training.guards.best import Points, best_point, nothing_better
+from rlvr_cpp.training.guards.facts import reward_facts
+from rlvr_cpp.training.guards.resume import AFTER, place_to_go_on, steps_of
 from rlvr_cpp.training.report import (
     by_family,
     compare,
@@ -54,7 +57,6 @@ from rlvr_cpp.training.report import (
 )
 from rlvr_cpp.training.steps import HEADER, StepLog, StepMetrics, read_steps, step_line
 from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
-from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.coverage import find_gcov
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
@@ -98,7 +100,7 @@ class Parts:
         known = processes.of_the_first(Evaluation.load(path) if path.exists() else None)
         if known is not None:
             console.print(f"{label}: measured already, see {path}", soft_wrap=True)
-            return known
+            return known.over(self.held_out)
         evaluation = self.evaluate(label)
         if self.record.write:
             evaluation.save(path)
@@ -121,6 +123,10 @@ class Curve:
         if sampled := evaluation.pass_at_k():
             self.sampled.append((step, {str(k): rate for k, rate in sampled.items()}))
 
+    def since(self, before: Evaluation) -> Points:
+        """Greedy pass@1 from before the first step on."""
+        return [(0, before.greedy_pass_at_1().mean), *self.greedy]
+
     def facts(self) -> dict[str, Any]:
         """The same for the run's record."""
         return {"greedy_by_step": self.greedy, "pass_at_k_by_step": self.sampled}
@@ -138,24 +144,36 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         check_coverage_tool(job, verifier)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         policy = load_policy(job.model, job.policy)
+        count = len(train_tasks) + len(held_out)
+        train_tasks, held_out = (
+            fitting(tasks, policy, job.tasks.max_prompt_tokens, job.algorithm.max_gen_len)
+            for tasks in (train_tasks, held_out)
+        )
+        left_out = count - len(train_tasks) - len(held_out)
         parameters = policy.model.num_parameters()
-        fixed = {"contract": verifier_contract(verifier), **facts_for_an_artifact(job, policy)}
+        fixed = reward_facts(job, policy, verifier, train_tasks, held_out) | facts_for_an_artifact(job, policy)
         attach_adapter(policy, job.adapter)
         trainer = build_trainer(job, policy, train_tasks, verifier, score, folder)
         fixed["reference_sha256"] = trainer.reference_hash()
         first = processes.rank() == 0
-        record = stack.enter_context(RunRecord(folder, job, verifier.version, fixed, write=first))
-        checkpoints = find_checkpoints(folder)
+        last = place_to_go_on(job, folder, held_out)
+        noted, accepted = replace(job, accept_changes=[]), job.accept_changes
+        record = stack.enter_context(RunRecord(folder, noted, verifier.version, fixed, accepted=accepted, write=first))
         banner(
             model=f"{job.model}, {parameters:,} parameters",
-            tasks=f"{len(train_tasks)} for training, {len(held_out)} held out",
+            tasks=f"{len(train_tasks)} for training, {len(held_out)} held out" + _too_long(left_out),
             judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
             run=folder,
         )
         for remark in (*remarks(job), *tier_remarks(train_tasks), *weak_remarks(train_tasks)):
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
-        last = processes.of_the_first(checkpoints[-1] if checkpoints else None)
+        record.add(prompts_left_out=left_out)
+        trainer.check_gradients()
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
+
+
+def _too_long(left_out: int) -> str:
+    return f", {left_out} left out for their prompts' length" if left_out else ""
 
 
 def facts_for_an_artifact(job: TrainingJob, policy: Policy) -> dict[str, Any]:
@@ -206,28 +224,28 @@ def build_trainer(
         )
     except UserError:
         raise
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         reason = first_line(error)
         raise UserError(
             f"the trainer cannot be built with these trainer, adapter and algorithm settings: {reason}"
         ) from error
 
 
-def train(parts: Parts) -> Curve:
+def train(parts: Parts, before: Evaluation) -> Curve:
     """Run the trainer, from its last checkpoint on, with a bar, one line a step, and metrics on disk."""
     job, trainer = parts.job, parts.trainer
     trained = parts.folder / ("adapter" if job.adapter.enabled else "model")
     done, source = _known_state(parts, trained)
     if source is not None:
-        left = "" if done < job.trainer.steps else ", with nothing left to train"
+        left = "" if done < _last_step(parts) else ", with nothing left to train"
         console.print(f"resume  after step {done}, from {source}{left}", soft_wrap=True)
     elif "resumed" in parts.record.fields:
         console.print("resume  from the first step, for there is no checkpoint")
     curve = _known_curve(parts, done)
-    if source is not None and done >= job.trainer.steps:
+    if source is not None and done >= _last_step(parts):
         trainer.load_weights(source)
     else:
-        _train_steps(parts, curve, done)
+        _train_steps(parts, curve, done, before)
     console.print(f"a step took {overlap(curve.steps):.2f} x max(generate + update, verify) in the median")
     parts.record.add(active=active_parts(job, trainer.model, trainer.loss_type, curve.steps))
     # by every process: the first one writes, but shards of a weight have to meet
@@ -235,11 +253,20 @@ def train(parts: Parts) -> Curve:
     return curve
 
 
+def _last_step(parts: Parts) -> int:
+    """The step that a run ends or ended with."""
+    early: int | None = parts.record.fields["results"].get("stopped_early")
+    ended = processes.of_the_first((parts.folder / AFTER).exists())
+    return early if early is not None and ended else parts.job.trainer.steps
+
+
 def _known_state(parts: Parts, trained: Path) -> tuple[int, Path | None]:
     """The steps that need not be made again and the weights they led to."""
+    if _last_step(parts) < parts.job.trainer.steps:
+        return _last_step(parts), trained
     if parts.checkpoint is not None:
-        return int(parts.checkpoint.name.rpartition("-")[2]) // parts.job.algorithm.num_minibatches, parts.checkpoint
-    if processes.of_the_first((parts.folder / "evaluation_after.jsonl").exists()):  # of the weights that were saved
+        return steps_of(parts.checkpoint, parts.job), parts.checkpoint
+    if processes.of_the_first((parts.folder / AFTER).exists()):  # of the weights that were saved
         return parts.job.trainer.steps, trained
     return 0, None
 
@@ -253,8 +280,10 @@ def _known_curve(parts: Parts, done: int) -> Curve:
     return Curve(read_steps(parts.folder, done), greedy, sampled)
 
 
-def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
+def _train_steps(parts: Parts, curve: Curve, done: int, before: Evaluation) -> None:
     job, trainer = parts.job, parts.trainer
+    if parts.record.write:
+        (parts.folder / AFTER).unlink(missing_ok=True)  # of a run that had ended and is made longer
     columns = (TextColumn("{task.description:<23}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4) as progress,
@@ -278,10 +307,31 @@ def _train_steps(parts: Parts, curve: Curve, done: int) -> None:
                 progress.stop()  # the evaluation draws bars of its own
                 curve.note(step, parts.evaluate(f"step {step}"))
                 parts.record.add(**curve.facts())
+                if _consider(parts, curve.since(before)):
+                    console.print(f"stopped after step {step}: no evaluation was better than the best before it")
+                    parts.record.add(stopped_early=step)
+                    trainer.control.should_training_stop = True
                 progress.start()
 
         trainer.on_step, trainer.on_phase = on_step, on_phase
         trainer.train(resume_from_checkpoint=str(parts.checkpoint) if parts.checkpoint else None)
+
+
+def _consider(parts: Parts, points: Points) -> bool:
+    """Keep the weights where the last point is the best; tells whether there is nothing more to hope for."""
+    best, settings = best_point(points), parts.job.evaluation
+    if best is not None:
+        parts.record.add(best={"step": best[0], "greedy_pass_at_1": best[1]})
+        if settings.keep_best and best[0] == points[-1][0] > 0:
+            parts.trainer.keep_as_best()
+    return nothing_better(points, settings.patience)
+
+
+def keep_if_best(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) -> None:
+    """Take the weights that training ended with for the best where none before them were better."""
+    whole = Curve(curve.steps, [*curve.greedy], [])
+    whole.note(curve.steps[-1]["step"], after)
+    _consider(parts, whole.since(before))
 
 
 def groups_of(job: TrainingJob) -> int:
@@ -300,7 +350,7 @@ def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) ->
     whole.note(0, before)
     whole.greedy += curve.greedy
     whole.sampled += curve.sampled
-    whole.note(parts.job.trainer.steps, after)
+    whole.note(curve.steps[-1]["step"], after)
     plot_curve(whole.steps, whole.greedy, whole.sampled, parts.folder / "curve.png")
     parts.record.add(
         measured=utc_now(),

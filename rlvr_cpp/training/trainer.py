@@ -26,12 +26,13 @@ from trl.models import unwrap_model_for_generation
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.policy.policy import Policy, lora_config
-from rlvr_cpp.policy.settings import AdapterSettings
+from rlvr_cpp.policy.sampling import for_inference, sample
+from rlvr_cpp.policy.settings import AdapterSettings, Sampling
 from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch
-from rlvr_cpp.training.checkpoints import DRAFTS, FOLDER, open_draft, publish, read_state, remove_old, write_state
+from rlvr_cpp.training.checkpoints import BEST, DRAFTS, FOLDER, open_draft, publish, read_state, remove_old, write_state
 from rlvr_cpp.training.config import (
     GenerationSettings,
     GRPOConfig,
@@ -42,7 +43,8 @@ from rlvr_cpp.training.config import (
 )
 from rlvr_cpp.training.guards.canary import canary_due, canary_finding
 from rlvr_cpp.training.guards.guards import Finding
-from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint
+from rlvr_cpp.training.guards.prefix import answered_both_ways, prefix_finding
+from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint, gradients_differ
 from rlvr_cpp.training.logps import Scored, score_in_float32, scored_by_length
 from rlvr_cpp.training.rollout import RolloutScorer
 from rlvr_cpp.training.rollout_phase import RolloutPhase
@@ -141,11 +143,65 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             self._load_state(read_state(Path(resume_from_checkpoint)))
         else:
             self.update_phase.start = fingerprint(named)
+            self.update_phase.heed(self._prefix_finding())
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """trl's, and then the rate that the settings name: both would go on with the one that they were saved with."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        rate: float = self.args.learning_rate
+        schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        if checkpoint is None or set(getattr(schedule, "base_lrs", [rate])) == {rate}:
+            return
+        schedule.base_lrs = [rate] * len(schedule.base_lrs)
+        for group, share in zip(self.optimizer.param_groups, schedule.lr_lambdas, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * share(schedule.last_epoch)
 
     def load_weights(self, checkpoint: Path) -> None:
         """Only the trained weights of a checkpoint, where nothing is left to train."""
         self._load_from_checkpoint(str(checkpoint))
+
+    def keep_as_best(self) -> None:
+        """Write the trained weights to `checkpoints/best`, whole or not at all; asked of every process."""
+        place = self.out / FOLDER / BEST
+        if self.accelerator.is_main_process:
+            open_draft(place)
+        self.accelerator.wait_for_everyone()
+        draft = place.parent / DRAFTS / place.name
+        self.save_model(str(draft))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            publish(draft, place)
+        self.accelerator.wait_for_everyone()
+
+    def check_gradients(self) -> None:
+        """Ask, at the price of a batch, whether an evaluation leaves the gradients over a quantised base as they were.
+
+        To be asked before the first evaluation. Raises GuardStop where it does not.
+        """
+        if getattr(self.model.config, "quantization_config", None) is None:
+            return
+        prompts = [self.policy.prompt_ids(task) for task in list(self.rollout_phase.tasks.values())[:2]]
+        before = self._gradients(prompts)
+        with for_inference(self.model):
+            ends = {"eos_ids": self.policy.eos_ids, "pad_id": self.policy.tokenizer.pad_token_id}
+            sample(self.model, prompts, max_new_tokens=2, **ends)
+        action = self.update_phase.guards.settings.action
+        self.update_phase.heed(gradients_differ(before, self._gradients(prompts), action=action))
+
+    def _gradients(self, prompts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        """Of the prompts' log-probability, by the names of what is trained."""
+        was_training = self.model.training
+        self.model.train()
+        for prompt in prompts:
+            ids = torch.tensor([prompt], device=self.model.device)
+            self._get_per_token_logps_and_entropies(self.model, ids, torch.ones_like(ids), len(prompt) - 1)[
+                0
+            ].sum().backward()
+        found = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
+        self.model.zero_grad()
+        self.model.train(was_training)
+        return found
 
     def reference_hash(self) -> str | None:
         """SHA-256 of the weights that KL is measured against; None where there is no KL term."""
@@ -206,6 +262,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             scored[0],
             partial(self._policy_term, model, scored),
             passes=self.current_gradient_accumulation_steps,
+            entropies=scored[1],
             router_term=None if scored[2] is None else self.router_aux_loss_coef * scored[2],
             is_first=self._step == 0 and self.state.global_step == 0,
         )
@@ -249,6 +306,15 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             step = self.rollout_step - 1
             self.on_step(step, logs)
             self.update_phase.heed(*self.update_phase.findings(logs, self.model), self._canary(step))
+
+    def _prefix_finding(self) -> Finding | None:
+        phase, algorithm = self.rollout_phase, self.algorithm
+        if phase.curriculum is None:
+            return None
+        openings = phase.openings(self.args.generation_batch_size // 2)
+        sampling = Sampling(phase.seed, algorithm.temperature, algorithm.max_gen_len)
+        pairs = answered_both_ways(self.policy, openings, self.verifier, sampling, self.accelerator)
+        return prefix_finding(pairs) if self.accelerator.is_main_process and pairs else None
 
     def _canary(self, step: int) -> Finding | None:
         settings = self.update_phase.guards.settings

@@ -63,13 +63,15 @@ class UpdatePhase:
         policy_term: PolicyTerm,
         *,
         passes: int,
+        entropies: torch.Tensor | None = None,
         router_term: torch.Tensor | None = None,
         is_first: bool = False,
     ) -> torch.Tensor:
         """The loss of one of an update's `passes`, by its rows' log-probabilities `new` (B, T).
 
         The policy term over the rows and masks of this pass and our KL term, both over the update's own counts.
-        `is_first` says that nothing was updated yet and this is the run's first pass.
+        `entropies` (B, T) are those of the tokens' distributions. `is_first` says that nothing was updated yet and
+        this is the run's first pass.
         """
         algorithm, window, processes = self.algorithm, inputs["window"], self.accelerator.num_processes
         self._window = window
@@ -79,6 +81,11 @@ class UpdatePhase:
         if is_first:
             self._check_start(new, old, inputs)
         self._count_clipped(new.detach(), old, inputs)
+        self._compare_with_sampler(old, inputs)
+        if entropies is not None:
+            mask = live_response(inputs)
+            self._totals["entropy"] += (entropies.detach() * mask).sum().item()
+            self._totals["tokens"] += mask.sum().item()
         if algorithm.kl_coeff:
             loss = loss + algorithm.kl_coeff * processes * self._kl(new, old, inputs)
         if router_term is not None:
@@ -99,13 +106,18 @@ class UpdatePhase:
     def metrics(self) -> StepMetrics:
         """What the passes of a step added up, over all processes; the next step begins at 0."""
         totals = self._totals
-        total = summed({name: totals[name] for name in ("kl", "kl_tokens", "clipped", "clippable")}, self.accelerator)
+        names = ("kl", "kl_tokens", "clipped", "clippable", "sampler_error", "sampler_tokens", "entropy", "tokens")
+        total = summed({name: totals[name] for name in names}, self.accelerator)
         found = {
             "skipped_updates": totals["skipped_updates"],
             "clip_fraction": total["clipped"] / max(1, total["clippable"]),
         }
         if total["kl_tokens"]:
             found["kl"] = total["kl"] / total["kl_tokens"]
+        if total["tokens"]:
+            found["entropy"] = total["entropy"] / total["tokens"]  # trl's is a mean over passes
+        if total["sampler_tokens"]:
+            found["sampler_error"] = total["sampler_error"] / total["sampler_tokens"]
         found |= {name: totals[name] for name in ("start_ratio_error", "start_kl") if name in totals}
         totals.clear()
         return found
@@ -174,6 +186,15 @@ class UpdatePhase:
         gone = clipped(ratio, inputs["advantages"], low, low if high is None else high)
         self._totals["clipped"] += (gone * counted).sum().item()
         self._totals["clippable"] += counted.sum().item()
+
+    def _compare_with_sampler(self, old: torch.Tensor, inputs: Batch) -> None:
+        """How far the old log-probabilities are from those by which the tokens were drawn, where the engine told."""
+        if (drawn := inputs.get("sampling_per_token_logps")) is None:
+            return
+        mask = live_response(inputs)
+        error = (old - drawn).abs().masked_fill(mask == 0, 0.0)
+        self._totals["sampler_error"] += error.sum().item()
+        self._totals["sampler_tokens"] += mask.sum().item()
 
     def _check_start(self, new: torch.Tensor, old: torch.Tensor, inputs: Batch) -> None:
         """Before the first update sampler, policy and reference are one: ratio 1 and KL 0."""

@@ -27,7 +27,8 @@ TRAINED = {
         "algorithm=gspo",
         "stepcoder=cccs_fgo",
         "algorithm.refill_rounds=1",
-        "algorithm.clip_eps=0.003",
+        "algorithm.clip_eps=0.0003",
+        "algorithm.temperature=1.3",
     ),
     "dapo": ("algorithm=dapo", "algorithm.clip_eps=0.05", "hydra.run.dir=${oc.env:HERE}/dapo-${oc.env:RANK,0}"),
 }
@@ -38,7 +39,7 @@ UNEVEN = ("trainer.batch_size=15", "algorithm.group_size=5", "algorithm.num_mini
 """Mini-batches of 5 completions, which one process can take and two cannot share."""
 SAME = (
     "loss", "grad_norm", "reward", "pass_rate", "compile_rate", "kept_groups", "tied_groups", "kl", "clip_fraction",
-    "skipped_updates", "tokens", "num_tokens",
+    "skipped_updates", "entropy", "tokens", "num_tokens",
 )  # fmt: skip
 
 

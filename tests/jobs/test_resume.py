@@ -139,6 +139,52 @@ def test_a_finished_run_trains_nothing_and_makes_its_report_anew(zygote, uninter
     assert differences(uninterrupted, finished) == []
 
 
+def without_its_end(run: Path) -> Path:
+    """As if the last step, its checkpoint written, had been the last that the process did."""
+    shutil.rmtree(run / "adapter")
+    (run / "evaluation_after.jsonl").unlink()
+    return run / "checkpoints" / f"checkpoint-{2 * STEPS}"
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(zygote, uninterrupted, finished):
+    weights = without_its_end(finished) / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    text = resume(zygote, finished)
+    assert "passed over checkpoint-8: adapter_model.safetensors is not as it was written" in text
+    assert "resume  after step 3," in text
+    assert differences(uninterrupted, finished) == []
+
+
+def test_damaged_checkpoints_alone_are_refused(zygote, finished):
+    without_its_end(finished)
+    for place in (finished / "checkpoints").glob("checkpoint-*"):
+        (place / "optimizer.pt").unlink()
+    assert "no checkpoint of the run in" in is_refused(zygote, finished, f"resume={finished}")
+
+
+FULL = """
+import resource, rlvr_cpp.training.trainer as trainer
+real = trainer.open_draft
+def full(place):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    return real(place)
+trainer.open_draft = full
+"""
+"""From its next checkpoint on no file of the process may grow beyond a page."""
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_the_run_goes_on_when_it_is_not(zygote, uninterrupted, finished):
+    shutil.rmtree(without_its_end(finished))
+    status, text = zygote.run(f"resume={finished}", fault=FULL)
+    assert status == 2, text
+    assert "Traceback" not in text
+    assert "error: the disk takes no more (" in text
+    assert f"go on with resume={finished}" in text
+    resume(zygote, finished)
+    assert differences(uninterrupted, finished) == []
+
+
 def files_of(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
@@ -155,8 +201,46 @@ def is_refused(zygote, folder: Path, *arguments: str) -> str:
 
 
 def test_other_settings_are_refused(zygote, finished):
-    sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.steps=9", "seed=1")
-    assert "goes on with the config that the run has, but trainer.steps=9 seed=1 was given" in sentence
+    sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.batch_size=8", "seed=1")
+    assert "goes on with the config that the run has, but trainer.batch_size=8 seed=1 was given" in sentence
+    assert "accept_changes, trainer.steps, trainer.learning_rate may be changed" in sentence
+
+
+def test_fewer_steps_than_were_made_are_refused(zygote, finished):
+    sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.steps=3")
+    assert "trainer.steps is 3, but the run in" in sentence
+
+
+def test_a_run_that_ended_is_made_longer_at_another_rate(zygote, finished):
+    status, text = zygote.run(f"resume={finished}", "trainer.steps=5", "trainer.learning_rate=1e-5")
+    assert status == 0, text
+    assert "resume  after step 4, from" in text
+    record = json.loads((finished / "run.json").read_text())
+    assert [(row["name"], row["is"]) for row in record["changes"]] == [
+        ("trainer.steps", 5), ("trainer.learning_rate", 1e-5)
+    ]  # fmt: skip
+    assert record["config"]["trainer"]["steps"] == 5
+    assert [step for step, _ in record["results"]["greedy_by_step"]] == [0, 2, 4, 5]
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert 0 <= rows[-1]["learning_rate"] <= 1e-5 < rows[1]["learning_rate"]
+
+
+def test_an_edited_task_is_refused_and_taken_where_that_is_accepted(zygote, finished, tmp_path):
+    record = json.loads((finished / "run.json").read_text())
+    *others, last = Path(record["config"]["tasks"]["source"]).read_text().splitlines()
+    assert json.loads(last)["split"] == "held_out"
+    record["config"]["tasks"]["source"] = str(tmp_path / "fewer.jsonl")
+    (tmp_path / "fewer.jsonl").write_text("\n".join(others))
+    (finished / "run.json").write_text(json.dumps(record))
+    sentence = is_refused(zygote, finished, f"resume={finished}")
+    assert "tasks of the run in" in sentence
+    assert "go on with accept_changes=[tasks], which is noted" in sentence
+    status, text = zygote.run(f"resume={finished}", "accept_changes=[tasks]")
+    assert status == 0, text
+    (change,) = json.loads((finished / "run.json").read_text())["changes"]
+    assert change["name"] == "tasks"
+    assert "nan" not in text
 
 
 def test_another_reference_is_refused(zygote, finished):

@@ -30,8 +30,15 @@ LEAST_DROP = 0.1
 """Share of the start's mean reward: a smaller loss is no collapse, however steady the start was."""
 UNCLIPPED_PATIENCES = 10
 """Times `patience` is how long the clip fraction may stay 0 from the start."""
-METRICS = ("reward", "prefix_frac", "kept_groups", "tied_groups", "unscorable", "truncated", "kl", "clip_fraction")
+METRICS = (
+    *("reward", "prefix_frac", "kept_groups", "tied_groups", "unscorable", "truncated", "kl", "clip_fraction"),
+    *("sampler_error", "entropy"),
+)
 """The metrics of a step that `Guards` reads."""
+LEAST_ENTROPY = 0.1
+"""Share of the start's mean entropy, below which the completions of a group are hardly ever two."""
+SAMPLER_TOLERANCE = {False: 1e-3, True: 0.1}
+"""Mean |old - sampler| of a token's log-probability, by whether the policy computes in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ class _Memory:
     updates: int = 0
     start: list[float] = field(default_factory=list)
     """Rewards of the first `patience` steps that had one."""
+    entropies: list[float] = field(default_factory=list)
+    """A token's mean entropy in the first `patience` steps that told it."""
     prefix_frac: float = 0.0
     """The curriculum's, of the last step that told it."""
     infra_rates: list[float] = field(default_factory=list)
@@ -100,6 +109,7 @@ class Guards:
         """`low_precision`: the policy computes in 16 bits, which round what a small update changes."""
         self.settings, self.kl_coeff = settings, kl_coeff
         self.kl_patience = LOW_PRECISION_KL_PATIENCE if low_precision else 1
+        self.sampler_tolerance = SAMPLER_TOLERANCE[low_precision]
         self._memory = _Memory(unclipped=0 if num_minibatches > 1 else None)
 
     @property
@@ -131,7 +141,15 @@ class Guards:
         return fresh
 
     def _checks(self) -> Sequence[Callable[[Mapping[str, float]], Iterator[Finding]]]:
-        return self._infrastructure, self._all_truncated, self._all_tied, self._kl_zero, self._collapse
+        return (
+            self._infrastructure,
+            self._sampler_differs,
+            self._all_truncated,
+            self._all_tied,
+            self._kl_zero,
+            self._entropy_gone,
+            self._collapse,
+        )
 
     def _found(self, name: str, message: str, fatal: bool = True) -> Finding:
         return Finding(name, message, fatal and self.settings.action == "stop")
@@ -162,6 +180,16 @@ class Guards:
                 f"{fmean(rates):.0%} of the completions of the last {patience} steps could not be judged, more than "
                 f"guards.max_infra_rate {most:.0%}: free memory and disk on this host, lower verifier.workers, or "
                 "run `python -m rlvr_sandbox doctor`",
+            )
+
+    def _sampler_differs(self, known: Mapping[str, float]) -> Iterator[Finding]:
+        error = known.get("sampler_error", 0.0)
+        if error > self.sampler_tolerance:
+            yield self._found(
+                "sampler_differs",
+                f"a token's log-probability differs by {error:.3g} in the mean from the one by which it was drawn, "
+                f"more than {self.sampler_tolerance:g}, so that another distribution is trained than is sampled: give "
+                "sampler and trainer the same temperature, dtype and weights",
             )
 
     def _all_truncated(self, known: Mapping[str, float]) -> Iterator[Finding]:
@@ -212,6 +240,21 @@ class Guards:
                 f"the reward stayed below {floor:.3f} for {patience} steps after a start at {fmean(start):.3f}, so "
                 "the updates destroy the policy: lower trainer.learning_rate, or clip in a narrower band as "
                 "algorithm=gspo_paper does",
+            )
+
+    def _entropy_gone(self, known: Mapping[str, float]) -> Iterator[Finding]:
+        start, entropy = self._memory.entropies, known.get("entropy")
+        if entropy is not None and len(start) < self.settings.patience:
+            start.append(entropy)
+            return
+        floor = LEAST_ENTROPY * fmean(start) if start else 0.0
+        if self._lasts("entropy_gone", None if entropy is None else entropy < floor):
+            yield self._found(
+                "entropy_gone",
+                f"a token's entropy stayed below {floor:.3g} for {self.settings.patience} steps after a start at "
+                f"{fmean(start):.3g}, so that the policy hardly tries anything any more: lower trainer.learning_rate, "
+                "raise algorithm.kl_coeff or algorithm.clip_eps_high, or take harder tasks",
+                fatal=False,
             )
 
     def _never_clipped(self, known: Mapping[str, float]) -> Iterator[Finding]:

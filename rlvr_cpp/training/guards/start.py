@@ -6,12 +6,16 @@ not the one that sampled. Each function gives a finding with cause and fix, or N
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
 from rlvr_cpp.training.guards.guards import Finding
+
+GRADIENT_TOLERANCE = 0.05
+"""Share of a tensor's gradient that another kernel's rounding in 16 bits may change."""
 
 
 def empty_optimizer(parameters: Iterable[torch.Tensor], param_groups: Iterable[Mapping[str, Any]]) -> Finding | None:
@@ -89,6 +93,34 @@ def _unchanged_share(tensor: torch.Tensor, step: float, sample: int) -> float:
     entries = tensor.flatten()[:: max(1, tensor.numel() // sample)]
     stepped = (entries.double() + step).to(entries.dtype)
     return float((stepped == entries).double().mean())
+
+
+def gradients_differ(
+    before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor], *, action: str = "stop"
+) -> Finding | None:
+    """Whether the gradients of one loss, by the name of what is trained, are others behind an evaluation than before.
+
+    A quantiser may lay out its weights anew for inference, in a way that its backward pass does not know.
+    """
+    errors = {name: _relative_error(before[name], after[name]) for name in before}
+    off = {name: error for name, error in errors.items() if not error <= GRADIENT_TOLERANCE}
+    if not off:
+        return None
+    worst = max(off, key=lambda name: off[name])
+    return Finding(
+        "gradients_differ",
+        f"after an evaluation the gradients of {len(off)} of {len(before)} trained tensors are others than before it, "
+        f"by up to {off[worst]:.2g} of their size in {worst}, so that training would follow wrong ones: take another "
+        "version of the quantiser's package, or policy.quantization=null",
+        action == "stop",
+    )
+
+
+def _relative_error(wanted: torch.Tensor, found: torch.Tensor) -> float:
+    difference, size = float((found.double() - wanted.double()).norm()), float(wanted.double().norm())
+    if size == 0:
+        return 0.0 if difference == 0 else math.inf
+    return difference / size
 
 
 def start_differs(

@@ -1,9 +1,13 @@
 """Curriculum of code completion: the policy is given the beginning of a known solution and has to write the rest.
 
 StepCoder (arXiv 2402.01391) starts where little is left to write and moves the start towards the beginning as the
-policy learns. Two rules say where: a fraction of the solution that shrinks by a step whenever a group does well enough
-(`line`), or the paper's, start points at the solution's conditional statements (`conditional`). Either way what is
-given is whole lines and never all of them, and every task has a level of its own.
+policy learns. Two rules say where: a fraction of the solution that shrinks by a step (`line`), or the paper's, start
+points at the solution's conditional statements (`conditional`). Either way what is given is whole lines and never all
+of them.
+
+Less is given where the average rate since the last move exceeds a threshold: one lucky group moves nothing. `line`
+weighs the last observations most and asks for three of them. Until a task has as many of its own it goes with all
+tasks together; from then on its level is its own.
 
 A given prefix is part of the prompt: no loss term may count it. It also makes compiling easier by itself, so only
 numbers measured without one say how good a policy is.
@@ -32,6 +36,10 @@ CONDITIONALS = frozenset(
     ("if_statement", "for_statement", "for_range_loop", "while_statement", "do_statement", "switch_statement")
 )
 DIGITS = 9  # 0.7 - 7 * 0.1 is not 0 in floating point
+MEMORY = {"line": 0.9, "conditional": 1.0}
+"""What the weight of an observation is multiplied by with each that follows."""
+LEAST_OBSERVED = {"line": 3, "conditional": 1}
+"""How many observations an average needs before it says anything."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +59,47 @@ class GroupOutcome:
 
 @dataclass
 class Level:
-    """How far one task has come."""
+    """How far one task, or all of them together, have come."""
 
     fraction: float
-    """The longest prefix that it is given, a share of the solution's characters; with `conditional` at the start."""
+    """The longest prefix that is given, a share of the solution's characters; with `conditional` at the start."""
     moves: int = 0
-    """How many start points it has left behind; only `conditional` counts them, at the last one too."""
+    """How many start points are left behind; only `conditional` counts them, at the last one too."""
+    observed: int = 0
+    """How many batches there were."""
+    since_move: int = 0
+    """How many of them since something else was given."""
     rate_sum: float = 0.0
-    """The sum of the rates of all batches since the current start point was reached."""
-    batches: int = 0
-    """How many batches those are."""
+    """Their rates, weighted."""
+    weight_sum: float = 0.0
+
+    def take(self, rate: float, memory: float) -> None:
+        """Add the rate of one more batch."""
+        self.observed += 1
+        self.since_move += 1
+        self.rate_sum = memory * self.rate_sum + rate
+        self.weight_sum = memory * self.weight_sum + 1.0
+
+    def begin_anew(self, fraction: float) -> None:
+        """Give another fraction: what was observed so far says nothing about it."""
+        self.fraction, self.since_move, self.rate_sum, self.weight_sum = fraction, 0, 0.0, 0.0
 
 
 class PrefixCurriculum:
-    """Which prefix each task is given: a level for every task, and a global one where new tasks begin.
+    """Which prefix each task is given: by a level of all tasks together, and by its own once that is known.
 
     It depends on what was observed alone, not on who was asked for: processes that observe the same agree.
     """
 
     def __init__(self, settings: StepCoderConfig) -> None:
         self.settings = settings
-        self.fraction = settings.cccs_init_frac
-        """Where a task begins that was never observed."""
+        self._common = Level(settings.cccs_init_frac)
         self._levels: dict[str, Level] = {}
+
+    @property
+    def fraction(self) -> float:
+        """What a task is given that has no level of its own."""
+        return self._common.fraction
 
     def prefix(self, task: Task) -> str:
         """The part of the solution that is put behind the prompt: whole lines, often none.
@@ -83,10 +109,9 @@ class PrefixCurriculum:
         return (task.reference or "")[: self._cut(task)]
 
     def observe(self, groups: Iterable[GroupOutcome]) -> None:
-        """Take in a whole batch: each task, and the global fraction, moves by one step at most.
+        """Take in a whole batch: each task, and the common level, moves by one step at most.
 
-        A task of which a group was not judged stays, and so does the global fraction. A task that is new gets the
-        level that it was asked at.
+        A task of which a group was not judged stays, and so does the common level.
         """
         by_task: defaultdict[str, list[GroupOutcome]] = defaultdict(list)
         for group in groups:
@@ -94,10 +119,12 @@ class PrefixCurriculum:
                 by_task[group.task_id].append(group)
         for task_id, own in by_task.items():
             if all(group.judged for group in own):
-                self._advance(self._levels.setdefault(task_id, Level(self.fraction)), self._rate(own))
+                self._observe_task(self._levels.setdefault(task_id, Level(self.fraction)), self._rate(own))
         everyone = [group for own in by_task.values() for group in own]
         if everyone and all(group.judged for group in everyone):
-            self.fraction = self._lowered(self.fraction, self._rate(everyone))
+            average = self._average(self._common, self._rate(everyone))
+            if average is not None:
+                self._shorten(self._common, average)
 
     def mean_fraction(self, tasks: Iterable[Task]) -> float:
         """The share of its solution that a task is given, on average over those that have one; 0 where none has."""
@@ -107,11 +134,11 @@ class PrefixCurriculum:
     def state(self) -> dict[str, Any]:
         """All levels, as JSON has them."""
         levels = {task_id: dataclasses.asdict(level) for task_id, level in self._levels.items()}
-        return {"fraction": self.fraction, "tasks": levels}
+        return {"common": dataclasses.asdict(self._common), "tasks": levels}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken, under the same settings."""
-        self.fraction = state["fraction"]
+        self._common = Level(**state["common"])
         self._levels = {task_id: Level(**level) for task_id, level in state["tasks"].items()}
 
     @property
@@ -119,7 +146,9 @@ class PrefixCurriculum:
         return self.settings.cccs_boundary == "conditional"
 
     def _cut(self, task: Task) -> int:
-        level = self._levels.get(task.task_id) or Level(self.fraction)
+        level = self._levels.get(task.task_id)
+        if level is None or not self._is_own(level):
+            level = self._common
         reference = task.reference or ""
         if not self._at_conditionals:
             return cut_at_fraction(reference, level.fraction)
@@ -132,23 +161,39 @@ class PrefixCurriculum:
         by_passing = self._at_conditionals or self.settings.cccs_metric == "pass_rate"
         return fmean(group.pass_rate if by_passing else group.compile_rate for group in groups)
 
-    def _advance(self, level: Level, rate: float) -> None:
-        if not self._at_conditionals:
-            level.fraction = self._lowered(level.fraction, rate)
-            return
-        level.rate_sum += rate
-        level.batches += 1
-        if exceeds(level.rate_sum / level.batches, self.settings.cccs_decay_threshold):
-            level.moves, level.rate_sum, level.batches = level.moves + 1, 0.0, 0
+    def _is_own(self, level: Level) -> bool:
+        """Whether a task's level says enough to be gone by."""
+        return level.observed >= LEAST_OBSERVED[self.settings.cccs_boundary]
 
-    def _lowered(self, fraction: float, rate: float) -> float:
-        return next_fraction(
-            fraction,
-            rate,
-            threshold=self.settings.cccs_decay_threshold,
-            step=self.settings.cccs_decay_step,
-            minimum=self.settings.cccs_min_prefix_frac,
+    def _observe_task(self, level: Level, rate: float) -> None:
+        if not self._is_own(level) and level.fraction != self.fraction:
+            level.begin_anew(self.fraction)
+        average = self._average(level, rate)
+        if average is None:
+            return
+        if not self._at_conditionals:
+            self._shorten(level, average)
+        elif exceeds(average, self.settings.cccs_decay_threshold):
+            level.moves += 1
+            level.begin_anew(level.fraction)
+
+    def _shorten(self, level: Level, average: float) -> None:
+        settings = self.settings
+        fraction = next_fraction(
+            level.fraction,
+            average,
+            threshold=settings.cccs_decay_threshold,
+            step=settings.cccs_decay_step,
+            minimum=settings.cccs_min_prefix_frac,
         )
+        if fraction != level.fraction:
+            level.begin_anew(fraction)
+
+    def _average(self, level: Level, rate: float) -> float | None:
+        """A level's average with one more rate; None where that says nothing yet."""
+        boundary = self.settings.cccs_boundary
+        level.take(rate, MEMORY[boundary])
+        return level.rate_sum / level.weight_sum if level.since_move >= LEAST_OBSERVED[boundary] else None
 
 
 def next_fraction(fraction: float, rate: float, *, threshold: float, step: float, minimum: float) -> float:

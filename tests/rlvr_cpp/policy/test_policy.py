@@ -122,6 +122,14 @@ def test_what_the_policys_loss_does_not_reach_gets_no_adapter():
     assert {name.split(".")[3] for name, p in adapted.named_parameters() if p.requires_grad} == {"self_attn"}
 
 
+def test_where_no_layer_is_meant_those_that_there_are_are_offered(policy):
+    with pytest.raises(
+        UserError, match=r"is \[mamba,W_pack\], and .* its own are down_proj, gate_proj, k_proj, lm_head, o_proj"
+    ):
+        lora_config(lora("mamba", "W_pack"), policy.model)
+    assert lora_config(lora("mamba", "mlp"), policy.model).target_modules == {*MAMBA_TARGETS, *MLP_TARGETS}
+
+
 def test_target_sets_are_spelled_out():
     assert expand_targets(["mlp", "mamba"]) == [*MLP_TARGETS, *MAMBA_TARGETS]
     assert expand_targets(["attention", "lm_head"]) == [*ATTENTION_TARGETS, "lm_head"]
@@ -136,27 +144,24 @@ def test_the_demo_has_a_name_of_its_own():
     assert load_policy("demo", CPU).model.config.letters == "AEME"
 
 
-def test_prompt_and_prefix_are_tokenized_apart(policy):
-    task = TASKS[0]
-    prefix = task.reference.splitlines(keepends=True)[0]
-    whole, prompt = policy.prompt_ids(task, prefix), policy.prompt_ids(task)
-    assert whole[: len(prompt)] == prompt
-    assert policy.decode(whole[len(prompt) :]) == prefix
-
-
-def test_in_a_chat_a_prefix_opens_the_answers_fence(policy):
-    chat = Policy(policy.model, policy.tokenizer, chat=True)
-    task = TASKS[0]
-    assert chat.answer_prefix(task, "    int r = 0;\n") == f"```cpp\n{task.prompt}    int r = 0;\n"
-    assert chat.answer_prefix(task, "") == ""
-
-
 def test_a_four_bit_base_loads_on_the_cpu():
     pytest.importorskip("bitsandbytes")
     loaded = load_policy("tiny-cpp", PolicySettings("float32", "nf4", "cpu", None, "auto", 1))
     kinds = [type(module).__name__ for module in loaded.model.modules()]
     assert kinds.count("Linear4bit") == 14
     assert len(write(loaded)) == len(TASKS)
+
+
+def with_adapter(policy: Policy) -> Policy:
+    """An adapter that is not at its start, the same for each base of a kind."""
+    from peft import get_peft_model
+
+    policy.model = get_peft_model(policy.model, lora_config(lora("mlp", "attention", "mamba"), policy.model))
+    torch.manual_seed(0)
+    for parameter in policy.model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return policy
 
 
 def adapter_gradients(model, ids) -> dict[str, torch.Tensor]:
@@ -170,14 +175,7 @@ def adapter_gradients(model, ids) -> dict[str, torch.Tensor]:
 def test_an_evaluation_does_not_change_the_gradients_over_a_four_bit_base(name):
     # a processor with AVX512-BF16 shows it: elsewhere bitsandbytes repacks nothing
     pytest.importorskip("bitsandbytes")
-    from peft import get_peft_model
-
-    loaded = load_policy(name, PolicySettings("bfloat16", "nf4", "cpu", None, "auto", 1))
-    loaded.model = get_peft_model(loaded.model, lora_config(lora("mlp", "attention", "mamba"), loaded.model))
-    torch.manual_seed(0)
-    for parameter in loaded.model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.1)
+    loaded = with_adapter(load_policy(name, PolicySettings("bfloat16", "nf4", "cpu", None, "auto", 1)))
     ids = torch.tensor([loaded.prompt_ids(TASKS[0])])
     before = adapter_gradients(loaded.model, ids)
     loaded.model.eval()
@@ -186,3 +184,23 @@ def test_an_evaluation_does_not_change_the_gradients_over_a_four_bit_base(name):
     assert all(before[name].any() for name in before if ".experts." not in name)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("name", ["tiny-cpp", "tiny-hybrid"])
+def test_after_an_evaluation_gradients_over_a_four_bit_base_are_those_over_its_weights_in_float32(name):
+    functional = pytest.importorskip("bitsandbytes").functional
+    loaded = with_adapter(load_policy(name, PolicySettings("float32", "nf4", "cpu", None, "auto", 1)))
+    exact = with_adapter(load_policy(name, CPU))
+    layers = dict(exact.model.named_modules())
+    with torch.no_grad():
+        for place, module in loaded.model.named_modules():
+            state = getattr(getattr(module, "weight", None), "quant_state", None)
+            if state is not None:
+                layers[place].weight.copy_(functional.dequantize_4bit(module.weight, state))
+    ids = torch.tensor([loaded.prompt_ids(TASKS[0])])
+    loaded.model.eval()
+    write(loaded)
+    found, wanted = adapter_gradients(loaded.model, ids), adapter_gradients(exact.model, ids)
+    assert found.keys() == wanted.keys()
+    assert all((found[key] - wanted[key]).norm() <= 1e-3 * wanted[key].norm() for key in wanted)
+    assert any(wanted[key].any() for key in wanted)

@@ -112,3 +112,17 @@ def test_tokens_are_drawn_from_the_models_distribution(model, temperature):
 def test_a_seed_is_the_same_tomorrow():
     assert completion_seed(0, "1:0:task", 3) == 6689458169492902122
     assert 0 <= completion_seed("x") < 2**63
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_each_token_is_told_with_the_log_probability_by_which_it_was_drawn(model, temperature):
+    told: dict[int, list[float]] = {}
+    completions = draw(
+        model, MANY, MANY_SEEDS, max_new_tokens=40, temperature=temperature, on_logps=told.__setitem__, batch_size=24
+    )
+    for row, (prompt, ids) in enumerate(zip(MANY, completions, strict=True)):
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1] / temperature
+        expected = logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0]
+        assert torch.allclose(torch.tensor(told[row]), expected, atol=1e-5)
+    assert len({len(ids) for ids in completions}) > 3

@@ -68,10 +68,12 @@ def test_what_was_found_is_told():
 
 def test_an_answers_given_beginning_closes_the_thoughts_that_the_template_has_opened():
     policy = policy_of("DeepSeek")
-    prefix = policy.answer_prefix(CANARY, "    return 2")
-    text = f"{prefix} * x;\n}}\n```"
-    assert read_completion(CANARY, text, True, policy.thoughts).code.split() == RIGHT.split()
-    assert policy.tokenizer.decode(policy.prompt_ids(CANARY, prefix)).endswith(prefix)
+    task = dataclasses.replace(CANARY, reference="    int y = 2;\n    return y * x;\n}\n")
+    opening = policy.opening(task, len("    int y = 2;\n"))
+    assert "int y = 2;" in opening.text
+    text = opening.text.removesuffix("\n") + "\n    return y * x;\n}\n```"
+    assert read_completion(task, text, True, policy.thoughts).code.split() == (task.prompt + task.reference).split()
+    assert policy.tokenizer.decode([*policy.prompt_ids(task), *opening.ids]).endswith(opening.text)
 
 
 def test_a_system_prompt_and_arguments_reach_the_template():

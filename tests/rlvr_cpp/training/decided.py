@@ -47,7 +47,8 @@ class DecidedVerifier:
         self.prepared.append(list(programs))
 
     def verify_many(self, programs):
-        return [result_with("ok"), result_with("wrong")][: len(programs)]  # canaries
+        """The answers that guards expect: canaries, and tasks with their prefix and without."""
+        return [result_with("wrong" if n % 2 else "ok") for n, _ in enumerate(programs)]
 
     @contextlib.contextmanager
     def stream(self):

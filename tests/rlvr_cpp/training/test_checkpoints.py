@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from rlvr_cpp.policy.weights import weights_hash
-from rlvr_cpp.training.checkpoints import find_checkpoints, open_draft, publish, read_state, remove_old, write_state
+from rlvr_cpp.training.checkpoints import (
+    find_checkpoints,
+    last_whole,
+    open_draft,
+    publish,
+    read_state,
+    remove_old,
+    write_state,
+)
 
 
 class Killed(BaseException):
@@ -79,7 +87,7 @@ def test_a_new_draft_holds_nothing_of_an_abandoned_one(tmp_path):
     assert [path.name for path in draft.parent.iterdir()] == ["checkpoint-3"]
 
 
-ENDS = [(os, "fsync", call) for call in range(5)] + [(Path, "rename", 0)]
+ENDS = [(os, "fsync", call) for call in range(6)] + [(Path, "rename", 0)]
 
 
 @pytest.mark.parametrize(("owner", "name", "call"), ENDS)
@@ -90,7 +98,7 @@ def test_an_interrupted_publish_leaves_the_old_state(tmp_path, monkeypatch, owne
         die_at(patch, owner, name, call)
         with pytest.raises(Killed):
             publish(place.parent / ".partial" / place.name, place)
-    late = name == "fsync" and call == 4  # the flush of the folder that already has the new name
+    late = name == "fsync" and call == 5  # the flush of the folder that already has the new name
     assert words(tmp_path).keys() == {"checkpoint-1", "checkpoint-2"} if late else {"checkpoint-1"}
     saved(tmp_path, 2)
     assert words(tmp_path) == {"checkpoint-1": ("whole", "whole"), "checkpoint-2": ("whole", "whole")}
@@ -147,3 +155,29 @@ def test_the_hash_of_weights_tells_names_shapes_types_and_bits_apart():
 def test_the_hash_of_weights_does_not_depend_on_their_order():
     named = [("a", torch.zeros(2)), ("b", torch.ones(2, dtype=torch.bfloat16))]
     assert weights_hash(named) == weights_hash(reversed(named))
+
+
+DAMAGES = {
+    "a file that is cut off": lambda place: (place / "adapter" / "weights").write_text("who"),
+    "a bit that changed": lambda place: (place / "adapter" / "weights").write_text("Whole"),
+    "a file that is gone": lambda place: (place / "adapter" / "weights").unlink(),
+    "a state that is gone": lambda place: (place / "rlvr_state.json").unlink(),
+    "an empty state": lambda place: (place / "rlvr_state.json").write_text(""),
+    "hashes that are gone": lambda place: (place / "sha256.json").unlink(),
+    "hashes that are no JSON": lambda place: (place / "sha256.json").write_text('{"adapter'),
+    "hashes that are no object": lambda place: (place / "sha256.json").write_text("[]"),
+    "nothing in it": lambda place: shutil.rmtree(place) or place.mkdir(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path, damage):
+    kept, last = saved(tmp_path, 2), saved(tmp_path, 4)
+    assert last_whole(tmp_path) == (last, [])
+    DAMAGES[damage](last)
+    place, problems = last_whole(tmp_path)
+    assert place == kept
+    assert len(problems) == 1
+    assert problems[0].startswith("checkpoint-4: ")
+    DAMAGES[damage](kept)
+    assert last_whole(tmp_path)[0] is None

@@ -30,6 +30,13 @@ def test_every_recipe_composes_and_the_command_line_wins(recipe):
     assert job(f"+recipe={recipe}", "algorithm.kl_coeff=0.7").algorithm.kl_coeff == 0.7
 
 
+def test_short_answers_belong_to_the_demo_alone():
+    assert job().algorithm.max_gen_len == job("algorithm=luspo").algorithm.max_gen_len == 128
+    for others in (["trainer=gpu"], ["+recipe=grpo", "trainer=gpu"], ["+recipe=dapo", "trainer=gpu"], ["+recipe=prod"]):
+        assert job(*others).algorithm.max_gen_len == 512
+    assert job("algorithm.max_gen_len=64").algorithm.max_gen_len == 64
+
+
 @pytest.mark.parametrize(
     "algorithm", ["gspo", "gspo_paper", "grpo", "luspo", "luspo_paper", "dapo", "dapo_paper", "dr_grpo"]
 )
@@ -117,6 +124,12 @@ def test_the_papers_presets_have_the_papers_clip_ranges(algorithm, band):
         (["guards.action=shout"], "guards.action is 'shout'"),
         (["+trainer.trl.beta=1"], "trainer.trl.beta cannot be set"),
         (["+trainer.trl.save_steps=1"], "trainer.trl.save_steps cannot be set"),
+        (["+trainer.trl.temperature=0.5"], "trainer.trl.temperature cannot be set: use algorithm.temperature"),
+        (["+trainer.trl.sync_ref_model=true"], "trainer.trl.sync_ref_model cannot be set: the reference is the start"),
+        (["+trainer.trl.top_p=0.9"], "trainer.trl.top_p cannot be set: what is sampled and what is scored"),
+        (["+trainer.trl.generation_kwargs={top_p: 0.9}"], "trainer.trl.generation_kwargs cannot be set"),
+        (["+trainer.trl.chat_template_kwargs={a: 1}"], "trainer.trl.chat_template_kwargs cannot be set"),
+        (["+trainer.trl.neftune_noise_alpha=5"], "trainer.trl.neftune_noise_alpha cannot be set: nothing here reads"),
         (["generation.engine=sglang"], "generation.engine is 'sglang'"),
         (["trainer.micro_batch_size=0"], "trainer.micro_batch_size is 0"),
         (["trainer.steps=0"], "trainer.steps is 0"),
@@ -126,6 +139,7 @@ def test_the_papers_presets_have_the_papers_clip_ranges(algorithm, band):
         (["trainer.learning_rate=inf"], "trainer.learning_rate is inf: it must be at least 0 and finite"),
         (["trainer.save_every=0"], "trainer.save_every is 0"),
         (["evaluation.limit=0"], "evaluation.limit is 0"),
+        (["evaluation.patience=2", "evaluation.every=null"], "evaluation.patience is 2 without evaluation.every"),
         (["adapter.rank=0"], "adapter.rank is 0"),
         (["tasks.held_out_fraction=-0.2"], "tasks.held_out_fraction is -0.2"),
         (["+trainer.trl.num_iterations=2"], "trainer.trl.num_iterations cannot be set"),

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from rlvr_cpp import Verifier
+from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.reward.score import BY_PASSING
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.rollout import Request, RolloutScorer, batch_metrics, mean_reward
@@ -30,7 +31,7 @@ def decode(ids) -> str:
 
 
 def requests(*prefixes: str) -> list[Request]:
-    return [Request(TASK, prefix, "1:0:twice") for prefix in prefixes]
+    return [Request(TASK, Opening(prefix), "1:0:twice") for prefix in prefixes]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A real trainer on the shipped model: what moves its weights, what does not, and what it tells."""
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -53,6 +54,18 @@ def test_before_the_first_update_ratio_and_kl_are_exact(mixed):
     assert first["start_ratio_error"] < 1e-5
     assert abs(first["start_kl"]) < 1e-9
     assert "start_kl" not in second
+
+
+def test_old_log_probabilities_are_those_by_which_the_tokens_were_drawn(mixed):
+    assert all(0 < row["sampler_error"] < 1e-5 for row in mixed.steps)
+    assert all(0 < row["entropy"] < 6.3 for row in mixed.steps)  # of 512 tokens at most log 512
+
+
+def test_a_sampler_at_another_temperature_stops_the_run(tasks, tmp_path):
+    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, guards=GuardSettings())
+    trainer.rollout_phase.algorithm = dataclasses.replace(trainer.algorithm, temperature=1.5)
+    with pytest.raises(RunStopped, match="sampler_differs"):
+        trainer.train()
 
 
 @pytest.mark.parametrize("status", ["wrong", "ok", "sandbox_error"])
@@ -208,6 +221,27 @@ def test_on_a_quantized_base_every_adapter_tensor_moves_at_a_rate_of_a_millionth
     assert min(moved.values()) > 0.9
 
 
+def repacks() -> bool:
+    """Whether bitsandbytes would lay out four-bit weights anew on this processor."""
+    functional = pytest.importorskip("bitsandbytes").functional
+    return bool(functional.has_avx512bf16())
+
+
+@pytest.mark.filterwarnings("ignore:bitsandbytes..gemv_4bit")  # torch warns of the same
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_four_bit_layout_that_an_evaluation_changes_is_found_at_the_price_of_a_batch(tasks, tmp_path, put_back):
+    if put_back and not repacks():
+        pytest.skip("this processor has no AVX512-BF16")
+    policy = load_policy("tiny-cpp", PolicySettings("bfloat16", "nf4", "cpu", None, "auto", 1))
+    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, policy=policy, guards=GuardSettings())
+    for module in trainer.model.modules():
+        if put_back and hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = True
+    with pytest.raises(RunStopped, match="gradients_differ") if put_back else contextlib.nullcontext():
+        trainer.check_gradients()
+    assert all(p.grad is None for p in trainer.model.parameters())
+
+
 def test_scores_of_a_bf16_model_are_normalised_in_float32(tasks, tmp_path):
     policy = load_policy("tiny-cpp", PolicySettings("bfloat16", None, "cpu", None, "auto", 1))
     trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, policy=policy)
@@ -219,6 +253,21 @@ def test_scores_of_a_bf16_model_are_normalised_in_float32(tasks, tmp_path):
     expected = logits.log_softmax(-1).gather(1, ids[0, -8:, None])[:, 0]
     assert scored.dtype == torch.float32
     assert torch.allclose(scored[0], expected, atol=1e-5)
+
+
+def test_a_run_that_is_made_longer_ends_as_one_that_was_that_long_from_the_start(tasks, tmp_path):
+    whole = train(tasks, DecidedVerifier(*MIXED), tmp_path / "a", steps=3)
+    train(tasks, DecidedVerifier(*MIXED), tmp_path / "b", steps=2, save_every=2)
+    longer, slower = (
+        build(tasks, DecidedVerifier(*MIXED), tmp_path / "b", steps=3, learning_rate=rate) for rate in (1e-2, 1e-4)
+    )
+    rates = []
+    slower.on_step = lambda step, metrics: rates.append((step, metrics["learning_rate"]))
+    for trainer in (longer, slower):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoints" / "checkpoint-4"))
+    assert torch.equal(trained_weights(longer.model), trained_weights(whole.trainer.model))
+    assert rates == [(3, pytest.approx(1e-4))]
+    assert not torch.equal(trained_weights(slower.model), trained_weights(longer.model))
 
 
 def test_a_run_that_learns_nothing_stops_with_a_reason(tasks, tmp_path):

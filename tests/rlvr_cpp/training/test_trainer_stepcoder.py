@@ -1,5 +1,6 @@
 """A real trainer with StepCoder: prefixes are prompt, and what no verdict speaks of is no loss."""
 
+import copy
 import json
 
 import pytest
@@ -33,15 +34,31 @@ def test_a_group_shares_its_prefix_and_the_judge_gets_it_in_front(tasks, tmp_pat
 def test_prefix_tokens_are_prompt_and_no_loss_reaches_them(tasks, tmp_path, monkeypatch):
     trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, stepcoder=StepCoderConfig(cccs=True), steps=1)
     phase, passes = trainer.rollout_phase, []
+    curriculum = copy.deepcopy(phase.curriculum)
     next_pass = phase.next_pass
     monkeypatch.setattr(phase, "next_pass", lambda *asked: passes.append(next_pass(*asked)) or passes[-1])
     trainer.train()
-    ids = trainer.policy.prompt_ids
+    policy = trainer.policy
     rows = [row for one in passes for row in rows_of(one)]
-    rollouts = [(ids(phase.tasks[r.task_id], r.prefix), list(r.ids)) for r in phase.rollouts]
+    prompts = {id: policy.prompt_ids(task) for id, task in phase.tasks.items()}
+    given = {id: policy.opening(task, len(curriculum.prefix(task))) for id, task in phase.tasks.items()}
+    rollouts = [([*prompts[r.task_id], *given[r.task_id].ids], list(r.ids)) for r in phase.rollouts]
+    assert {r.prefix for r in phase.rollouts} == {given[r.task_id].text for r in phase.rollouts}
     assert any(rollout.prefix for rollout in phase.rollouts)
     assert len(rows) == len(rollouts) == 8
     assert sorted(rows) == sorted(rollouts)
+
+
+def test_nothing_is_given_where_that_fills_the_context(tasks, tmp_path):
+    phase = build(tasks, DecidedVerifier(*MIXED), tmp_path, stepcoder=StepCoderConfig(cccs=True)).rollout_phase
+    given = phase.openings(8)
+    assert all(opening.ids for opening in given.values())
+    task, opening = next(iter(given.items()))
+    asked = len(phase.policy.prompt_ids(task)) + len(opening.ids)
+    phase.policy.model.config.max_position_embeddings = asked + 1
+    assert phase.openings(8)[task] == opening
+    phase.policy.model.config.max_position_embeddings = asked
+    assert phase.openings(8)[task].ids == ()
 
 
 def rows_of(one):

@@ -1,5 +1,6 @@
 """Our words in trl's, and what trl's private methods must look like for ours to stand in their place."""
 
+import dataclasses
 import inspect
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import torch
 import trl
 
 from rlvr_cpp import UserError
+from rlvr_cpp.training.checks import ALLOWED, INSTEAD
 from rlvr_cpp.training.config import GenerationSettings, GRPOConfig, GSPOConfig
 from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
-from rlvr_cpp.training.trl_arguments import pass_sizes, to_trl
+from rlvr_cpp.training.trl_arguments import _engine, pass_sizes, to_trl
 from tests.rlvr_cpp.training.decided import SMALL, settings
 
 
@@ -46,6 +48,7 @@ def test_the_methods_of_trl_that_ours_extend_or_call_are_as_we_know_them():
         "_get_output_dir": ["trial"],
         "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
         "create_optimizer": ["model"],
+        "_load_optimizer_and_scheduler": ["checkpoint"],
         "train": ["resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
         "create_model_card": ["model_name", "dataset_name", "tags"],
     }  # fmt: skip
@@ -91,3 +94,14 @@ def test_engines_reach_trl(engine, expected):
 def test_the_trainers_differ_in_their_ratio():
     assert (GRPOTrainer.default_algorithm().ratio, GSPOTrainer.default_algorithm().ratio) == ("token", "sequence")
     assert GRPOConfig().ratio == "token"
+
+
+def test_what_a_job_may_set_or_is_told_an_alternative_to_are_arguments_of_trl():
+    known = {field.name for field in dataclasses.fields(trl.GRPOConfig)}
+    assert ALLOWED | INSTEAD.keys() <= known
+    assert not ALLOWED & INSTEAD.keys()
+
+
+def test_nothing_that_our_words_decide_may_be_set_beside_them():
+    decided = set(inspect.getsource(to_trl).split('"')) | set(inspect.getsource(_engine).split('"'))
+    assert ALLOWED & decided <= {"report_to", "ddp_find_unused_parameters", "weight_decay"}

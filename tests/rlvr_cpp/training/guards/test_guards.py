@@ -21,6 +21,8 @@ HEALTHY = {
     "truncated": 0.1,
     "kl": 0.003,
     "clip_fraction": 0.01,
+    "sampler_error": 1e-6,
+    "entropy": 0.4,
 }
 NOTHING_KEPT = {"kept_groups": 0, "tied_groups": 0, "infra_groups": 8, "reward": None, "kl": None}
 FAILURES = {
@@ -48,6 +50,23 @@ def watch(watcher: Guards, steps, updates_taken: int = 2) -> list[tuple[int, Fin
 
 def names(found) -> list[tuple[int, str]]:
     return [(step, finding.name) for step, finding in found]
+
+
+def test_an_entropy_that_is_gone_is_told_once_and_stops_nothing():
+    gone = [{"entropy": 0.03}] * 12
+    found = watch(guards(), [*[{}] * 5, {"entropy": 0.05}, *gone])
+    assert names(found) == [(11, "entropy_gone")]
+    assert not found[0][1].fatal
+    assert watch(guards(), [*[{}] * 5, *[{"entropy": 0.05}] * 30]) == []
+    assert watch(guards(), [*[{}] * 5, *[{"entropy": None}] * 30]) == []
+
+
+@pytest.mark.parametrize(("low_precision", "fine", "off"), [(False, 9e-4, 2e-3), (True, 0.05, 0.2)])
+def test_a_sampler_of_another_distribution_stops_the_run_at_its_first_step(low_precision, fine, off):
+    watcher = Guards(GuardSettings(), kl_coeff=0.1, num_minibatches=2, low_precision=low_precision)
+    found = watch(watcher, [{"sampler_error": fine}, {"sampler_error": off}])
+    assert names(found) == [(2, "sampler_differs")]
+    assert found[0][1].fatal
 
 
 def noisy_run(seed: int, steps: int = 200) -> list[dict]:

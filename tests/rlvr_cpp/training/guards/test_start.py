@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint, nothing_moved, start_differs
+from rlvr_cpp.training.guards.start import (
+    coarse_dtype,
+    empty_optimizer,
+    fingerprint,
+    gradients_differ,
+    nothing_moved,
+    start_differs,
+)
 
 
 def test_an_adapter_that_is_not_trainable_leaves_the_optimizer_empty():
@@ -99,3 +106,21 @@ def test_frozen_weights_may_be_coarse():
 )
 def test_before_any_update_policy_and_reference_are_the_same(ratio_error, kl, dtype, fires):
     assert (start_differs(ratio_error, kl, dtype) is not None) is fires
+
+
+def test_gradients_that_only_rounding_changed_are_the_same():
+    before = {"a": torch.tensor([1.0, -2.0]), "b": torch.zeros(2)}
+    assert gradients_differ(before, {"a": torch.tensor([1.001, -2.0]), "b": torch.zeros(2)}) is None
+
+
+@pytest.mark.parametrize("found", [[2.0, 1.0], [0.0, 0.0], [1.2, -2.0], [math.nan, -2.0]])
+def test_other_gradients_stop_the_run(found):
+    before = {"a": torch.tensor([1.0, -2.0]), "b": torch.zeros(2)}
+    finding = gradients_differ(before, {"a": torch.tensor(found), "b": torch.zeros(2)})
+    assert finding is not None
+    assert finding.fatal
+    assert "1 of 2 trained tensors" in finding.message
+
+
+def test_a_gradient_where_there_was_none_stops_the_run():
+    assert gradients_differ({"a": torch.zeros(2)}, {"a": torch.ones(2)}) is not None

@@ -23,6 +23,14 @@ from rlvr_cpp.training.stepcoder.curriculum import (
 )
 
 VECTORS = json.loads((Path(__file__).parents[3] / "data" / "curriculum_reward.json").read_text())
+FOLLOWING = list(
+    zip(
+        *(VECTORS["cccs_article"][name] for name in ("frac_used", "rates")),
+        VECTORS["cccs_article"]["frac_used"][1:],
+        strict=False,
+    )
+)
+"""By the article's vector: the fraction, a rate, the next fraction."""
 BOUNDARIES = ("line", "conditional")
 REFERENCE = """\
     int r = 0;
@@ -68,18 +76,14 @@ def test_vector_of_the_articles_schedule():
     assert used == vector["frac_used"]
 
 
-def test_vector_of_the_articles_schedule_by_the_class():
-    vector = VECTORS["cccs_article"]
-    prefixes = curriculum(
-        cccs_init_frac=vector["init"],
-        cccs_decay_threshold=vector["threshold"],
-        cccs_decay_step=vector["step"],
-        cccs_min_prefix_frac=vector["min"],
-    )
-    for rate, used in zip(vector["rates"], vector["frac_used"], strict=True):
+@pytest.mark.parametrize(("used", "rate", "following"), FOLLOWING)
+def test_vector_of_the_articles_schedule_by_the_class(used, rate, following):
+    prefixes = curriculum(cccs_init_frac=used)
+    assert prefixes.prefix(TASK) == REFERENCE[: cut_at_fraction(REFERENCE, used)]
+    for _ in range(3):
         assert prefixes.fraction == used
-        assert prefixes.prefix(TASK) == REFERENCE[: cut_at_fraction(REFERENCE, used)]
         prefixes.observe([outcome(TASK, rate)])
+    assert prefixes.fraction == prefixes.state()["tasks"]["sum"]["fraction"] == following
 
 
 @pytest.mark.parametrize("row", VECTORS["cccs_paper"], ids=lambda row: str(row["E"]))
@@ -154,10 +158,15 @@ def test_a_conditional_on_the_first_line_leaves_no_prefix_and_is_no_start_point(
 # --- levels
 
 
+def observed(prefixes: PrefixCurriculum, times: int, *outcomes: GroupOutcome) -> None:
+    for _ in range(times):
+        prefixes.observe(outcomes)
+
+
 def test_less_is_given_as_the_group_does_better():
     prefixes = curriculum()
     given = []
-    for _ in range(8):
+    for _ in range(22):
         given.append(lines_given(prefixes))
         prefixes.observe([outcome(TASK, 1.0)])
     assert given == sorted(given, reverse=True)
@@ -168,34 +177,65 @@ def test_less_is_given_as_the_group_does_better():
 def test_the_metric_decides_which_rate_counts():
     for metric, moves in (("compile_rate", True), ("pass_rate", False)):
         prefixes = curriculum(cccs_metric=metric)
-        prefixes.observe([GroupOutcome("sum", compile_rate=1.0, pass_rate=0.0)])
+        observed(prefixes, 3, GroupOutcome("sum", compile_rate=1.0, pass_rate=0.0))
         assert (prefixes.fraction < 0.7) == moves
 
 
-def test_a_task_moves_by_its_own_rate_and_the_global_level_by_the_mean():
+def test_fewer_than_three_observations_move_nothing_and_one_lucky_group_does_not():
     prefixes = curriculum()
-    prefixes.observe([outcome(TASK, 1.0), outcome(OTHER, 0.1)])
+    observed(prefixes, 2, outcome(TASK, 1.0))
+    assert prefixes.fraction == 0.7
+    unlucky = curriculum()
+    observed(unlucky, 4, outcome(TASK, 0.3))
+    observed(unlucky, 1, outcome(TASK, 1.0))
+    assert unlucky.fraction == 0.7
+
+
+def test_late_observations_weigh_more_than_early_ones():
+    rates, moved = (0.8, 0.6, 0.4), []
+    for order in (rates, rates[::-1]):  # a mean of 0.6, which is not above the threshold
+        prefixes = curriculum()
+        for rate in order:
+            prefixes.observe([outcome(TASK, rate)])
+        moved.append(prefixes.fraction < 0.7)
+    assert moved == [False, True]
+
+
+def test_what_was_observed_at_a_longer_prefix_says_nothing_about_a_shorter_one():
+    prefixes = curriculum()
+    observed(prefixes, 3, outcome(TASK, 1.0))
+    observed(prefixes, 2, outcome(TASK, 0.0))
+    assert prefixes.fraction == 0.6
+    observed(prefixes, 9, outcome(TASK, 0.5))
+    assert prefixes.fraction == 0.6
+
+
+def test_a_task_moves_by_its_own_rate_and_the_common_level_by_the_mean():
+    prefixes = curriculum()
+    observed(prefixes, 3, outcome(TASK, 1.0), outcome(OTHER, 0.1))
     levels = prefixes.state()
     assert levels["tasks"]["sum"]["fraction"] == 0.6
     assert levels["tasks"]["other"]["fraction"] == 0.7
-    assert levels["fraction"] == 0.7  # the mean is 0.55
+    assert levels["common"]["fraction"] == 0.7  # the mean is 0.55
 
 
 def test_a_batch_moves_everything_by_one_step_at_most():
     prefixes = curriculum()
-    prefixes.observe([outcome(TASK, 1.0)] * 3)
+    observed(prefixes, 3, *[outcome(TASK, 1.0)] * 3)
     assert prefixes.fraction == prefixes.state()["tasks"]["sum"]["fraction"] == 0.6
 
 
-def test_a_new_task_begins_at_the_global_level_and_keeps_its_own_from_then_on():
+def test_a_task_goes_with_all_others_until_it_was_observed_three_times_and_keeps_its_own_level_from_then_on():
     prefixes = curriculum()
-    for _ in range(4):
-        prefixes.observe([outcome(TASK, 1.0)])
-    assert prefixes.prefix(OTHER) == prefixes.prefix(TASK) == REFERENCE[: cut_at_fraction(REFERENCE, 0.3)]
-    prefixes.observe([outcome(TASK, 1.0), outcome(OTHER, 0.4)])
-    prefixes.observe([outcome(TASK, 1.0)])
+    observed(prefixes, 1, outcome(TASK, 1.0), outcome(OTHER, 0.0))
+    observed(prefixes, 11, outcome(TASK, 1.0))
+    assert prefixes.fraction == 0.3
+    assert prefixes.prefix(OTHER) == REFERENCE[: cut_at_fraction(REFERENCE, 0.3)]
+    observed(prefixes, 2, outcome(TASK, 1.0), outcome(OTHER, 0.4))
+    observed(prefixes, 4, outcome(TASK, 1.0))
     assert prefixes.fraction == 0.1
     assert prefixes.state()["tasks"]["other"]["fraction"] == 0.3
+    assert prefixes.prefix(OTHER) == REFERENCE[: cut_at_fraction(REFERENCE, 0.3)]
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -209,7 +249,7 @@ def test_trouble_with_the_infrastructure_moves_neither_the_task_nor_the_global_l
 
 def test_a_judged_task_beside_one_in_trouble_moves_alone():
     prefixes = curriculum()
-    prefixes.observe([outcome(TASK, 1.0), outcome(OTHER, 1.0, judged=False)])
+    observed(prefixes, 3, outcome(TASK, 1.0), outcome(OTHER, 1.0, judged=False))
     assert prefixes.state()["tasks"]["sum"]["fraction"] == 0.6
     assert lines_given(prefixes, TASK) < lines_given(prefixes, OTHER)
     assert prefixes.fraction == 0.7
@@ -232,14 +272,14 @@ def test_a_task_without_reference_has_no_prefix_and_no_say(boundary):
     prefixes = curriculum(cccs_boundary=boundary)
     assert prefixes.prefix(BARE) == ""
     prefixes.observe([outcome(BARE, 1.0)])
-    assert prefixes.state() == {"fraction": 0.7, "tasks": {}}
+    assert prefixes.state() == curriculum(cccs_boundary=boundary).state()
     assert prefixes.mean_fraction([BARE]) == 0.0
 
 
 def test_an_empty_batch_moves_nothing():
     prefixes = curriculum()
     prefixes.observe([])
-    assert prefixes.state() == {"fraction": 0.7, "tasks": {}}
+    assert prefixes.state() == curriculum().state()
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -373,5 +413,5 @@ def test_every_shipped_solution_is_given_back_line_by_line(boundary):
             assert task.reference.startswith(prefix)
             assert rest.strip()
             assert read_completion(task, prefix + rest).code == task.prompt + task.reference.rstrip("\n") + "\n"
-        prefixes.observe(outcome(task, 1.0) for task in tasks)
+        observed(prefixes, 3, *(outcome(task, 1.0) for task in tasks))
     assert prefixes.mean_fraction(tasks) == 0.0
