@@ -17,7 +17,7 @@ def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[
     Those below `tasks.min_tier` are left out. Raises UserError where one of the two is empty.
     """
     source = settings.source or BUILTIN
-    tasks = _wanted(load_tasks(source, config=settings.config, split=settings.split), settings, str(source))
+    tasks = _tagged(load_tasks(source, config=settings.config, split=settings.split), settings.tags, str(source))
     tasks = strong_enough(tasks, settings.min_tier, source)
     training = [task for task in tasks if task.split == "train"]
     held_out = [task for task in tasks if task.split == "held_out"]
@@ -33,17 +33,13 @@ def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[
     return training, evenly_spaced(held_out, limit)
 
 
-def _wanted(tasks: list[Task], settings: TaskSettings, source: str) -> list[Task]:
-    """The tasks with the right tags and a prompt that is not too long. Raises UserError where there is none."""
-    most = settings.max_prompt_length
-    tagged = [task for task in tasks if settings.tags is None or set(settings.tags) & set(task.tags)]
-    wanted = [task for task in tagged if most is None or len(task.prompt) <= most]
-    if not wanted:
-        raise UserError(
-            f"none of the {len(tasks)} tasks of {source} is wanted: {len(tagged)} have one of tasks.tags "
-            f"{settings.tags}, and of these none a prompt of at most tasks.max_prompt_length {most} characters"
-        )
-    return wanted
+def _tagged(tasks: list[Task], tags: list[str] | None, source: str) -> list[Task]:
+    """The tasks with one of the tags. Raises UserError where there is none."""
+    tagged = [task for task in tasks if tags is None or set(tags) & set(task.tags)]
+    if not tagged:
+        known = ", ".join(sorted({tag for task in tasks for tag in task.tags})) or "no tags"
+        raise UserError(f"none of the {len(tasks)} tasks of {source} has one of tasks.tags {tags}: they have {known}")
+    return tagged
 
 
 def evenly_spaced(tasks: Sequence[Task], limit: int | None) -> list[Task]:

@@ -23,8 +23,6 @@ class TaskSettings:
     """Of a `source` of one's own, whose reference solutions are judged before anything is trained on them."""
     tags: list[str] | None = None
     """Only tasks with one of these tags, such as `difficulty:easy`; None takes all."""
-    max_prompt_length: int | None = field(default=None, metadata={"least": 1})
-    """Characters of the longest prompt that is taken; None takes all."""
     min_tier: str = field(default="marker", metadata={"choices": ("marker", "observer", "oracle")})
     """Leave out tasks whose tests are judged in a weaker way; `marker`, inside the answer's process, keeps all."""
 
