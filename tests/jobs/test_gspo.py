@@ -1,5 +1,6 @@
 """The job as a person runs it: from the command line, in an empty folder, with a real compiler."""
 
+import contextlib
 import json
 import os
 import signal
@@ -190,8 +191,9 @@ def test_a_folder_that_holds_a_run_is_refused(zygote, finished):
 def children_of(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *children_of(int(child))]
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+            for child in (task / "children").read_text().split():
+                found += [int(child), *children_of(int(child))]
     return found
 
 
