@@ -333,4 +333,5 @@ def test_what_a_base_model_writes_after_the_whole_answer_is_cut():
 
 @pytest.mark.parametrize("info", ["{.cpp .numberLines}", "cpp showLineNumbers", '{.cpp #id startFrom="3"}'])
 def test_attributes_behind_the_language_of_a_fence_are_no_code(info):
-    assert read_completion(FUNCTION, f"```{info}\n{DEFINITION}```", chat=True).code.endswith(f"{DEFINITION}\n")
+    code = read_completion(FUNCTION, f"```{info}\n{DEFINITION}```", chat=True).code
+    assert code == f"#include <string>\n// Adds.\n{DEFINITION}\n"
