@@ -90,6 +90,10 @@ def _key(field: Field[Any], values: dict[str, Any] | None, meanings: dict[str, s
 
 def _yaml_word(value: Any) -> str:
     words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml_word, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml_word(inner)}' for key, inner in value.items())}}}"
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 

@@ -24,8 +24,10 @@ WORD = re.compile(r"\{?\.?(?P<language>[A-Za-z][\w+#.-]*)\}?(?P<rest>.*)")
 LANGUAGE = re.compile(r"[A-Za-z][\w+#.-]*")
 LONE_LANGUAGE = re.compile(r"(?P<language>[\w+]+)[ \t\r]*\n")
 """A language that stands on the line below its fence."""
-ATTRIBUTES = re.compile(r"[ \t]*(?:[:,{].*|[\w-]+=.*|[\w./\\-]+\.\w+)?[ \t\r]*")
+ATTRIBUTES = re.compile(r"[ \t]*(?:[:,{].*|[\w-]+=.*|[\w./\\-]+\.\w+|[.#][^{}]*\})?[ \t\r]*")
 """What may follow a fence's language and is no code: a title, numbers of lines, the name of a file."""
+LONE_ATTRIBUTE = re.compile(r"[ \t]+[\w-]+[ \t\r]*")
+"""What may follow a language that is known, such as `showLineNumbers`."""
 INLINE = re.compile(r"(?P<fence>`+)(?P<code>[^`\n]+)(?P=fence)(?!`)")
 INDENT = re.compile(r"[ \t>]*")
 MAX_CLOSINGS = 16
@@ -134,9 +136,9 @@ def _opening(text: str, line: re.Match[str]) -> tuple[str, str, int] | None:
     if word is None:
         is_bare = not match["info"].strip()
         return (match["fence"], "", line.end()) if is_bare else (match["fence"], "", match.start("info"))
-    if ATTRIBUTES.fullmatch(word["rest"]):
-        return match["fence"], word["language"].lower(), line.end()
     is_language = CPP.fullmatch(word["language"].lower()) is not None
+    if ATTRIBUTES.fullmatch(word["rest"]) or (is_language and LONE_ATTRIBUTE.fullmatch(word["rest"])):
+        return match["fence"], word["language"].lower(), line.end()
     begin = match.start("info") + (word.start("rest") if is_language else 0)
     return match["fence"], word["language"].lower() if is_language else "", begin
 

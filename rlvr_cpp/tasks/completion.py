@@ -132,13 +132,23 @@ class _Asked:
         end = next((number for number, item in enumerate(items) if item.kind == "close"), len(items))
         return self.definition(items[:end]) is not None
 
-    def replaced_from(self, answer: Item) -> tuple[int, str, str]:
-        """Where the prompt ends that stands before the answer, and what closes it before and behind the answer."""
+    def can_be_called(self, answer: Item) -> bool:
+        """It takes as many arguments as the function that the prompt opens, or is none."""
+        asked = next((opened for opened, _ in self.opened if opened.name and opened.name == answer.name), answer)
+        wanted, taken = asked.read.parameters, answer.read.parameters
+        has_defaults = "=" in answer.spelling[: answer.body]
+        return wanted is None or taken is None or len(wanted) == len(taken) or has_defaults
+
+    def replaced_from(self, answer: Item, closed: int) -> tuple[int, str, str]:
+        """Where the prompt ends that stands before the answer, and what closes it before and behind the answer.
+
+        `closed` braces of the prompt are closed behind the answer already.
+        """
         for number, (opened, offset) in enumerate(self.opened):
             if not opened.name or opened.name not in answer.names:
                 continue
             around = [outer.kind for outer, _ in self.opened[:number]]
-            behind = "".join("\n};" if kind == "type" else "\n}" for kind in reversed(around))
+            behind = "".join("\n};" if kind == "type" else "\n}" for kind in [*reversed(around)][closed:])
             inner = [item for item, _ in self.opened[number + 1 :]][:1]
             if opened.kind == "scope" and opened.body is not None:  # what it holds already stays
                 stop = offset + opened.tokens[opened.body].end + (inner[0].head if inner else len(self.task.prompt))
@@ -184,7 +194,7 @@ def _before_fences(text: str, begin: int, fenced: Sequence[Block], asked: _Asked
     """What a base model has written before any fence: the definition anew, or, with no blocks, a body. Else None."""
     whole = _read(text, Block(begin, fenced[0].start if fenced else len(text), ""), 0)
     if asked.is_defined_in(whole.items):
-        return _cut_behind(asked, whole)
+        return _cut_behind(asked, whole, text)
     is_body = not fenced or (asked.is_open and closing_brace(whole.text, asked.depth) is not None)
     return [] if is_body or unfenced_blocks(whole.text) else None
 
@@ -194,16 +204,20 @@ def _read(text: str, block: Block, number: int) -> _Read:
     return _Read(block, number, tuple(outline(code)), code)
 
 
-def _cut_behind(asked: _Asked, read: _Read) -> list[_Read]:
-    """The text down to the answer, and what a base model went on to write, of which the answer may need something."""
-    answer = asked.definition(read.items)
+def _cut_behind(asked: _Asked, read: _Read, text: str) -> list[_Read]:
+    """The text down to the answer, and what a base model went on to write, of which the answer may need something.
+
+    Where it writes another answer it has begun something else.
+    """
+    answers = [item for item in read.items if asked.definition([item]) is item and asked.can_be_called(item)]
+    answer = next((item for item in answers if item.is_whole), asked.definition(read.items))
     assert answer is not None
     if not answer.is_closed:
         return [read]
-    middle = read.block.start + answer.end
-    text, first = read.text, answer.end
-    whole = (Block(read.block.start, middle, ""), text[:first]), (Block(middle, read.block.end, ""), text[first:])
-    return [_Read(block, number, tuple(outline(code)), code) for number, (block, code) in enumerate(whole)]
+    end = next((item.start for item in answers if item.start >= answer.end), len(read.text))
+    overloads = (item.end for item in read.items if item.start < end and item.names & answer.names)
+    begin, middle = read.block.start, read.block.start + max([answer.end, *overloads])
+    return [_read(text, Block(begin, middle, ""), 0), _read(text, Block(middle, begin + end, ""), 1)]
 
 
 def _merit(asked: _Asked, read: _Read) -> tuple[object, ...]:
@@ -213,10 +227,10 @@ def _merit(asked: _Asked, read: _Read) -> tuple[object, ...]:
     """
     if not asked.is_defined_in(read.items):
         closes = any(item.kind == "close" for item in read.items)
-        return (False, False, read.block.rank > 0, closes, len(read.text))
+        return (False, read.block.rank > 0, closes, len(read.text), 0)
     answer = asked.definition(read.items)
     assert answer is not None
-    return (True, read.block.rank > 0, answer.is_whole, read.number, 0)
+    return (True, read.block.rank > 0, answer.is_whole, asked.can_be_called(answer), read.number)
 
 
 def _continued(asked: _Asked, completion: str, begin: int, end: int, is_block: bool = False) -> Candidate:
@@ -253,15 +267,11 @@ def _answered(asked: _Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidat
     """What the prompt gives, the chosen block, and what it needs of the others."""
     answer = asked.definition(chosen.items)
     assert answer is not None
-    stop, between, behind = asked.replaced_from(answer)
+    closed = sum(item.kind == "close" for item in chosen.items)
+    stop, between, behind = asked.replaced_from(answer, closed)
     given, own = parts_of(asked.task.prompt[:stop]), _own_parts(asked, chosen)
     given += [Part(between)] if between else []
-    prefaces = [
-        part
-        for read in blocks
-        if read.number < chosen.number and _is_preface(asked, read)
-        for part in _own_parts(asked, read)
-    ]
+    prefaces = [part for read in blocks if _is_preface(asked, read, chosen) for part in _own_parts(asked, read)]
     earlier = [_own_parts(asked, read) for read in blocks if read.number < chosen.number and read.block.rank]
     later = [_own_parts(asked, read) for read in blocks if read.number > chosen.number and read.block.rank]
     joined = join(given, own, prefaces, [*reversed(later), *earlier], asked.task.entry_point)
@@ -270,11 +280,10 @@ def _answered(asked: _Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidat
     return _candidate([*linked, *([Part(behind)] if behind else [])])
 
 
-def _is_preface(asked: _Asked, read: _Read) -> bool:
-    """A block whose includes hold for what follows: a draft of the answer, or includes alone."""
-    return read.block.rank > 0 and (
-        asked.is_defined_in(read.items) or all(item.kind == "directive" or item.includes for item in read.items)
-    )
+def _is_preface(asked: _Asked, read: _Read, chosen: _Read) -> bool:
+    """A block whose includes hold for the chosen one: an earlier draft, or includes alone wherever they stand."""
+    is_draft = read.number < chosen.number and asked.is_defined_in(read.items)
+    return read.block.rank > 0 and (is_draft or all(item.kind == "directive" or item.includes for item in read.items))
 
 
 def _own_parts(asked: _Asked, read: _Read) -> list[Part]:

@@ -89,7 +89,7 @@ def join(
     joined.extend(part for part in prefaces if part.item is not None and part.item.includes)
     for part in rest:
         joined.extend(spare.with_needs(part))
-    types = {name for part in (*kept, *own) if part.item and part.item.kind == "type" for name in part.names}
+    types = {name for part in joined if part.item and part.item.kind == "type" for name in part.names}
     joined.extend(spare.members_of(types))
     return _on_lines_of_their_own(joined)
 

@@ -77,7 +77,7 @@ def _json_lines(path: Path, lines: TextIO) -> Iterator[Placed]:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -100,8 +100,8 @@ def _json(path: Path, text: str) -> Iterator[Placed]:
 def _parse(text: str, where: str, wanted: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error}): {wanted}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({error}): give {wanted}") from error
 
 
 def _object(row: Any, where: str) -> Row:

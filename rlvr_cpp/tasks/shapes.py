@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import difflib
 import io
-import json
 import pickle
 import zlib
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.rows import Row
-from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.cases import parse_text, read_cases
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.cpp.outline import open_items, outline
 
@@ -45,9 +44,10 @@ def task_fields(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, li
 
 
 def _ours(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, list[str]]:
-    if not row.get("cases"):
-        for name in OURS:
-            _text(row, name, where)
+    if type(row.get("task_id")) is int:
+        row = {**row, "task_id": str(row["task_id"])}
+    for name in OURS[:2] if row.get("cases") else OURS:
+        _text(row, name, where)
     fields = {name: value for name, value in row.items() if name in known and (value is not None or name in OURS)}
     extra = [name for name, value in row.items() if name not in known and value is not None and name != "difficulty"]
     for name in extra:
@@ -105,6 +105,8 @@ def _asserted(
     task_id: Any, prompt: str, test: str, entry: str, reference: Any, tag: str, row: Row, where: str
 ) -> Fields:
     """A task whose test is a `main` of assertions."""
+    if not any(item.kind == "function" and item.name == "main" for item in outline(test)):
+        raise UserError(f"{where}: field 'test' has no 'main': only tests in C++ can be judged")
     if reference is not None and not isinstance(reference, str):
         raise UserError(f"{where}: field 'canonical_solution' is {reference!r}: it must be a string")
     return {
@@ -126,10 +128,12 @@ def _code_contests(row: Row, where: str) -> Fields:
         *_columns(row.get("generated_tests"), where, "generated_tests"),
     ]
     solutions = row.get("solutions") or {}
+    if not isinstance(solutions, Mapping):
+        raise UserError(f"{where}: field 'solutions' is no mapping: it must hold 'language' and 'solution'")
     pairs = zip(solutions.get("language", ()), solutions.get("solution", ()), strict=False)
     reference = next((text for language, text in pairs if language == CODE_CONTESTS_CPP), None)
     tags = ["code_contests", *(row.get("cf_tags") or ())]
-    return _contest(row["name"], row["description"], public, hidden, reference, tags, where)
+    return _contest(row["name"], _text(row, "description", where), public, hidden, reference, tags, where)
 
 
 def _apps(row: Row, where: str) -> Fields:
@@ -137,11 +141,17 @@ def _apps(row: Row, where: str) -> Fields:
     cases = _cases(row["input_output"], f"{where}: field 'input_output'")
     number = row.get("problem_id", row.get("id"))
     name = f"apps/{number}" if number is not None else f"taco/{where.rpartition(' ')[2]}"
-    return _contest(name, row["question"], cases, [], None, ["apps"], where, row.get("difficulty"))
+    return _contest(name, _text(row, "question", where), cases, [], None, ["apps"], where, row.get("difficulty"))
 
 
 def _codeforces(row: Row, where: str) -> Fields:
-    parts = [row.get("title"), row["description"], row.get("input_format"), row.get("output_format"), row.get("note")]
+    parts = [
+        row.get("title"),
+        _text(row, "description", where),
+        row.get("input_format"),
+        row.get("output_format"),
+        row.get("note"),
+    ]
     statement = "\n\n".join(part for part in parts if isinstance(part, str) and part)
     public = _cases(row["examples"], f"{where}: field 'examples'")
     hidden = _cases(row["official_tests"], f"{where}: field 'official_tests'") if row.get("official_tests") else []
@@ -158,15 +168,23 @@ def _livecodebench(row: Row, where: str) -> Fields:
     )
     name = f"livecodebench/{row['question_id']}"
     return _contest(
-        name, row["question_content"], public, hidden, None, ["livecodebench"], where, row.get("difficulty")
+        name,
+        _text(row, "question_content", where),
+        public,
+        hidden,
+        None,
+        ["livecodebench"],
+        where,
+        row.get("difficulty"),
     )
 
 
 def _synthetic(row: Row, where: str) -> Fields:
     found = row["verification_info"]
-    info = json.loads(found) if isinstance(found, str) else found
+    place = f"{where}: field 'verification_info'"
+    info = parse_text(found, place) if isinstance(found, str) else found
     language = info.get("language", "cpp") if isinstance(info, Mapping) else "cpp"
-    cases = _cases(info, f"{where}: field 'verification_info'")
+    cases = _cases(info, place)
     gold = row.get("gold_standard_solution")
     reference = gold if isinstance(gold, str) and language in CPP_NAMES else None
     return _contest(str(row["problem_id"]), _said(row["prompt"], where), cases, [], reference, ["synthetic"], where)
@@ -174,8 +192,8 @@ def _synthetic(row: Row, where: str) -> Fields:
 
 def _verl(row: Row, where: str) -> Fields:
     model = row["reward_model"]
-    extra = row.get("extra_info") or {}
-    name = f"{row['data_source']}/{extra.get('index', where)}"
+    extra = row.get("extra_info")
+    name = f"{row['data_source']}/{extra.get('index', where) if isinstance(extra, Mapping) else where}"
     cases = _cases(
         model.get("ground_truth") if isinstance(model, Mapping) else None, f"{where}: field 'reward_model.ground_truth'"
     )
@@ -200,14 +218,14 @@ SHAPES: tuple[tuple[tuple[str, ...], Callable[[Row, str], Fields]], ...] = (
 
 
 def _contest(
-    name: Any, statement: Any, public: Any, hidden: Any, reference: Any, tags: Any, where: str, difficulty: Any = None
+    name: Any, statement: str, public: Any, hidden: Any, reference: Any, tags: Any, where: str, difficulty: Any = None
 ) -> Fields:
     """A task whose program reads input and writes output."""
     if not public and not hidden:
         raise UserError(f"{where}: the row has no tests: leave it out")
     return {
         "task_id": _name(name, where),
-        "prompt": _comment(str(statement)),
+        "prompt": _comment(statement),
         "test": "",
         "entry_point": "main",
         "reference": reference,
@@ -226,8 +244,9 @@ def _said(prompt: Any, where: str) -> str:
     """The text of a prompt: itself, or what the user says in a conversation."""
     if isinstance(prompt, str):
         return prompt
-    said = [str(one["content"]) for one in prompt or () if isinstance(one, Mapping) and one.get("role") == "user"]
-    if not said:
+    turns = prompt if isinstance(prompt, list | tuple) else ()
+    said = [one.get("content") for one in turns if isinstance(one, Mapping) and one.get("role") == "user"]
+    if not said or not isinstance(said[-1], str):
         raise UserError(
             f"{where}: field 'prompt' is {prompt!r}: it must be text, or messages of which a user sends one"
         )
@@ -242,7 +261,7 @@ def _cases(value: Any, place: str) -> tuple[Any, ...]:
 
 def _columns(value: Any, where: str, field: str) -> tuple[Any, ...]:
     """Cases in two columns, of which there may be none."""
-    is_empty = not value or not any(value.values() if isinstance(value, Mapping) else value)
+    is_empty = not value or (isinstance(value, Mapping) and not any(value.values()))
     return () if is_empty else read_cases(value, f"{where}: field {field!r}")
 
 

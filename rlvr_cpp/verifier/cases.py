@@ -106,7 +106,7 @@ def read_cases(value: Any, field: str = "cases") -> tuple[Case, ...]:
     prints nothing. Raises UserError naming `field` and the place in it.
     """
     if isinstance(value, str):
-        value = _parsed(value, field)
+        value = parse_text(value, field)
     found = [(place, *_texts(case, place)) for place, case in _split(value, field)]
     telling = [(place, given, wanted) for place, given, wanted in found if wanted != ""]
     cases = tuple(_case(place, given, wanted) for place, given, wanted in telling or found)
@@ -193,7 +193,7 @@ def _split_columns(value: Mapping[Any, Any], field: str) -> Iterator[tuple[str, 
     yield from ((f"{field}[{number}]", pair) for number, pair in enumerate(zip(inputs, outputs, strict=True)))
 
 
-def _parsed(text: str, field: str) -> Any:
+def parse_text(text: str, field: str) -> Any:
     """What a text says in JSON, or in Python's own notation."""
     try:
         return json.loads(text)

@@ -68,8 +68,11 @@ class Item:
 
     @property
     def head(self) -> int:
-        """Where its first token begins."""
-        return self.tokens[0].start
+        """Where its first token begins, behind `public:` and its like."""
+        first = 0
+        while first + 2 < len(self.tokens) and _is_access(self.tokens, first):
+            first += 2
+        return self.tokens[first].start
 
     @cached_property
     def read(self) -> Head:
@@ -391,13 +394,13 @@ def _before_opener(tokens: Sequence[Lexeme], body: int | None) -> tuple[list[Lex
     depth = place = 0
     while place < len(tokens):
         token = tokens[place]
-        if place + 1 < len(tokens) and token.text in ACCESS and tokens[place + 1].text == ":":
+        if _is_access(tokens, place):
             place += 2
             continue
         if token.kind == "mark" and not depth:
             if token.text == "{" or token.text == ";":
                 return head, token.text
-            if token.text == "=" and not (head and head[-1].text in ("operator", "=", "!", "<", ">")):
+            if token.text == "=" and not any(one.text == "operator" for one in head[-3:]):
                 return head, "="
         if token.text == "template" and place + 1 < len(tokens) and tokens[place + 1].text == "<":
             place = _behind_angles(tokens, place + 1)
@@ -409,6 +412,10 @@ def _before_opener(tokens: Sequence[Lexeme], body: int | None) -> tuple[list[Lex
         head.append(token)
         place += 1
     return head, ""
+
+
+def _is_access(tokens: Sequence[Lexeme], place: int) -> bool:
+    return place + 1 < len(tokens) and tokens[place].text in ACCESS and tokens[place + 1].text == ":"
 
 
 def _behind_angles(tokens: Sequence[Lexeme], place: int) -> int:

@@ -48,6 +48,8 @@ def test_a_key_has_its_meaning_and_its_bounds():
     assert "group_size: 8 Completions of each prompt; their mean reward is the baseline. (at least 2)" in page
     assert "algorithm: dapo, dapo_paper, dr_grpo, grpo, gspo, gspo_paper, luspo, luspo_paper" in page
     assert "scale_advantages: true Divide by the group's standard deviation" in page
+    assert "targets: [all-linear]" in page
+    assert "chat: {system: null, template_kwargs: {}}" in page
     assert "max_gen_len: 128" in page, "what the command's own file says counts, not the group's"
 
 

@@ -282,3 +282,56 @@ def test_an_answer_that_is_far_too_long_is_a_continuation(piece):
     text = piece * 70_000
     for chat in (False, True):
         assert read_completion(FUNCTION, text, chat).code.startswith(FUNCTION.prompt)
+
+
+SHOWN = Task("m", "class S {\npublic:\n    int f(int x) {\n", "", "S")
+DEFINITION = "int f(int x) { return x; }\n"
+
+
+@pytest.mark.parametrize("behind", ["", "};\n", "};\nint g() { return 0; }\n"])
+def test_a_method_alone_stays_as_open_as_the_prompt_has_it_and_its_class_is_closed_once(behind):
+    code = read_completion(SHOWN, f"```cpp\n{DEFINITION}{behind}```", chat=True).code
+    assert "public:" in code
+    assert code.count("};") == 1
+
+
+@pytest.mark.parametrize(
+    "other", ["int f(int x, int base) { return x + base; }", "int f(const int* v, int n) { return n; }"]
+)
+def test_an_overload_in_a_later_block_is_not_the_answer(other):
+    code = read_completion(FUNCTION, f"```cpp\n{DEFINITION}```\nor\n```cpp\n{other}\n```", chat=True).code
+    assert DEFINITION in code
+    assert other not in code
+
+
+def test_a_default_argument_makes_an_overload_the_answer():
+    later = "int f(int x, int base = 0) { return x + base; }"
+    assert later in read_completion(FUNCTION, f"```\n{DEFINITION}```\nor\n```\n{later}\n```", chat=True).code
+
+
+def test_a_class_from_another_block_comes_with_its_members():
+    blocks = ["struct A { int g(); };", "int A::g() { return 1; }", "int f(int x) { return x + A().g(); }"]
+    for order in (blocks, blocks[::-1]):
+        code = read_completion(FUNCTION, "".join(f"```cpp\n{block}\n```\n" for block in order), chat=True).code
+        assert sorted(blocks, key=code.index) == [blocks[0], blocks[2], blocks[1]]
+
+
+def test_includes_that_are_named_behind_the_answer_stand_before_it():
+    answer = f"```cpp\n{DEFINITION}```\nRemember:\n```cpp\n#include <numeric>\n```"
+    code = read_completion(FUNCTION, answer, chat=True).code
+    assert code.index("#include <numeric>") < code.index(DEFINITION)
+
+
+def test_what_a_base_model_writes_after_the_whole_answer_is_cut():
+    program = Task("p", "// Says 1.\n", "", "main")
+    first, second = 'int main() { puts("1"); }\n', 'int main() { puts("2"); }\nint main('
+    assert read_completion(program, first + "// Says 2.\n" + second).code.strip() == program.prompt + first.strip()
+    overload = "int f(int x, int y) { return x; }\n"
+    for text in (overload + DEFINITION, DEFINITION + overload):
+        assert text.strip() in read_completion(FUNCTION, text + "\n" + DEFINITION.replace("x;", "0;")).code
+
+
+@pytest.mark.parametrize("info", ["{.cpp .numberLines}", "cpp showLineNumbers", '{.cpp #id startFrom="3"}'])
+def test_attributes_behind_the_language_of_a_fence_are_no_code(info):
+    code = read_completion(FUNCTION, f"```{info}\n{DEFINITION}```", chat=True).code
+    assert code == f"#include <string>\n// Adds.\n{DEFINITION}\n"

@@ -46,6 +46,7 @@ def test_a_row_knows_its_line(tmp_path):
 BROKEN = {
     "no JSON": ("rows.jsonl", LINES.encode() + b"{", "line 3: not JSON"),
     "no object": ("rows.jsonl", b"[1]\n", "line 1: a list where a JSON object should stand"),
+    "too deep": ("rows.jsonl", b"[" * 100_000, "line 1: not JSON"),
     "no list": ("rows.json", b'{"rows": []}', "a dict where a list of JSON objects should stand"),
     "a list of something else": ("rows.json", b"[3]", "row 1: a int where a JSON object should stand"),
     "not compressed": ("rows.jsonl.gz", LINES.encode(), "cannot be read"),

@@ -104,6 +104,17 @@ def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp
         ("ours_with_cases.jsonl", {"checker": "same"}, "field 'checker' is 'same'"),
         ("ours_with_cases.jsonl", {"test": "int main() {}"}, "both a test and cases"),
         ("ours_with_difficulty.jsonl", {"difficulty": 3}, "field 'difficulty' is 3"),
+        ("ours_with_cases.jsonl", {"prompt": None}, "field 'prompt' is None"),
+        ("apps.jsonl", {"question": None}, "field 'question' is None"),
+        ("code_contests.jsonl", {"description": 5}, "field 'description' is 5"),
+        ("code_contests.jsonl", {"public_tests": 5}, "field 'public_tests' is a int"),
+        ("code_contests.jsonl", {"solutions": [{"language": 2}]}, "field 'solutions' is no mapping"),
+        ("synthetic1.jsonl", {"verification_info": "{bad"}, "field 'verification_info' is no JSON"),
+        ("synthetic1.jsonl", {"prompt": 5}, "field 'prompt' is 5"),
+        ("verl_parquet_row.jsonl", {"prompt": [{"role": "user"}]}, "field 'prompt' is [{'role': 'user'}]"),
+        ("humaneval_x.jsonl", {"test": "def check(candidate):\n    assert candidate(1)"}, "field 'test' has no 'main'"),
+        ("humaneval_x.jsonl", {"test": "class Main { public static void main(String[] a) {} }"}, "field 'test' has no 'main'"),
+        ("mbxp.jsonl", {"test": ""}, "field 'test' has no 'main'"),
     ],
 )  # fmt: skip
 def test_a_row_that_cannot_be_used_is_named(tmp_path, name, change, words):
@@ -111,6 +122,11 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, name, change, words):
         load_tasks(write(tmp_path, {**row_of(name), **change}))
     assert f"{tmp_path / 'rows.jsonl'} line 1: " in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_a_number_will_do_for_a_name(tmp_path):
+    (task,) = load_tasks(write(tmp_path, {**row_of("ours_with_cases.jsonl"), "task_id": 17}))
+    assert task.task_id == "17"
 
 
 def test_starter_code_is_opened_where_the_answer_goes_on():
