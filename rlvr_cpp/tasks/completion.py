@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rlvr_cpp.tasks.blocks import INVISIBLE, Block, fenced_blocks, unfenced_blocks
 from rlvr_cpp.tasks.joining import Part, join, parts_of, without_linkage, without_main
@@ -117,7 +118,7 @@ class _Asked:
         A namespace that is opened to all holds it as well, and a class of which the prompt gives another version.
         """
         items = list(items)
-        defined = [item for item in items if item.kind in (*DEFINITIONS, "scope")]
+        defined = [item for item in items if item.kind in (*DEFINITIONS, "scope") and _may_answer(item)]
         wanted = [opened.name for opened, _ in self.opened] + [self.task.entry_point]
         for name in filter(None, wanted):
             for item in reversed(defined):
@@ -164,6 +165,14 @@ def _inner_names(scope: Item) -> frozenset[str]:
 def _is_used(namespace: str, items: Iterable[Item]) -> bool:
     """`using` makes the names of a namespace, or one of them, global."""
     return any(item.spelling[0] == "using" and namespace in item.spelling for item in items)
+
+
+def _may_answer(item: Item) -> bool:
+    """A variable does where it can be called: a body often names its result as the function is named."""
+    if item.kind != "variable":
+        return True
+    words = [token.text for token in item.tokens]
+    return "function" in words or ("=", "[") in pairwise(words)
 
 
 @dataclass(frozen=True)

@@ -335,3 +335,9 @@ def test_what_a_base_model_writes_after_the_whole_answer_is_cut():
 def test_attributes_behind_the_language_of_a_fence_are_no_code(info):
     code = read_completion(FUNCTION, f"```{info}\n{DEFINITION}```", chat=True).code
     assert code == f"#include <string>\n// Adds.\n{DEFINITION}\n"
+
+
+def test_a_result_that_is_named_as_its_function_is_no_answer_by_itself():
+    body = "    int total = 0;\n    int sum_digits = n % 10;\n    return sum_digits + total;\n}\nint next() {"
+    task = Task("a", "int sum_digits(int n) {\n", "int main() {}", "sum_digits")
+    assert read_completion(task, body).code.rstrip() == task.prompt + body[: body.index("int next")].rstrip()
