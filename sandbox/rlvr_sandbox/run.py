@@ -187,6 +187,7 @@ class _Running:
         try:
             if command.stdin:
                 os.write(stdin, command.stdin)
+                os.fchmod(stdin, 0)  # read once: nobody opens it again by a path such as /dev/stdin
                 os.lseek(stdin, 0, os.SEEK_SET)
             self.process = subprocess.Popen(
                 [launcher(), *_options(command, controls, self.cgroups, status_end, lifeline_end), "--", *command.argv],

@@ -128,6 +128,10 @@ def weights(run):
     return load_file(run / "adapter" / "adapter_model.safetensors")
 
 
+def norm(tensors):
+    return sum(float(tensor.double().square().sum()) for tensor in tensors) ** 0.5
+
+
 def json_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -153,8 +157,9 @@ def test_two_processes_train_the_weights_that_one_trains(finished, name):
     one, two = (weights(folder / FOLDERS[name]) for folder in finished[:2])
     assert one.keys() == two.keys()
     assert all(tensor.abs().max() > 1e-4 for tensor in two.values())
-    difference = max(float((one[key] - two[key]).abs().max()) for key in one)
-    assert difference < 1e-5
+    # All together: Adam divides a gradient by its own size, so one that is only rounding can move its weight anywhere.
+    trained = [key for key in one if "lora_B" in key]  # from zero
+    assert norm(one[key] - two[key] for key in one) < 1e-4 * norm(two[key] for key in trained)
 
 
 @pytest.mark.parametrize("name", TRAINED)

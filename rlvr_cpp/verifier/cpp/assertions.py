@@ -43,8 +43,6 @@ TYPE_BODIES = ("field_declaration_list", "enumerator_list")
 
 # `@` becomes a prefix made from the test's own text: no name of a candidate's can meet it.
 # `__builtin_printf` is g++'s and clang++'s `printf` without a header.
-# Between `begin` and `end` stands one assertion, whatever else was counted there: it passes where all of that does.
-# So do loops over an answer, between `loop` and `end`. They hold of an empty one, too, and count where all others hold.
 PREAMBLE = """
 static long @passed = 0, @reached = 0, @loops = 0;
 struct @One {
@@ -60,10 +58,13 @@ struct @One {
 };
 #define @check(...) do { ++@reached; try { if (static_cast<bool>((__VA_ARGS__))) ++@passed; } catch (...) {} } while (0)
 #define @value(...) ((void)[&] { @check(__VA_ARGS__); }())
-#define @begin { @One @one(false); try { {
-#define @loop { @One @one(true); try { {
-#define @end } } catch (...) { @one.failed = true; } }
 """
+# Between `BEGIN` and `END` stands one assertion, whatever else was counted there: it passes where all of that does.
+# So do loops over an answer, between `LOOP` and `END`. They hold of an empty one, too, and count where all others hold.
+# No macros: what reads the counted test has to tell the declaration behind it from an expression.
+BEGIN = "{ @One @one(false); try { {"
+LOOP = "{ @One @one(true); try { {"
+END = "} } catch (...) { @one.failed = true; } }"
 REPORT = """
 int main(%(parameters)s) {
     bool @finished = false;
@@ -146,11 +147,11 @@ def _piece_edits(found: Found, names: Names, root: Node, body: Node) -> Iterator
         if is_straight(test, body):
             start = _piece_start(test, known, shared, names.hidden_in, uses)
         if place < len(found.guards) or start < test.start_byte:
-            yield Edit(start, start, "@begin ")
-            yield Edit(test.end_byte, test.end_byte, " @end")
+            yield Edit(start, start, f"{BEGIN} ")
+            yield Edit(test.end_byte, test.end_byte, f" {END}")
     for loop in found.loops:
-        yield Edit(loop.start_byte, loop.start_byte, "@loop ")
-        yield Edit(loop.end_byte, loop.end_byte, " @end")
+        yield Edit(loop.start_byte, loop.start_byte, f"{LOOP} ")
+        yield Edit(loop.end_byte, loop.end_byte, f" {END}")
 
 
 def _shared_names(root: Node) -> frozenset[str]:

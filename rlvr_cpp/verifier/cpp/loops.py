@@ -1,7 +1,8 @@
 """Loops of a test that are as long as a candidate's answer makes them.
 
 What such a loop asserts holds of an empty answer and holds a thousand times of a long one: it is one assertion,
-whatever is counted in it. A loop over the test's own numbers and lists asserts as often as it is run.
+whatever is counted in it. A loop over the test's own numbers and lists asserts as often as it is run. What a candidate
+is given to call back is such a loop, too: it is run as often as the candidate likes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ READS = frozenset(
     ("size", "length", "begin", "end", "cbegin", "cend", "rbegin", "rend", "empty", "front", "back", "at")
 )
 """Members and functions of the library that change nothing."""
+CALLED_BACK = ("lambda_expression", "function_definition")
 NUMBERS = ("primitive_type", "sized_type_specifier")
 
 
@@ -35,7 +37,7 @@ def open_loops(root: Node, asserting: frozenset[str]) -> tuple[Node, ...]:
     def enter(node: Node) -> bool:
         is_open = _is_loop(node) and _asserts(node, asserting) and not known.bounds(node)
         if is_open:
-            found.append(node)
+            found.append(_repeated(node))
         return not is_open
 
     for _ in walk(root, enter):
@@ -67,7 +69,17 @@ def _counted(loop: Node) -> Iterator[str]:
 
 
 def _is_loop(node: Node) -> bool:
+    if node.type in CALLED_BACK:
+        return node.child_by_field_name("body") is not None and not any(
+            part.type == "throw_statement" for part in walk(node)
+        )
     return node.type in LOOPS or (node.type == "expression_statement" and _algorithm(node) is not None)
+
+
+def _repeated(loop: Node) -> Node:
+    """The statement that is one assertion: the loop, or the body of what is called back."""
+    body = loop.child_by_field_name("body") if loop.type in CALLED_BACK else None
+    return loop if body is None else body
 
 
 def _algorithm(statement: Node) -> Node | None:
@@ -83,6 +95,23 @@ def _asserts(node: Node, asserting: frozenset[str]) -> bool:
     return any(not part.child_count and node_text(part) in asserting for part in walk(node))
 
 
+def _callables(node: Node) -> Iterator[str]:
+    """The function, macro or lambda of the test's own that a node defines."""
+    value = node.child_by_field_name("value")
+    if node.type == "function_definition":
+        yield _defined(node)
+    elif node.type == "preproc_function_def":
+        yield node_text(node.child_by_field_name("name"))
+    elif node.type == "init_declarator" and value is not None and value.type == "lambda_expression":
+        yield node_text(node.child_by_field_name("declarator"))
+
+
+def _defined(function: Node) -> str:
+    """The name of a function definition; empty for anything else."""
+    declarator = function.child_by_field_name("declarator") if function.type == "function_definition" else None
+    return node_text(declarator.child_by_field_name("declarator")) if declarator is not None else ""
+
+
 class _Known:
     """What a test's variables are made of."""
 
@@ -90,12 +119,17 @@ class _Known:
         self.sources: defaultdict[str, list[Node | None]] = defaultdict(list)
         """What each variable is given; None is what cannot be told."""
         self.visiting: set[str] = set()
+        self.own = {name for node in walk(root) for name in _callables(node)}
+        self.handed_out = {part for node in walk(root) for part in self._given_away(node)}
+        """The functions and lambdas that others than the test's own functions are given: names, or where they stand."""
         numbers = {name for node in walk(root) if node.type == "declaration" for name in _numbers(node)}
         for node in walk(root):
             self._read(node, numbers)
 
     def bounds(self, loop: Node) -> bool:
         """How often a loop is run does not depend on a candidate."""
+        if loop.type in CALLED_BACK:
+            return not self._is_handed_out(loop)
         if loop.type == "for_range_loop":
             return self._is_fixed(loop.child_by_field_name("right"))
         if loop.type == "for_statement":
@@ -109,6 +143,25 @@ class _Known:
         arguments = _algorithm(loop)
         given = arguments.named_children if arguments is not None else []
         return bool(given) and all(one.type == "lambda_expression" or self._is_fixed(one) for one in given)
+
+    def _given_away(self, call: Node) -> Iterator[str | int]:
+        function, arguments = call.child_by_field_name("function"), call.child_by_field_name("arguments")
+        if call.type != "call_expression" or function is None or arguments is None:
+            return
+        name = node_text(function).rpartition("::")[2]
+        if name in self.own or name in ALGORITHMS:
+            return
+        for argument in arguments.named_children:
+            if argument.type == "lambda_expression":
+                yield argument.start_byte
+            elif argument.type in ("identifier", "pointer_expression"):
+                yield node_text(argument).lstrip("& ")
+
+    def _is_handed_out(self, function: Node) -> bool:
+        holder = function.parent
+        is_named = function.type == "lambda_expression" and holder is not None and holder.type == "init_declarator"
+        name = node_text(holder.child_by_field_name("declarator")) if is_named and holder else _defined(function)
+        return bool({name, function.start_byte} & self.handed_out)
 
     def _read(self, node: Node, numbers: set[str]) -> None:
         if node.type == "init_declarator":

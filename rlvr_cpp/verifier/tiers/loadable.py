@@ -48,7 +48,8 @@ def build_loadable_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[P
     if host is None or runtime is None:
         return None
     files: Sources = {"oracle.cpp": parts.oracle, RUNTIME: runtime.read_bytes()}
-    library = workshop.built_once(LIBRARY, files, [*flags, "oracle.cpp", "-DRLVR_APART", RUNTIME, *AS_LIBRARY])
+    whole = [*workshop.oracle_flags(std), "oracle.cpp", "-DRLVR_APART", RUNTIME, *AS_LIBRARY]
+    library = workshop.built_once(LIBRARY, files, whole)
     return (library.parent, host) if library is not None and _trusted_fits(library, host, workshop.libraries) else None
 
 

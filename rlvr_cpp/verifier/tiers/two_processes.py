@@ -140,6 +140,6 @@ def build_oracle(std: str, workshop: Workshop, parts: Split) -> Oracle | None:
 
 
 def _link_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, None] | None:
-    arguments = ["-w", *workshop.trusted_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
+    arguments = [*workshop.oracle_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
     whole = workshop.built_once(PROGRAM, {"oracle.cpp": parts.oracle}, arguments)
     return None if whole is None else (whole.parent, None)

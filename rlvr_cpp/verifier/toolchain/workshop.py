@@ -88,6 +88,14 @@ class Workshop:
         """What our own translation units are compiled with: they need no sanitizer and no warnings."""
         return tuple(flag for flag in self.flags(std) if not flag.startswith(("-W", "-fsanitize")))
 
+    def oracle_flags(self, std: str) -> tuple[str, ...]:
+        """What a test is compiled with that runs in a process of its own.
+
+        An index that the candidate chose must not reach the test's other variables.
+        """
+        bounds = "array-bounds" if self.toolchain.is_clang else "bounds"  # clang's other bounds forbid shared headers
+        return ("-w", *self.trusted_flags(std), f"-fsanitize={bounds}", "-fsanitize-undefined-trap-on-error")
+
     @property
     def link_flags(self) -> tuple[str, ...]:
         """What stands behind the objects of a program: the fastest linker here, and the libraries."""

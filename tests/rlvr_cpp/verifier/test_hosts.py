@@ -40,6 +40,8 @@ programs = {
         '  std::puts(again ? "again" : "first"); }',
         cases=(Case("1", "first"), Case("2", "first")),
     ),
+    "includes what is compiled": Program('#include "/dev/fd/0"\\nint twice(int x) { return 2 * x; }', test, 2),
+    "includes its own unit": Program('#include "/dev/stdin"\\nint main() {}'),
 }
 with Verifier(timeout=2.0, workers=1) as verifier, Verifier(timeout=2.0):
     results = verifier.verify_many(programs.values())
@@ -66,6 +68,8 @@ def test_what_a_program_does_is_its_own_on_every_host(host, public):
         "attacks its keeper": ("ok", 2),
         "kills itself": ("run_error", 0),
         "leaves something": ("ok", 2),
+        "includes what is compiled": ("compile_error", 0),
+        "includes its own unit": ("compile_error", 0),
     }
     isolation = told["honest"][2]
     assert "memory" not in isolation

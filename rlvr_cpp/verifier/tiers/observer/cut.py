@@ -116,6 +116,7 @@ class _Cutter(Statements):
         self.macros = frozenset(
             node_text(child_of(node, "name")) for node in self.root.children if node.type == "preproc_function_def"
         )
+        self.lifter.checks = CHECKS | self.macros
         self.globals: set[str] = set()
         """Variables of the test that can change."""
 
@@ -357,7 +358,8 @@ class _Cutter(Statements):
                     waiting.append(item.text)
 
     def _assemble(self, stubs: list[str], registered: list[str]) -> Cut:
-        body = count_assertions("\n".join(self.texts.oracle))
+        offered = f"static const unsigned rlvr_offered[] = {{{', '.join(registered)}}};"
+        body = count_assertions("\n".join([*self.texts.oracle, *([offered] if registered else [])]))
         lines = [*(item.text for item in self.texts.items if item.is_needed), *stubs, *self.thunks.lines]
         probes = any("rlvr::probe<" in line for line in self.thunks.lines)
         kinds = templates([*self.thunks.lines, *stubs, *self.result_names])
@@ -370,7 +372,6 @@ class _Cutter(Statements):
             *self.result_names,
             *thrown_in_oracle(len(self.caught)),
             body,
-            *([f"static const unsigned rlvr_offered[] = {{{', '.join(registered)}}};"] if registered else []),
         ]
         return Cut(
             oracle="\n".join(oracle) + "\n",

@@ -21,7 +21,7 @@ from rlvr_cpp.verifier.tiers.observer.cut import TYPES, WORD, Cut, Owing, cut_te
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.observer.run import OBSERVER, build_apart, build_oracle, judge_by_plan
 from rlvr_cpp.verifier.tiers.observer.scope import DECLARES, CannotSplit, declared_name, names_declared
-from rlvr_cpp.verifier.tiers.observer.thunks import Learned
+from rlvr_cpp.verifier.tiers.observer.thunks import Learned, kept_parameters
 from rlvr_cpp.verifier.tiers.observer.values import found_type
 from rlvr_cpp.verifier.tiers.sealed import between
 from rlvr_cpp.verifier.toolchain.bench import OWN_MAIN, open_bench
@@ -29,7 +29,7 @@ from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import Finished, SandboxError
 
-VERSION = 12
+VERSION = 13
 """Raised when the same task may be taken apart otherwise than before."""
 PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_planned.cpp", "rlvr_planned.o"
 ROUNDS = 14
@@ -81,7 +81,9 @@ class _Planner:
         self.program, self.workshop = program, workshop
         self.test = program.test or ""
         self.trusted = program.reference or closed(program.declaration)
-        self.learned = Learned()
+        trusted = walk(parse((self.trusted or "").encode(errors="replace")))
+        declared = (part for part in trusted if part.type == "function_declarator")
+        self.learned = Learned(kept=kept_parameters(declared))
 
     def plan(self) -> Plan:
         """The plan. Raises CannotSplit."""

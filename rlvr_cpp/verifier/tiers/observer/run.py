@@ -21,7 +21,7 @@ WRONG_TYPE = "the tests ask for a value of another type here"
 
 def build_oracle(std: str, workshop: Workshop, plan: Plan) -> Oracle | None:
     """The oracle; None where it does not compile."""
-    arguments = ["-w", *workshop.trusted_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
+    arguments = [*workshop.oracle_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
     whole = workshop.built_once(PROGRAM, {"oracle.cpp": plan.oracle}, arguments)
     return None if whole is None else (whole.parent, None)
 

@@ -50,6 +50,9 @@ class Learned:
     """Of values; empty of those that do not travel."""
     changed: set[Place] = field(default_factory=set)
     """Expressions that change variables of the test which they are given."""
+    kept: frozenset[tuple[str, int]] = frozenset()
+    """Parameters, by the function's name and their number, that trusted text takes by value or as constants: what the
+    candidate does to such an argument never comes back."""
     unlifted: set[Place] = field(default_factory=set)
     """Expressions that mean the same only with their literals in place."""
     moved: set[str] = field(default_factory=set)
@@ -145,6 +148,8 @@ class Lifter:
         """The test's own functions."""
         self.called_back: set[str] = set()
         """Those among them that the observer needs."""
+        self.checks: frozenset[str] = frozenset()
+        """What judges: it is never said beside the candidate."""
         self.write_lambda: Callable[[Node], str] = node_text
 
     def lift(self, node: Node) -> Lifted:
@@ -156,10 +161,12 @@ class Lifter:
         return lifted
 
     def is_closed(self, node: Node) -> bool:
-        """Whether a lambda has no state of the test in it, so that it may be repeated."""
+        """Whether a lambda has no state of the test in it and judges nothing, so that it may be repeated."""
         own = names_in_lambdas(node)
         for mention in mentions(node):
             name = node_text(mention)
+            if name in self.checks:
+                return False
             variable = self.scopes.look(name) if name not in own else None
             is_there = variable is None or variable.in_observer or variable.copy or variable.is_global
             if not is_there:
@@ -243,11 +250,17 @@ class _Taking:
             raise Moved(name)
 
     def _send_variable(self, name: str, sent: str, is_const: bool) -> None:
-        changes = not is_const and place_of(self.whole) in self.lifter.learned.changed
-        reference = f"{'' if changes else 'const '}auto& {name} = rlvr::keep(rlvr_in.get<{sent}>());"
+        is_open = not is_const and place_of(self.whole) in self.lifter.learned.changed
+        changes = is_open and not self._is_kept(name)
+        reference = f"{'' if is_open else 'const '}auto& {name} = rlvr::keep(rlvr_in.get<{sent}>());"
         self.lifted.send(reference, f"rlvr::changed({name})" if changes else f"rlvr::as<{sent}>({name})")
         if changes:
             self.lifted.returned.append(f"rlvr_out.put<{sent}>({name});")
+
+    def _is_kept(self, name: str) -> bool:
+        """Whether a variable is nothing but an argument where trusted text says that it stays what it is."""
+        own = [one for one in mentions(self.whole) if node_text(one) == name]
+        return all(_parameter_of(one) in self.lifter.learned.kept for one in own)
 
     def _call_back(self, node: Node) -> None:
         signature = signature_of(node, self.lifter.known)
@@ -257,6 +270,37 @@ class _Taking:
             f"rlvr::called_back<{signature}>({self.lifter.write_lambda(node)})",
         )
         self.edits.append(Edit(node.start_byte, node.end_byte, name))
+
+
+def _parameter_of(argument: Node) -> tuple[str, int] | None:
+    """The called function's name and the argument's number; None where it is no argument of a plain call."""
+    listed = argument.parent
+    function = listed.parent.child_by_field_name("function") if listed is not None and listed.parent else None
+    if listed is None or listed.type != "argument_list" or function is None:
+        return None
+    arguments = [child for child in listed.named_children if child.type != "comment"]
+    return last_name(function), arguments.index(argument)
+
+
+def kept_parameters(nodes: Iterable[Node]) -> frozenset[tuple[str, int]]:
+    """Of functions that trusted text declares, the parameters that each overload takes by value or as constants."""
+    kept: set[tuple[str, int]] = set()
+    open_to_change: set[tuple[str, int]] = set()
+    for node in nodes:
+        name = last_name(node.child_by_field_name("declarator"))
+        listed = node.child_by_field_name("parameters")
+        for place, parameter in enumerate(listed.named_children if listed is not None else ()):
+            spelled = node_text(parameter)
+            is_plain = parameter.type in ("parameter_declaration", "optional_parameter_declaration")
+            is_kept = is_plain and "*" not in spelled and ("&" not in spelled or "const" in spelled.split())
+            (kept if is_kept else open_to_change).add((name, place))
+    return frozenset(kept - open_to_change)
+
+
+def last_name(node: Node | None) -> str:
+    """The last name of what is called or declared, without template arguments."""
+    words = re.findall(r"[A-Za-z_]\w*", node_text(node).partition("<")[0])
+    return words[-1] if words else ""
 
 
 def _below(node: Node) -> Iterator[Node]:

@@ -8,6 +8,8 @@ from rlvr_cpp.verifier.cpp.loops import decides_the_total, open_loops
 BEFORE = """#define N 4
 const int M = 3;
 void check(std::vector<int> got);
+void run(const char* name, void (*body)()) { body(); }
+void seen(int x) { assert(x); }
 int main() {
     int n = 5;
     std::vector<int> in{1, 2}, given{3}, grown;
@@ -27,7 +29,9 @@ for (std::size_t i = 0; i < in.size(); ++i) assert(f(in[i]) == 2);
 for (auto i = in.begin(); i != in.end(); ++i) assert(f(*i) == 2);
 std::for_each(in.begin(), in.end(), [](int x) { assert(f(x)); });
 for (int x : r) sum += x;
-run("a name", [] { assert(f(1) == 2); });"""
+run("a name", [] { assert(f(1) == 2); });
+seen(f(2));
+o.on([](int x) { if (x) throw 1; assert(x); });"""
 OPEN = """for (int x : f(3)) assert(x);
 for (int x : r) assert(x);
 for (int x : r) check({x});

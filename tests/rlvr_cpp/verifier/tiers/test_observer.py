@@ -345,6 +345,76 @@ int main() { Bag b; for (int x : b.items()) assert(x == 2); assert(b.items().siz
     assert hack.tests_passed / max(1, hack.tests_total) < 0.5
 
 
+BUS = """#include <functional>
+struct Bus { std::function<void(int)> f; int n = 0; void on(std::function<void(int)> g) { f = g; }
+  void emit(int x) { %s } int count() const { return n; } };
+"""
+EMIT = "++n; f(x);"
+LISTENED = """#undef NDEBUG
+#include <cassert>
+static void heard(int v) { assert(v == 7); }
+int main() { Bus b; b.on(%s); b.emit(7); assert(b.count() == 1); b.emit(7); assert(b.count() == 2); }
+"""
+
+
+@pytest.mark.parametrize("listener", ["[](int v) { assert(v == 7); }", "heard"])
+def test_what_is_called_back_often_stands_for_no_other_test(verifier, listener):
+    program = Program(BUS % EMIT, LISTENED % listener, reference=BUS % EMIT)
+    often = dataclasses.replace(program, code=BUS % "for (int i = 0; i < 3; ++i) f(7); throw 1;")
+    unheard = dataclasses.replace(program, code="#define NDEBUG\n" + BUS % "++n; f(8);")
+    honest, repeating, lying = verifier.verify_many([program, often, unheard])
+    assert (honest.status, honest.tests_passed, honest.tier) == ("ok", 3, "observer")
+    assert (repeating.status, repeating.tests_passed) == ("wrong", 0)
+    assert lying.status == "wrong"
+
+
+def test_a_lambda_that_judges_is_never_said_beside_the_candidate(verifier):
+    plan = plan_for(Program("", LISTENED % "[](int v) { assert(v == 7); }", reference=BUS % EMIT), verifier.workshop)
+    assert "v == 7" in plan.oracle
+    assert "v == 7" not in plan.observer
+
+
+READER = """#include <string>
+struct Reader { bool next(std::string& out, int& at, %s text) { %s } };
+"""
+NEXT = "if (at >= (int)text.size()) return false; out = text.substr(at++, 1); return true;"
+
+
+def test_an_argument_that_trusted_text_keeps_does_not_come_back(verifier):
+    loop = 'Reader r; std::string text = "abc", out; int at = 0; while (r.next(out, at, text)) {}'
+    test = HARNESS % ("#include <string>", f'{loop} p += at == (int)text.size(); p += out == "c" && text == "abc";')
+    honest, otherwise, clears = verifier.verify_many(
+        [
+            Program(READER % how, test, 2, reference=READER % ("const std::string&", NEXT))
+            for how in (
+                ("const std::string&", NEXT),
+                ("std::string&", NEXT),
+                ("std::string&", 'text.clear(); out = "c"; return false;'),
+            )
+        ]
+    )
+    assert (honest.status, otherwise.status) == ("ok", "ok")
+    assert (clears.status, clears.tests_passed) == ("wrong", 1)  # what it says is "c", and the text is as it was
+
+
+def test_a_candidate_cannot_reach_past_an_array_of_the_test(verifier):
+    body = "Bus b; b.on([&](int v) { seen[n++] = v; }); b.emit(7); p += n == 1; p += seen[0] == 7;"
+    test = HARNESS % (BUS.partition("\n")[0] + "\nstatic int seen[2], n;", body)
+    flood = BUS % "for (int i = 0; i < 8; ++i) f(2);"
+    hits = "static int hits[2], n; for (int i = 0; i < 2; ++i) ++hits[f(i)]; p += hits[0] == 1; p += hits[1] == 1;"
+    of_function = HARNESS % ("int f(int x);", hits)
+    results = verifier.verify_many(
+        [
+            *(Program(code, test, 2, reference=BUS % EMIT) for code in (BUS % EMIT, flood)),
+            *(Program(f"int f(int x) {{ return {value}; }}\n", of_function, 2) for value in ("x", "2 + x - x")),
+        ]
+    )
+    assert [(result.status, result.tier) for result in results] == [
+        *(("ok", "observer"), ("run_error", "observer")),
+        *(("ok", "oracle"), ("run_error", "oracle")),
+    ]
+
+
 def test_a_reference_that_fails_leaves_the_test_in_one_process(verifier):
     test = HARNESS % ("", "Box b; p += b.get() == 4; p += b.v == 4;")
     plan = plan_for(dataclasses.replace(Program(BOX, test, 2), reference=BOX), verifier.workshop)
