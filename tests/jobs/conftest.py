@@ -7,15 +7,12 @@ import pytest
 from tests.jobs.zygote import Zygote
 
 HERE = Path(__file__).parent
-RUNS = {"finished", "artifact"}
-"""Fixtures that run a job."""
 
 
 def pytest_itemcollected(item):
-    """Tests that look at the same finished run stay in one process, so that it is made once."""
-    shares = HERE in item.path.parents and RUNS.intersection(item.fixturenames)
-    if shares and item.get_closest_marker("xdist_group") is None:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Tests that run jobs stay in one process: what the jobs import is imported once."""
+    if HERE in item.path.parents and "zygote" in item.fixturenames:
+        item.add_marker(pytest.mark.xdist_group("jobs"))
 
 
 @pytest.fixture(scope="session")

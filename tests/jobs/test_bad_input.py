@@ -78,7 +78,6 @@ def ended(zygote, tmp_path_factory):
     return place
 
 
-@pytest.mark.xdist_group("bad_input")
 @pytest.mark.parametrize("name", CALLS)
 def test_bad_input_is_one_sentence_and_leaves_nothing(ended, name):
     said = (ended / f"{name}.txt").read_text()

@@ -114,7 +114,7 @@ def test_the_report_refers_to_nothing_outside(finished):
 
 
 def test_every_part_of_the_production_recipe_is_at_work(zygote, tmp_path):
-    few = ("trainer.steps=3", "trainer.batch_size=64", "evaluation.limit=2", "evaluation.samples=0")
+    few = ("trainer.steps=2", "trainer.batch_size=64", "evaluation.limit=2", "evaluation.samples=0")
     # bfloat16 rounds away what smaller rates do; only what does not compile before its end has tokens to mask
     seen = ("trainer.learning_rate=1e-3", "trainer.warmup_steps=0", "algorithm.temperature=1.4")
     status, said = zygote.run("+recipe=prod", "model=demo", *few, *seen, folder=tmp_path)
@@ -148,14 +148,6 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(zygote, tmp_path):
     for words in ("8 prompts x 8 = 64 completions", "up to 640 completions", "448 completions", "memory: at least"):
         assert words in said
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs" / "gspo").iterdir())
-
-
-def test_grpo_is_a_command_of_its_own(zygote, tmp_path):
-    few = (*SMOKE, "trainer.steps=1", "evaluation.limit=4", "evaluation.samples=0")
-    status, said = zygote.run(*few, module="rlvr_cpp.grpo", folder=tmp_path)
-    assert status == 0, said
-    (folder,) = (tmp_path / "runs" / "grpo").iterdir()
-    assert json.loads((folder / "run.json").read_text())["config"]["algorithm"]["ratio"] == "token"
 
 
 def test_the_adapter_loads_again(finished):
@@ -225,13 +217,14 @@ def test_an_interruption_leaves_a_folder_that_says_so_and_no_process(zygote, tmp
     assert not any(map(is_alive, descendants))
 
 
-def test_a_sweep_gives_each_job_its_folder(zygote, tmp_path):
+def test_grpo_is_a_command_and_a_sweep_gives_each_job_its_folder(zygote, tmp_path):
     few = (*SMOKE, "trainer.steps=1", "evaluation.limit=4", "evaluation.samples=0")
-    status, said = zygote.run("--multirun", *few, "seed=1,2", folder=tmp_path)
+    status, said = zygote.run("--multirun", *few, "seed=1,2", module="rlvr_cpp.grpo", folder=tmp_path)
     assert status == 0, said
-    (sweep,) = (tmp_path / "runs" / "gspo-sweep").iterdir()
-    seeds = [json.loads((sweep / number / "run.json").read_text())["seed"] for number in ("0", "1")]
-    assert seeds == [1, 2]
+    (sweep,) = (tmp_path / "runs" / "grpo-sweep").iterdir()
+    records = [json.loads((sweep / number / "run.json").read_text()) for number in ("0", "1")]
+    assert [record["seed"] for record in records] == [1, 2]
+    assert [record["config"]["algorithm"]["ratio"] for record in records] == ["token", "token"]
     assert (sweep / "comparison.png").stat().st_size > 10_000
     assert "greedy pass@1" in (sweep / "comparison.md").read_text()
 

@@ -2,7 +2,7 @@
 
 This file is also what the launcher starts: `accelerate launch ... test_processes.py FOLDER` runs the jobs below one
 after the other through the command's own `main`, so that torch is imported once a process and not once a job. Beside
-it the same file, started alone, trains in one process what the two are compared with.
+it the same module trains in one process what the two are compared with.
 """
 
 import json
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.jobs.zygote import ENVIRONMENT
 
 GROUP = 4
 COMMON = (
@@ -101,25 +103,22 @@ def main(here):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(zygote, tmp_path_factory):
     """The folders of the jobs in one process and in two, and what the two said."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     launch = [
         "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
         "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
     ]  # fmt: skip
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, *launcher, __file__, str(folder)],
-            cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for launcher, folder in (([], one), (launch, two))
-    ]  # fmt: skip
-    said = [process.communicate()[1] for process in started]
-    for process, text in zip(started, said, strict=True):
-        assert process.returncode == 0, text
-    return one, two, said[1]
+    both = subprocess.Popen(
+        [sys.executable, *launch, __file__, str(two)],
+        cwd=two, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    status, text = zygote.run(one, module="tests.jobs.test_processes", folder=one)
+    said = both.communicate()[1]
+    assert status == 0, text
+    assert both.returncode == 0, said
+    return one, two, said
 
 
 def weights(run):

@@ -12,8 +12,6 @@ import pytest
 from benchmarks.kills import STATEFUL, differences, few_tasks
 from tests.jobs.zygote import ENVIRONMENT
 
-pytestmark = pytest.mark.xdist_group("resume")  # the tests share one uninterrupted run
-
 STEPS = 4
 
 

@@ -1,5 +1,7 @@
 """Compiles the kernels of operations for an H100 on a machine that has none: `python compile_for_gpu.py NAME...`.
 
+With `--first` each kernel is compiled with the first of the configurations that a device chooses from.
+
 The interpreter runs what the compiler refuses, so a machine without a GPU should at least compile. Triton needs no
 device for that, only to be told of one: launches become warm-ups, which compile and run nothing, and what the
 operations return means nothing. Prints a line of JSON for each kernel: module, name and shared memory in bytes.
@@ -12,6 +14,7 @@ from types import SimpleNamespace
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
+from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 import rlvr_kernels.backend
@@ -117,9 +120,20 @@ def route():
 OPERATIONS = {
     "mamba3": lambda: scan(1, 32, documents=False),
     "mamba3_mimo": lambda: scan(4, 64, documents=True),
+    "mamba3_small": lambda: scan(2, 16, documents=True, heads=2, width=32, columns=64),
     "attention": lambda: (attend(), index()),
     "others": lambda: (lose(), mix(), recall(), norm(), route()),
 }
+
+
+def only_first():
+    choose = Autotuner.run
+
+    def run(self, *arguments, **options):
+        self.configs = self.configs[:1]
+        return choose(self, *arguments, **options)
+
+    Autotuner.run = run
 
 
 def main(*names):
@@ -138,4 +152,6 @@ def main(*names):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if "--first" in sys.argv:
+        only_first()
+    main(*(name for name in sys.argv[1:] if name in OPERATIONS))

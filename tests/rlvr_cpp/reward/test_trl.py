@@ -138,6 +138,7 @@ def test_trl_gets_its_rewards():
 
 def test_trl_leaves_an_unscorable_completion_out(monkeypatch):
     trl = pytest.importorskip("trl", reason="trl is not installed: pip install 'rlvr-cpp[train]'")
+    pytest.importorskip("accelerate").PartialState()  # trl's logger wants one
     verifier = Verifier()
     results = [
         VerifyResult("ok", True, True, 0, tests_passed=2, tests_total=2),

@@ -99,7 +99,7 @@ def source(group: str, name: str) -> str:
 
 @pytest.fixture(scope="module", params=COMPILERS)
 def verifier(request):
-    with Verifier(compiler=request.param, workers=1, timeout=1.0, compile_timeout=6.0, memory=512 << 20) as verifier:
+    with Verifier(compiler=request.param, workers=1, timeout=1.0, compile_timeout=3.0, memory=512 << 20) as verifier:
         yield verifier
 
 

@@ -22,6 +22,8 @@ COMPILERS = [
     "g++",
     pytest.param("clang++", marks=pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")),
 ]
+OPTIMISATIONS = ["-O0", pytest.param("-O2", marks=pytest.mark.slow)]
+"""Programs are compiled with the first."""
 needs_x86 = pytest.mark.skipif(
     platform.machine() != "x86_64" or not shutil.which("objdump"), reason="needs an x86-64 machine with objdump"
 )
@@ -125,7 +127,7 @@ int solve(int x) {
 }
 
 
-@pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
+@pytest.mark.parametrize("optimisation", OPTIMISATIONS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_object_breaks_no_rule(compiled, name, compiler, optimisation):
@@ -332,7 +334,7 @@ def test_a_constant_with_the_bytes_of_a_system_call_is_only_suspicious(compiled,
 
 
 @needs_x86
-@pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
+@pytest.mark.parametrize("optimisation", OPTIMISATIONS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_an_honest_disassembly_hides_nothing(compiled, tmp_path, compiler, optimisation):
     object_file = compiled(HONEST["streams"], compiler, optimisation)

@@ -33,10 +33,9 @@ from rlvr_cpp.verifier.tiers.sealed import (
 from rlvr_cpp.verifier.toolchain.toolchain import CANDIDATE_FLAGS, linker_flags
 from rlvr_sandbox import Finished
 
-COMPILERS = [
-    "g++",
-    pytest.param("clang++", marks=pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")),
-]
+WITHOUT_CLANG = pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")
+COMPILERS = ["g++", pytest.param("clang++", marks=WITHOUT_CLANG)]
+HOSTILE = ["g++", pytest.param("clang++", marks=[WITHOUT_CLANG, pytest.mark.slow])]
 LINKERS = [
     pytest.param(name, marks=pytest.mark.skipif(not shutil.which(f"ld.{name}"), reason=f"{name} is not installed"))
     for name in ("bfd", "gold", "lld", "mold")
@@ -134,7 +133,7 @@ def built(done):
     assert done.returncode == 0, done.stderr.decode()
 
 
-@pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
+@pytest.mark.parametrize("optimisation", ["-O0", pytest.param("-O2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize(("code", "status", "passed"), [(RIGHT, "ok", 4), (WRONG, "wrong", 1), (STUB, "wrong", 1)])
@@ -283,7 +282,7 @@ CHEATS = {
 
 
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("compiler", HOSTILE)
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_cheat_is_no_pass(sealing, name, compiler, build):
     done = build(sealing, compiler, CHEATS[name], with_decoys(HARNESS) if build is Sealing.build_together else HARNESS)
