@@ -73,7 +73,7 @@ def _humaneval_x(row: Row, where: str) -> Fields:
         if isinstance(own, str) and own
         else _entry_point(declaration if isinstance(declaration, str) else prompt, where)
     )
-    return _asserted(row["task_id"], prompt, test, name, row.get("canonical_solution"), "humaneval_x", row, where)
+    return _asserted(_name(row, "task_id", where), prompt, test, name, row.get("canonical_solution"), "humaneval_x", row, where)
 
 
 def _multipl_e(row: Row, where: str) -> Fields:
@@ -87,7 +87,7 @@ def _multipl_e(row: Row, where: str) -> Fields:
 def _mbxp(row: Row, where: str) -> Fields:
     _check_language(row["language"], where)
     prompt, test, name = (_text(row, field, where) for field in ("prompt", "test", "entry_point"))
-    return _asserted(row["task_id"], prompt, test, name, row["canonical_solution"], "mbxp", row, where)
+    return _asserted(_name(row, "task_id", where), prompt, test, name, row["canonical_solution"], "mbxp", row, where)
 
 
 def _leetcode(row: Row, where: str) -> Fields:
@@ -97,12 +97,12 @@ def _leetcode(row: Row, where: str) -> Fields:
         raise UserError(f"{where}: field 'test' is Python: only tests in C++ can be judged")
     name = _text(row, "entry_point", where).split(".")[-1].removesuffix("()")
     opened = starter[: _inside(starter, name)] or starter
-    fields = _asserted(row["task_id"], prompt + opened, test, name, None, "leetcode", row, where)
+    fields = _asserted(_name(row, "task_id", where), prompt + opened, test, name, None, "leetcode", row, where)
     return fields | {"split": "train"}
 
 
 def _asserted(
-    task_id: Any, prompt: str, test: str, entry: str, reference: Any, tag: str, row: Row, where: str
+    task_id: str, prompt: str, test: str, entry: str, reference: Any, tag: str, row: Row, where: str
 ) -> Fields:
     """A task whose test is a `main` of assertions."""
     if not any(item.kind == "function" and item.name == "main" for item in outline(test)):
@@ -110,7 +110,7 @@ def _asserted(
     if reference is not None and not isinstance(reference, str):
         raise UserError(f"{where}: field 'canonical_solution' is {reference!r}: it must be a string")
     return {
-        "task_id": _name(task_id, where),
+        "task_id": task_id,
         "prompt": prompt,
         "test": count_assertions(test),
         "tests_declared": count_declared(test),
@@ -133,7 +133,7 @@ def _code_contests(row: Row, where: str) -> Fields:
     pairs = zip(solutions.get("language", ()), solutions.get("solution", ()), strict=False)
     reference = next((text for language, text in pairs if language == CODE_CONTESTS_CPP), None)
     tags = ["code_contests", *(row.get("cf_tags") or ())]
-    return _contest(row["name"], _text(row, "description", where), public, hidden, reference, tags, where)
+    return _contest(_name(row, "name", where), _text(row, "description", where), public, hidden, reference, tags, where)
 
 
 def _apps(row: Row, where: str) -> Fields:
@@ -156,7 +156,7 @@ def _codeforces(row: Row, where: str) -> Fields:
     public = _cases(row["examples"], f"{where}: field 'examples'")
     hidden = _cases(row["official_tests"], f"{where}: field 'official_tests'") if row.get("official_tests") else []
     tags = ["codeforces", *(row.get("tags") or ()), *([OWN_CHECKER] if row.get("generated_checker") else [])]
-    return _contest(f"codeforces/{row['id']}", statement, public, hidden, None, tags, where)
+    return _contest(f"codeforces/{_name(row, 'id', where)}", statement, public, hidden, None, tags, where)
 
 
 def _livecodebench(row: Row, where: str) -> Fields:
@@ -166,7 +166,7 @@ def _livecodebench(row: Row, where: str) -> Fields:
         if row.get("private_test_cases")
         else []
     )
-    name = f"livecodebench/{row['question_id']}"
+    name = f"livecodebench/{_name(row, 'question_id', where)}"
     return _contest(
         name,
         _text(row, "question_content", where),
@@ -187,7 +187,7 @@ def _synthetic(row: Row, where: str) -> Fields:
     cases = _cases(info, place)
     gold = row.get("gold_standard_solution")
     reference = gold if isinstance(gold, str) and language in CPP_NAMES else None
-    return _contest(str(row["problem_id"]), _said(row["prompt"], where), cases, [], reference, ["synthetic"], where)
+    return _contest(_name(row, "problem_id", where), _said(row["prompt"], where), cases, [], reference, ["synthetic"], where)
 
 
 def _verl(row: Row, where: str) -> Fields:
@@ -218,13 +218,13 @@ SHAPES: tuple[tuple[tuple[str, ...], Callable[[Row, str], Fields]], ...] = (
 
 
 def _contest(
-    name: Any, statement: str, public: Any, hidden: Any, reference: Any, tags: Any, where: str, difficulty: Any = None
+    name: str, statement: str, public: Any, hidden: Any, reference: Any, tags: Any, where: str, difficulty: Any = None
 ) -> Fields:
     """A task whose program reads input and writes output."""
     if not public and not hidden:
         raise UserError(f"{where}: the row has no tests: leave it out")
     return {
-        "task_id": _name(name, where),
+        "task_id": name,
         "prompt": _comment(statement),
         "test": "",
         "entry_point": "main",
@@ -323,12 +323,12 @@ def _tags(tags: Any, difficulty: Any, where: str) -> tuple[str, ...]:
     return (*tags, DIFFICULTY + difficulty)
 
 
-def _name(value: Any, where: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise UserError(f"{where}: field 'task_id' is {value!r}: it must be a string")
-    return value
+def _name(row: Row, field: str, where: str) -> str:
+    """What a row calls its task: a text or a number."""
+    value = row.get(field)
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise UserError(f"{where}: field {field!r} is {value!r}: it must be a string that names the task")
+    return str(value)
 
 
 def _text(row: Row, name: str, where: str) -> str:
