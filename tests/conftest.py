@@ -47,6 +47,16 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_itemcollected(item):
     if tier := tier_of(item.path):
         item.add_marker(getattr(pytest.mark, tier))
+    if item.get_closest_marker("xdist_group") is None and (group := group_of(item)):
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def group_of(item):
+    """Tests that share what takes long to make stay in one process: jobs their imports, a file its fixtures."""
+    if "zygote" in item.fixturenames:
+        return "jobs"
+    made = item._fixtureinfo.name2fixturedefs.values()
+    return str(item.path) if any(fixture.scope == "module" for fixtures in made for fixture in fixtures) else None
 
 
 def pytest_collection_finish():

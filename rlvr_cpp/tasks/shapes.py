@@ -73,7 +73,9 @@ def _humaneval_x(row: Row, where: str) -> Fields:
         if isinstance(own, str) and own
         else _entry_point(declaration if isinstance(declaration, str) else prompt, where)
     )
-    return _asserted(_name(row, "task_id", where), prompt, test, name, row.get("canonical_solution"), "humaneval_x", row, where)
+    return _asserted(
+        _name(row, "task_id", where), prompt, test, name, row.get("canonical_solution"), "humaneval_x", row, where
+    )
 
 
 def _multipl_e(row: Row, where: str) -> Fields:
@@ -187,7 +189,9 @@ def _synthetic(row: Row, where: str) -> Fields:
     cases = _cases(info, place)
     gold = row.get("gold_standard_solution")
     reference = gold if isinstance(gold, str) and language in CPP_NAMES else None
-    return _contest(_name(row, "problem_id", where), _said(row["prompt"], where), cases, [], reference, ["synthetic"], where)
+    return _contest(
+        _name(row, "problem_id", where), _said(row["prompt"], where), cases, [], reference, ["synthetic"], where
+    )
 
 
 def _verl(row: Row, where: str) -> Fields:

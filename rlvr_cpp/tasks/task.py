@@ -142,7 +142,9 @@ def _task(fields: Mapping[str, Any], where: str) -> Task:
 
 def _check(task: Task, where: str) -> None:
     if any("\ud800" <= letter <= "\udfff" for letter in task.prompt):
-        raise UserError(f"{where}: field 'prompt' holds half of a surrogate pair, which no model reads: correct the text")
+        raise UserError(
+            f"{where}: field 'prompt' holds half of a surrogate pair, which no model reads: correct the text"
+        )
     for name, test in (("tests_declared", task.test), ("hidden_tests_declared", task.hidden_test)):
         count = getattr(task, name)
         if count is not None and not (type(count) is int and 1 <= count <= MAX_TESTS):

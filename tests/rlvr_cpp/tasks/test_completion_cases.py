@@ -11,8 +11,6 @@ from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.cpp.signature import tokens
 
-pytestmark = pytest.mark.xdist_group("completion cases")  # they are judged together
-
 CASES = json.loads((Path(__file__).parents[2] / "data" / "completions" / "answers.json").read_text())
 
 
