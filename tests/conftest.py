@@ -56,7 +56,11 @@ def group_of(item):
     if "zygote" in item.fixturenames:
         return "jobs"
     made = item._fixtureinfo.name2fixturedefs.values()
-    return str(item.path) if any(fixture.scope == "module" for fixtures in made for fixture in fixtures) else None
+    return (
+        item.nodeid.partition("::")[0]
+        if any(fixture.scope == "module" for fixtures in made for fixture in fixtures)
+        else None
+    )
 
 
 def pytest_collection_finish():

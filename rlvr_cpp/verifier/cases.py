@@ -179,7 +179,7 @@ def _split(value: Any, field: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, Sequence) and not isinstance(value, bytes):
         yield from ((f"{field}[{number}]", case) for number, case in enumerate(value))
     else:
-        raise UserError(f"{field} is {value!r}: it must be a list of cases or inputs with their outputs")
+        raise UserError(f"{field} is a {type(value).__name__}: it must be a list of cases or inputs with their outputs")
 
 
 def _split_columns(value: Mapping[Any, Any], field: str) -> Iterator[tuple[str, Any]]:

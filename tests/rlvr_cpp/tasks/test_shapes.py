@@ -107,7 +107,7 @@ def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp
         ("ours_with_cases.jsonl", {"prompt": None}, "field 'prompt' is None"),
         ("apps.jsonl", {"question": None}, "field 'question' is None"),
         ("code_contests.jsonl", {"description": 5}, "field 'description' is 5"),
-        ("code_contests.jsonl", {"public_tests": 5}, "field 'public_tests' is 5"),
+        ("code_contests.jsonl", {"public_tests": 5}, "field 'public_tests' is a int"),
         ("code_contests.jsonl", {"solutions": [{"language": 2}]}, "field 'solutions' is no mapping"),
         ("synthetic1.jsonl", {"verification_info": "{bad"}, "field 'verification_info' is no JSON"),
         ("synthetic1.jsonl", {"prompt": 5}, "field 'prompt' is 5"),
