@@ -55,12 +55,9 @@ def group_of(item):
     """Tests that share what takes long to make stay in one process: jobs their imports, a file its fixtures."""
     if "zygote" in item.fixturenames:
         return "jobs"
-    made = item._fixtureinfo.name2fixturedefs.values()
-    return (
-        item.nodeid.partition("::")[0]
-        if any(fixture.scope == "module" for fixtures in made for fixture in fixtures)
-        else None
-    )
+    made = (fixture for fixtures in item._fixtureinfo.name2fixturedefs.values() for fixture in fixtures)
+    shares = any(fixture.scope == "module" for fixture in made)
+    return item.nodeid.partition("::")[0] if shares else None
 
 
 def pytest_collection_finish():
