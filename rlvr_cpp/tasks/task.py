@@ -19,7 +19,7 @@ from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.tasks.rows import Row, read_source
 from rlvr_cpp.tasks.shapes import task_fields
-from rlvr_cpp.verifier.cases import CHECKERS, Case
+from rlvr_cpp.verifier.cases import CHECKERS, Case, has_half_a_pair
 from rlvr_cpp.verifier.program import STANDARD, Program
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
@@ -141,7 +141,7 @@ def _task(fields: Mapping[str, Any], where: str) -> Task:
 
 
 def _check(task: Task, where: str) -> None:
-    if any("\ud800" <= letter <= "\udfff" for letter in task.prompt):
+    if has_half_a_pair(task.prompt):
         raise UserError(
             f"{where}: field 'prompt' holds half of a surrogate pair, which no model reads: correct the text"
         )

@@ -127,6 +127,15 @@ class Curve:
         """Greedy pass@1 from before the first step on."""
         return [(0, before.greedy_pass_at_1().mean), *self.greedy]
 
+    def whole(self, before: Evaluation, after: Evaluation) -> Curve:
+        """The same with what was measured before the first step and after the last."""
+        whole = Curve(self.steps, [], [])
+        whole.note(0, before)
+        whole.greedy += self.greedy
+        whole.sampled += self.sampled
+        whole.note(self.steps[-1]["step"], after)
+        return whole
+
     def facts(self) -> dict[str, Any]:
         """The same for the run's record."""
         return {"greedy_by_step": self.greedy, "pass_at_k_by_step": self.sampled}
@@ -329,9 +338,7 @@ def _consider(parts: Parts, points: Points) -> bool:
 
 def keep_if_best(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) -> None:
     """Take the weights that training ended with for the best where none before them were better."""
-    whole = Curve(curve.steps, [*curve.greedy], [])
-    whole.note(curve.steps[-1]["step"], after)
-    _consider(parts, whole.since(before))
+    _consider(parts, curve.whole(before, after).greedy)
 
 
 def groups_of(job: TrainingJob) -> int:
@@ -346,11 +353,7 @@ def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) ->
         return rows[0].after.mean
     families = by_family(parts.held_out, before, after)
     examples = pick_examples(parts.held_out, before, after, SHOWN_EXAMPLES)
-    whole = Curve(curve.steps, [], [])
-    whole.note(0, before)
-    whole.greedy += curve.greedy
-    whole.sampled += curve.sampled
-    whole.note(curve.steps[-1]["step"], after)
+    whole = curve.whole(before, after)
     plot_curve(whole.steps, whole.greedy, whole.sampled, parts.folder / "curve.png")
     parts.record.add(
         measured=utc_now(),

@@ -195,9 +195,8 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         self.model.train()
         for prompt in prompts:
             ids = torch.tensor([prompt], device=self.model.device)
-            self._get_per_token_logps_and_entropies(self.model, ids, torch.ones_like(ids), len(prompt) - 1)[
-                0
-            ].sum().backward()
+            logps, *_ = self._get_per_token_logps_and_entropies(self.model, ids, torch.ones_like(ids), len(prompt) - 1)
+            logps.sum().backward()
         found = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
         self.model.zero_grad()
         self.model.train(was_training)

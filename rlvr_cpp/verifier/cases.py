@@ -57,13 +57,18 @@ class Case:
         for name, text in (("stdin", self.stdin), ("stdout", self.stdout)):
             if not isinstance(text, str):
                 raise UserError(f"{name} is a {type(text).__name__}: it must be text")
-            if any("\ud800" <= letter <= "\udfff" for letter in text):
+            if has_half_a_pair(text):
                 raise UserError(f"{name} holds half of a surrogate pair, which no program can print: correct the text")
         if not self.stdout.strip():
             raise UserError(
                 f"stdout is {self.stdout[:20]!r}: an empty expected output would pass a program that prints nothing, "
                 "leave the case out"
             )
+
+
+def has_half_a_pair(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which is no character and cannot be written as UTF-8."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def outputs_match(checker: Checker, case: Case, actual: bytes, tolerance: float = 1e-6) -> bool:

@@ -133,13 +133,14 @@ def build_oracle(std: str, workshop: Workshop, parts: Split) -> Oracle | None:
     known = workshop.oracles.get(key)
     if known is not None and all(workshop.still_has(path) for path in known):
         return known
-    built = build_loadable_oracle(std, workshop, parts) or _link_oracle(std, workshop, parts)
+    built = build_loadable_oracle(std, workshop, parts) or link_oracle(std, workshop, parts.oracle)
     if built is not None:
         workshop.oracles[key] = built
     return built
 
 
-def _link_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, None] | None:
+def link_oracle(std: str, workshop: Workshop, oracle: str) -> tuple[Path, None] | None:
+    """The folder of a test that was made a program of its own; None where it does not compile."""
     arguments = [*workshop.oracle_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
-    whole = workshop.built_once(PROGRAM, {"oracle.cpp": parts.oracle}, arguments)
+    whole = workshop.built_once(PROGRAM, {"oracle.cpp": oracle}, arguments)
     return None if whole is None else (whole.parent, None)

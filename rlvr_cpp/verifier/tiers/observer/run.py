@@ -7,10 +7,10 @@ import dataclasses
 from rlvr_cpp.verifier.cpp.signature import read_unit
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.sealed import between
-from rlvr_cpp.verifier.tiers.two_processes import Oracle, run_in_two
+from rlvr_cpp.verifier.tiers.two_processes import Oracle, link_oracle, run_in_two
 from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, OWN_MAIN, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
-from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
+from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_cpp.verifier.verdict import read_oracle
 from rlvr_sandbox import SandboxError
 
@@ -21,9 +21,7 @@ WRONG_TYPE = "the tests ask for a value of another type here"
 
 def build_oracle(std: str, workshop: Workshop, plan: Plan) -> Oracle | None:
     """The oracle; None where it does not compile."""
-    arguments = [*workshop.oracle_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
-    whole = workshop.built_once(PROGRAM, {"oracle.cpp": plan.oracle}, arguments)
-    return None if whole is None else (whole.parent, None)
+    return link_oracle(std, workshop, plan.oracle)
 
 
 def build_apart(std: str, workshop: Workshop, observer: str) -> bytes | None:
