@@ -23,7 +23,7 @@ from rlvr_cpp.runs.evidence import EVIDENCE_FILE, INVALID, PASS, Decoding, Evalu
 from rlvr_cpp.runs.files import contract_hash
 from rlvr_cpp.runs.record import RunRecord, git_commit, package_versions, utc_now
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
-from rlvr_cpp.verifier.contract import verifier_contract
+from rlvr_cpp.tasks.contract import answer_contract
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
 
@@ -72,7 +72,7 @@ def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[s
     """What has to stay the same when an evaluation goes on."""
     return {
         "benchmark_hash": benchmark.content_hash,
-        "contract_hash": contract_hash(verifier_contract(verifier)),
+        "contract_hash": contract_hash(answer_contract(verifier)),
         "model_hash": subject.model_hash,
         "adapter_hash": subject.adapter_hash,
     }
@@ -124,7 +124,7 @@ def make_record(parts: Measuring, evaluation: Evaluation, ks: list[int]) -> Eval
     asked = [(greedy, 1)] * job.greedy + [(samples, k) for k in ks[-1:]]
     whole = set.intersection(*(set(task_scores(outcomes, k)) for outcomes, k in asked))
     missing = len(benchmark.tasks) - len(whole)
-    contract = verifier_contract(parts.verifier)
+    contract = answer_contract(parts.verifier)
     return EvaluationRecord(
         benchmark=benchmark.name,
         benchmark_hash=benchmark.content_hash,
