@@ -36,6 +36,7 @@ TIERS = {
     "rlvr_cpp/reward/test_tiers.py": None,
     "rlvr_cpp/reward/test_trl.py": "torch",
     "rlvr_cpp/tasks": "compiler",
+    "rlvr_cpp/tasks/test_answers.py": None,
     "rlvr_cpp/tasks/test_choice.py": None,
     "rlvr_cpp/tasks/test_completion.py": None,
     "rlvr_cpp/tasks/test_conversion.py": None,
