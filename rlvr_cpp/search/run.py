@@ -29,7 +29,8 @@ from rlvr_cpp.search.search import TaskScore
 from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
 from rlvr_cpp.tasks.contract import answer_contract
-from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
+from rlvr_cpp.tasks.sources import load_sources
+from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
@@ -86,7 +87,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
 def _choose(job: BestOfNJob) -> list[Task]:
     settings = job.tasks
     if job.split == "all":
-        tasks = load_tasks(settings.source or BUILTIN, config=settings.config, split=settings.split)
+        tasks = [task for source in load_sources(settings) for task in source.tasks]
     else:
         tasks = choose_tasks(settings, None, job.seed)[job.split == "held_out"]
     return evenly_spaced(tasks, job.limit)

@@ -11,7 +11,7 @@ from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.verifier.settings import SandboxSettings, VerifierSettings
 
 FACTS = {
-    "tasks": "the training and held-out tasks: texts, tests, solutions, order",
+    "tasks": "of each source the training and held-out tasks: texts, tests, solutions, order",
     "contract": "the compiler's version and flags, limits, the rules of verdicts and of reading answers",
     "compiler": "the compiler's path",
     "controls": "what keeps programs apart",

@@ -15,6 +15,7 @@ from typing import Any
 
 from rlvr_cpp.policy.policy import CHAT_REQUEST, Policy
 from rlvr_cpp.tasks.contract import answer_contract
+from rlvr_cpp.tasks.sources import Source
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.config import TrainingJob
 from rlvr_cpp.verifier.coverage import find_gcov
@@ -24,11 +25,19 @@ from rlvr_cpp.verifier.verifier import Verifier
 
 
 def reward_facts(
-    job: TrainingJob, policy: Policy, verifier: Verifier, training: Sequence[Task], held_out: Sequence[Task]
+    job: TrainingJob,
+    policy: Policy,
+    verifier: Verifier,
+    sources: Sequence[Source],
+    training: Sequence[Task],
+    held_out: Sequence[Task],
 ) -> dict[str, Any]:
     """All of `FACTS` but for those of weights, as JSON has them."""
     return {
-        "tasks": content_key([[task.to_json() for task in tasks] for tasks in (training, held_out)]),
+        "tasks": {
+            source.name: content_key([[task.to_json() for task in source.among(part)] for part in (training, held_out)])
+            for source in sources
+        },
         "contract": answer_contract(verifier),
         "compiler": verifier.toolchain.compiler,
         "controls": sorted(verifier.workshop.controls.names),

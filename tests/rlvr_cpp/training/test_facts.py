@@ -16,6 +16,7 @@ from rlvr_cpp.policy.settings import ChatSettings
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.record import RunRecord, read_record
 from rlvr_cpp.tasks import contract as answer_contract
+from rlvr_cpp.tasks.sources import SHIPPED, Source
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.checks import load
 from rlvr_cpp.training.config import FACTS, TrainingJob
@@ -38,7 +39,8 @@ class Run:
     held_out: list[Task]
 
     def facts(self) -> dict:
-        of_rewards = reward_facts(self.job, self.policy, self.verifier, self.training, self.held_out)
+        sources = [Source(SHIPPED, (*self.training, *self.held_out))]
+        of_rewards = reward_facts(self.job, self.policy, self.verifier, sources, self.training, self.held_out)
         return of_rewards | facts_for_an_artifact(self.job, self.policy)
 
 
