@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ LINES: list[tuple[Any, str]] = [
     ({"id": 1, "code": "int f(int x) { return 2 * x; }", "test": TEST, "declaration": "int f(int);"}, "ok"),
     ({**TASK, "completion": BODY}, "ok"),
     ({**TASK, "id": 3, "completion": "    return 4;\n}\n"}, "wrong"),
-    ({**TASK, "solution": f"Sure:\n```cpp\n{TASK['prompt']}{BODY}```\n"}, "ok"),
+    ({**TASK, "solution": f"Sure:\n\n{TASK['prompt']}{BODY}\nDone.\n"}, "ok"),
     ({"declaration": TASK["prompt"], "entry_point": "f", "test": TEST, "completion": BODY}, "ok"),
     ({"id": 6, "code": "int f(int x) { return 2 * x; }", "tests": TEST}, "do you mean 'test'?"),
     ({"id": 7}, "line 7: without a field 'code': there is no answer"),
@@ -62,6 +63,8 @@ def test_a_call_that_makes_no_sense_is_refused_in_one_sentence(argv, words, caps
 def test_who_waits_for_a_result_before_the_next_line_gets_it():
     command = [sys.executable, "-m", "rlvr_cpp.verify", "--jsonl", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asked:
+        watchdog = Timer(60, asked.kill)  # one that waits for more lines would wait for ever
+        watchdog.start()
         for name in ("first", "second"):
             asked.stdin.write(json.dumps({"id": name, "code": f"int {name}() {{ return 0; }}"}) + "\n")
             asked.stdin.flush()
@@ -69,3 +72,4 @@ def test_who_waits_for_a_result_before_the_next_line_gets_it():
             assert (result["id"], result["status"]) == (name, "ok")
         asked.stdin.close()
         assert asked.wait() == 0
+        watchdog.cancel()
