@@ -10,7 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlvr_cpp.errors import UserError
 from rlvr_cpp.verifier import command
+from rlvr_cpp.verifier.lines import program_in
 from rlvr_cpp.verifier.program import Program
 
 
@@ -20,9 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _read_row(row: Mapping[str, Any]) -> Program:
-    from rlvr_cpp.reward.lines import program_in_line  # a single program does without all that reads tasks
-
-    return program_in_line(row)
+    if row.get("code") is not None:
+        return program_in(row)
+    try:
+        from rlvr_cpp.reward.lines import program_in_answer  # programs do without all that reads tasks
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"an answer with its task needs {error.name}, of the extra 'train': pip install 'rlvr-cpp[train]'"
+        ) from error
+    return program_in_answer(row)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A line of JSON for `rlvr-verify --jsonl`: a program that is spelled out, or an answer with its task."""
+"""A line of JSON for `rlvr-verify --jsonl` that holds an answer and its task."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from rlvr_cpp.reward.rows import read_program
 from rlvr_cpp.tasks.answers import CONTINUED, WHOLE, texts_of
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import parse_task
-from rlvr_cpp.verifier.lines import program_in
 from rlvr_cpp.verifier.program import Program
 
 
-def program_in_line(row: Mapping[str, Any]) -> Program:
-    """The program in a line: its `code`, or the one in its answer to the task that stands beside it.
+def program_in_answer(row: Mapping[str, Any]) -> Program:
+    """The program in the row's answer to the task that stands beside it.
 
     The task is a row of a task file, or what `rlvr_cpp.reward.rows` reads. Raises UserError.
     """
-    if row.get("code") is not None:
-        return program_in(row)
     texts, whole = texts_of(row, "without a field 'code'")
     if len(texts) != 1:
         raise UserError(f"there are {len(texts)} answers: a line has one")

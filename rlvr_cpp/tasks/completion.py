@@ -14,10 +14,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from rlvr_cpp.tasks.asked import Asked
-from rlvr_cpp.tasks.blocks import INVISIBLE, Block, fenced_blocks, loose_body, unfenced_blocks
-from rlvr_cpp.tasks.joining import Part, join, overloads, parts_of, without_linkage, without_main, without_operators
-from rlvr_cpp.tasks.quotes import without_quotes
+from rlvr_cpp.tasks.reading.asked import Asked
+from rlvr_cpp.tasks.reading.blocks import INVISIBLE, Block, fenced_blocks, loose_body, unfenced_blocks
+from rlvr_cpp.tasks.reading.joining import (
+    Part,
+    join,
+    overloads,
+    parts_of,
+    without_linkage,
+    without_main,
+    without_operators,
+)
+from rlvr_cpp.tasks.reading.quotes import without_quotes
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.cpp.braces import closing_brace, open_braces
 from rlvr_cpp.verifier.cpp.lexemes import Joined

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rlvr_cpp.tasks.joining import Part, parts_of, without_linkage
+from rlvr_cpp.tasks.reading.joining import Part, parts_of, without_linkage
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.cpp.braces import open_braces
 from rlvr_cpp.verifier.cpp.heads import DEFINITIONS
