@@ -39,6 +39,7 @@ TIERS = {
     "rlvr_cpp/tasks/test_answers.py": None,
     "rlvr_cpp/tasks/test_choice.py": None,
     "rlvr_cpp/tasks/test_completion.py": None,
+    "rlvr_cpp/tasks/test_contamination.py": None,
     "rlvr_cpp/tasks/test_conversion.py": None,
     "rlvr_cpp/tasks/test_mixture.py": None,
     "rlvr_cpp/tasks/test_shapes.py": None,
