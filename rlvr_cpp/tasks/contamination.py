@@ -44,12 +44,8 @@ class Overlap:
 def find_overlaps(tasks: Sequence[Task], benchmark: Sequence[Task]) -> list[Overlap]:
     """Of each task that shares a run of words with a problem, the part that shares most."""
     indexes = {part: _index(benchmark, part) for part in PARTS}
-    found = (_overlaps(task, part, indexes[part]) for task in tasks for part in PARTS)
-    best: dict[str, Overlap] = {}
-    for overlap in (one for overlaps in found for one in overlaps):
-        if overlap.task_id not in best or best[overlap.task_id].share < overlap.share:
-            best[overlap.task_id] = overlap
-    return list(best.values())
+    found = ([one for part in PARTS for one in _overlaps(task, part, indexes[part])] for task in tasks)
+    return [min(overlaps, key=lambda one: (-one.share, one.part, one.problem_id)) for overlaps in found if overlaps]
 
 
 def overlap_report(tasks: Sequence[Task], benchmark: Sequence[Task], name: str) -> Iterator[str]:
