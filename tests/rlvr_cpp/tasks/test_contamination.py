@@ -56,7 +56,7 @@ def test_what_most_problems_of_a_benchmark_say_alike_is_none_either():
 
 
 def test_a_task_is_named_once_with_the_problem_that_it_is_most_like():
-    near = task("B/2", PROBLEM.prompt.replace("strictly", "not"), BODY)
+    near = task("B/2", PROBLEM.prompt.replace("Given", "From"), BODY)
     (found,) = find_overlaps([task("t", PROBLEM.prompt, BODY)], [near, PROBLEM])
     assert (found.problem_id, found.part, found.share) == ("B/1", "prompt", 1.0)
 
