@@ -15,7 +15,7 @@ import dataclasses
 from rlvr_cpp.verifier.cases import CheckerError
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, error_class, render_diagnostics
-from rlvr_cpp.verifier.cpp.loops import decides_the_total
+from rlvr_cpp.verifier.cpp.loops import counts_what_an_answer_repeats
 from rlvr_cpp.verifier.program import Program, refusal
 from rlvr_cpp.verifier.result import VALUE_TYPE, VerifyResult
 from rlvr_cpp.verifier.status import IN_PROCESS, Status
@@ -96,10 +96,10 @@ def _judge_once(program: Program, workshop: Workshop) -> VerifyResult:
 
 
 def _judge_tests(program: Program, workshop: Workshop) -> VerifyResult:
-    """The result by the visible tests. A share of tests whose number the candidate chose is no partial pass."""
+    """The result by the visible tests. A share of tests that the candidate could count itself is no partial pass."""
     with open_bench(_with_counted_assertions(program), workshop) as bench:
         result = _result(bench, _judge_strongest(bench, program), _known_total(program))
-    chosen = program.tests_declared is None and program.test is not None and decides_the_total(program.test)
+    chosen = program.test is not None and counts_what_an_answer_repeats(program.test)
     return dataclasses.replace(result, tests_passed=0) if chosen and result.status == "wrong" else result
 
 

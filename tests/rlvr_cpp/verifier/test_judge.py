@@ -223,6 +223,18 @@ def test_a_checker_of_ones_own_may_fail_and_is_then_no_score(verifier):
     assert compute_reward(bad) is None
 
 
+def test_items_that_a_candidate_has_counted_are_no_share_of_the_tests(verifier):
+    test = (
+        "#include <cstdio>\n#include <vector>\nstd::vector<int> twos(int n);\nint main() { int p = 0; "
+        "for (int x : twos(2)) p += x == 2; p += twos(1)[0] == 2; p += twos(3).size() == 3; "
+        'std::printf("PASSED %d/4\\n", p); return p != 4; }\n'
+    )
+    code = "#include <vector>\nstd::vector<int> twos(int n) { return std::vector<int>(%s, 2); }\n"
+    right, wrong = verifier.verify_many([Program(code % size, test, 4) for size in ("n", "n < 3 ? n : 0")])
+    assert (right.status, right.tests_passed) == ("ok", 4)
+    assert (wrong.status, wrong.tests_passed) == ("wrong", 0)
+
+
 def test_assertions_are_counted_without_a_marker(verifier):
     test = "#include <cassert>\nint main() { assert(twice(1) == 2); assert(twice(2) == 5); assert(twice(4) == 8); }"
     result = verifier.verify(Program(RIGHT, test))
