@@ -6,7 +6,9 @@ data of a verifiers task. Every framework's row is read here, in the same words:
 test             a C++ harness that prints `PASSED n/m`, or a `main` of assertions
 tests_declared   how many tests it has, where that is known
 cases            instead of `test`: inputs with their outputs (`rlvr_cpp.verifier.cases.read_cases`), or their JSON text
-checker          how outputs are compared: `exact`, `tokens` or `float`
+checker          how outputs are compared: a name of `rlvr_cpp.verifier.checkers`; with it may stand
+                 `absolute_tolerance`, `relative_tolerance`, `time_limit`, `memory_limit`, `output_limit` and
+                 `stack_limit`, in the units of a `Task`
 declaration      C++ that the answer continues or, in a fenced block, replaces; empty where it is a whole program;
                  needed where the test calls functions that it does not declare itself
 entry_point      the function or type that a declaration opens
@@ -35,7 +37,12 @@ from rlvr_cpp.verifier.tiers.object_policy import LIBRARY
 from rlvr_cpp.verifier.tiers.oracle import LIBRARY_NAMES
 from rlvr_cpp.verifier.verifier import Verifier
 
-FIELDS = ("test", "tests_declared", "cases", "checker", "declaration", "entry_point", "std")
+RULES = (
+    *("checker", "absolute_tolerance", "relative_tolerance"),
+    *("time_limit", "memory_limit", "output_limit", "stack_limit"),
+)
+"""How the outputs of a program are judged, as a `Task` has it."""
+FIELDS = ("test", "tests_declared", "cases", *RULES, "declaration", "entry_point", "std")
 TEXTS = ("test", "declaration", "entry_point", "std")
 
 
@@ -74,7 +81,7 @@ def read_task(row: Mapping[str, Any]) -> Task:
         tests_declared=None if declared is None else int(declared),
         std=given.get("std", Program.std),
         cases=read_cases(given["cases"]) if "cases" in given else (),
-        checker=given.get("checker", "tokens"),
+        **{name: given[name] for name in RULES if name in given},
     )
 
 

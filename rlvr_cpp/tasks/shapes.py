@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.tasks.limits import limit_fields, seconds_of
 from rlvr_cpp.tasks.rows import Row
 from rlvr_cpp.verifier.cases import parse_text, read_cases
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
@@ -135,7 +136,10 @@ def _code_contests(row: Row, where: str) -> Fields:
     pairs = zip(solutions.get("language", ()), solutions.get("solution", ()), strict=False)
     reference = next((text for language, text in pairs if language == CODE_CONTESTS_CPP), None)
     tags = ["code_contests", *(row.get("cf_tags") or ())]
-    return _contest(_name(row, "name", where), _text(row, "description", where), public, hidden, reference, tags, where)
+    memory = row.get("memory_limit_bytes")
+    limits = limit_fields(seconds_of(row.get("time_limit")), memory / 2**20 if isinstance(memory, int) else None)
+    task = _contest(_name(row, "name", where), _text(row, "description", where), public, hidden, reference, tags, where)
+    return task | limits
 
 
 def _apps(row: Row, where: str) -> Fields:
@@ -143,7 +147,9 @@ def _apps(row: Row, where: str) -> Fields:
     cases = _cases(row["input_output"], f"{where}: field 'input_output'")
     number = row.get("problem_id", row.get("id"))
     name = f"apps/{number}" if number is not None else f"taco/{where.rpartition(' ')[2]}"
-    return _contest(name, _text(row, "question", where), cases, [], None, ["apps"], where, row.get("difficulty"))
+    limits = limit_fields(row.get("time_limit"), row.get("memory_limit"))
+    task = _contest(name, _text(row, "question", where), cases, [], None, ["apps"], where, row.get("difficulty"))
+    return task | limits
 
 
 def _codeforces(row: Row, where: str) -> Fields:
@@ -158,7 +164,8 @@ def _codeforces(row: Row, where: str) -> Fields:
     public = _cases(row["examples"], f"{where}: field 'examples'")
     hidden = _cases(row["official_tests"], f"{where}: field 'official_tests'") if row.get("official_tests") else []
     tags = ["codeforces", *(row.get("tags") or ()), *([OWN_CHECKER] if row.get("generated_checker") else [])]
-    return _contest(f"codeforces/{_name(row, 'id', where)}", statement, public, hidden, None, tags, where)
+    task = _contest(f"codeforces/{_name(row, 'id', where)}", statement, public, hidden, None, tags, where)
+    return task | limit_fields(row.get("time_limit"), row.get("memory_limit"))
 
 
 def _livecodebench(row: Row, where: str) -> Fields:

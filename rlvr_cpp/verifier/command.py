@@ -26,7 +26,8 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.verifier.cases import CHECKERS, read_cases
+from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.checkers import CHECKERS
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
 from rlvr_cpp.verifier.program import FILE_NAME, SOURCES, Program, refusal
 from rlvr_cpp.verifier.result import VerifyResult

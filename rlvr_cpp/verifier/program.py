@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import PurePosixPath
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.verifier.cases import Case, Checker, check_checker
+from rlvr_cpp.verifier.cases import Case
+from rlvr_cpp.verifier.checkers import Checker, Tolerance, check_checker
+from rlvr_cpp.verifier.limits import RunLimits
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 STANDARD = re.compile(r"(c|gnu)\+\+(98|03|11|14|17|20|23|26|0x|1y|1z|2a|2b|2c)")
@@ -46,7 +48,11 @@ class Program:
     cases: tuple[Case, ...] = ()
     """Pairs of standard input and expected output, instead of a test."""
     checker: Checker = "tokens"
-    """How outputs are compared: `exact`, `tokens`, `float`, or a function of input, expected and actual output."""
+    """How outputs are compared: a name (see `checkers.py`), or a function of input, expected and actual output."""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    """For the checker `float`."""
+    limits: RunLimits = field(default_factory=RunLimits)
+    """What a run may use, where the task says so."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -61,8 +67,13 @@ class Program:
     @property
     def identity(self) -> tuple[object, ...]:
         """Everything that a verdict about it depends on."""
-        fields = (getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "code")
-        return (tuple(sorted(self.files.items())), *fields)
+        others = (getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "code")
+        return (tuple(sorted(self.files.items())), *others)
+
+    @property
+    def optimization(self) -> str:
+        """How it is compiled: nobody waits for the optimizer where nobody set a time for what comes out of it."""
+        return "-O0" if self.limits.time is None else "-O2"
 
     @property
     def is_empty(self) -> bool:
@@ -124,5 +135,5 @@ def _is_folder(name: str, files: Mapping[str, str]) -> bool:
     return any(other.startswith(name + "/") for other in files)
 
 
-POLICY_VERSION = 5
+POLICY_VERSION = 6
 """Raised when the same program may be judged otherwise than before, so that old cached verdicts are not believed."""

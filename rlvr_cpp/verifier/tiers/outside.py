@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rlvr_cpp.verifier.cases import outputs_match
+from rlvr_cpp.verifier.cases import Case
+from rlvr_cpp.verifier.checkers import outputs_match
 from rlvr_cpp.verifier.cpp.diagnostics import lacks_only_main
 from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
 from rlvr_cpp.verifier.toolchain.built import Judged
 from rlvr_cpp.verifier.verdict import LIMITS, Verdict, read_verdict
+from rlvr_sandbox import Command
 
 
 def judge_alone(bench: Bench) -> Judged:
@@ -36,13 +38,19 @@ def judge_by_cases(bench: Bench) -> Judged:
     program, passed, seconds, cpu = bench.program, 0, 0.0, 0.0
     total = len(program.cases)
     for case in program.cases:
-        run = bench.run(stdin=case.stdin.encode(errors="replace"))
+        run = bench.workshop.run(_with_room(bench.command(stdin=case.stdin.encode(errors="replace")), case))
         seconds, cpu = seconds + run.seconds, cpu + run.cpu_seconds
         run = replace(run, cpu_seconds=cpu)
         verdict = read_verdict(run, False, None)
         if run.ended in LIMITS:
             limited = Verdict(verdict.status, total=total)
             return Judged(tier="cases", built=built, verdict=limited, run=run, seconds=seconds)
-        passed += verdict.status == "ok" and outputs_match(program.checker, case, run.stdout)
+        passed += verdict.status == "ok" and outputs_match(program.checker, case, run.stdout, program.tolerance)
     verdict = Verdict("ok" if passed == total else "wrong", passed, total)
     return Judged(tier="cases", built=built, verdict=verdict, run=run, seconds=seconds)
+
+
+def _with_room(command: Command, case: Case) -> Command:
+    """The command that may print what is expected, and as much again: numbers may have more digits."""
+    room = max(command.limits.output, 2 * len(case.stdout.encode()))
+    return replace(command, limits=replace(command.limits, output=room))

@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, toolchain_trouble
+from rlvr_cpp.verifier.limits import on_the_clock
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.toolchain.precompiled import PrecompiledHeaders
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
@@ -41,6 +42,7 @@ COMPILER_OUTPUT = 1 << 20  # machine-readable diagnostics are long
 PROGRAM_MEMORY = 1 << 30
 SANITIZED_MEMORY = 2 << 30
 HEADER_SIZE = 512 << 20  # a precompiled <bits/stdc++.h> has 100 MB
+ERRORS_LIMIT = 64 << 20  # what a program says of itself on stderr is not counted; more is an attack
 STORE_LIMIT = 2 << 30
 STALE = 3600.0  # seconds after which the scratch folder of a dead process is removed
 CHOOSE_RUNTIMES = ("-fsanitize", "-pthread", "-fopenmp", "-stdlib", "-static", "-m")  # flags that the linker needs
@@ -76,13 +78,13 @@ class Workshop:
         other.stopper = stopper
         return other
 
-    def flags(self, std: str) -> tuple[str, ...]:
+    def flags(self, std: str, optimization: str = "-O0") -> tuple[str, ...]:
         """What every translation unit of a program is compiled with."""
         chosen = (flag for flag in self.toolchain.extra_flags if not flag.startswith("-l"))
         # A unique symbol cannot be made local, which sealing needs, and a candidate may become a library; precompiled
         # headers want equal flags everywhere.
         own = () if self.toolchain.is_clang else (*CANDIDATE_FLAGS, "-fPIC")
-        return (f"-std={std}", "-O0", "-Wall", "-Wextra", *own, *chosen)
+        return (f"-std={std}", optimization, "-Wall", "-Wextra", *own, *chosen)
 
     def trusted_flags(self, std: str) -> tuple[str, ...]:
         """What our own translation units are compiled with: they need no sanitizer and no warnings."""
@@ -109,7 +111,7 @@ class Workshop:
     def announce(self, program: Program) -> None:
         """This candidate is going to be compiled."""
         if isinstance(program.code, str):
-            self.headers.announce(program.code, self.flags(program.std))
+            self.headers.announce(program.code, self.flags(program.std, program.optimization))
 
     def compile(
         self,
@@ -203,7 +205,12 @@ class Workshop:
     ) -> Command:
         """The command that runs the program that was built in a folder, or a `host` from elsewhere that loads it."""
         seconds, sanitized = self.toolchain.timeout, self.toolchain.is_sanitized
-        limits = Limits(cpu=seconds, wall=2 * seconds + 1, memory=SANITIZED_MEMORY if sanitized else self.memory)
+        limits = Limits(
+            cpu=seconds,
+            wall=on_the_clock(seconds),
+            memory=SANITIZED_MEMORY if sanitized else self.memory,
+            errors=ERRORS_LIMIT,
+        )
         return Command(
             (str(host or f"./{PROGRAM}"),),
             folder,
