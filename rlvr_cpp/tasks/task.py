@@ -69,6 +69,8 @@ class Task:
     absolute_tolerance: float = Tolerance.absolute
     relative_tolerance: float = Tolerance.relative
     """Of the checker `float`; one of the two has to hold."""
+    checker_program: str | None = None
+    """C++ that compares instead: testlib's interface, with exit status 0 for a right output."""
     time_limit: float | None = None
     """CPU seconds for one case; None is the verifier's. Programs with such a limit are built with -O2."""
     memory_limit: int | None = None
@@ -97,8 +99,15 @@ class Task:
         """`code`, the whole candidate, with the public or (where there are any) the hidden tests."""
         if self.cases:
             cases = self.hidden_cases if hidden and self.hidden_cases is not None else self.cases
-            rules = {"checker": self.checker, "tolerance": self.tolerance, "limits": self.limits}
-            return Program(code, std=self.std, cases=cases, **rules)  # type: ignore[arg-type]
+            return Program(
+                code,
+                std=self.std,
+                cases=cases,
+                checker=self.checker,  # type: ignore[arg-type]
+                tolerance=self.tolerance,
+                checker_program=self.checker_program,
+                limits=self.limits,
+            )
         test, declared = self.test, self.tests_declared
         if hidden and self.hidden_test is not None:
             test, declared = self.hidden_test, self.hidden_tests_declared
@@ -149,7 +158,7 @@ def parse_task(row: Row, where: str) -> Task:
 
 def _task(fields: Mapping[str, Any], where: str) -> Task:
     values = dict(fields)
-    for name in ("reference", "hidden_test"):
+    for name in ("reference", "hidden_test", "checker_program"):
         if values.get(name) is not None and not isinstance(values[name], str):
             raise UserError(f"{where}: field {name!r} is {values[name]!r}: it must be a string")
     for name in ("callees", "weak"):
@@ -195,8 +204,8 @@ def _check_rules(task: Task, where: str) -> None:
         rules = (task.tolerance, task.limits)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    if task.test and rules != (Tolerance(), RunLimits()):
-        raise UserError(f"{where}: the row has limits or a tolerance for cases, and a test: leave them out")
+    if task.test and (rules != (Tolerance(), RunLimits()) or task.checker_program is not None):
+        raise UserError(f"{where}: the row says how cases are judged, and has a test instead of any: leave it out")
 
 
 def _refuse_duplicates(tasks: Sequence[Task], source: str | Path) -> None:

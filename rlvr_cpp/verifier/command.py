@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.cases import Case, OpenCase, read_cases
 from rlvr_cpp.verifier.checkers import CHECKERS
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
 from rlvr_cpp.verifier.program import FILE_NAME, SOURCES, Program, refusal
@@ -102,6 +102,8 @@ def _parser() -> Parser:
     add("--declaration", metavar="FILE", help="C++ that declares what the tests call, where they do not")
     add("--cases", metavar="FILE", help="JSON: inputs and expected outputs, instead of --tests")
     add("--checker", choices=CHECKERS, help="how outputs are compared (tokens)")
+    add("--checker-program", metavar="FILE", help="C++ that compares them instead, as testlib has it")
+    add("--testlib", metavar="FOLDER", help="where testlib.h is, for a program that includes it")
     add("--json", action="store_true", help="print the whole result as one line of JSON")
     add("--std", default=Program.std, help="language standard (%(default)s)")
     add("--compiler", default="g++", help="name or path (%(default)s)")
@@ -123,6 +125,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
 def _program(arguments: argparse.Namespace) -> Program:
     if arguments.cases and arguments.tests:
         raise UserError("there are both --tests and --cases: leave one of them out")
+    is_open = arguments.checker_program is not None
     if arguments.checker and not arguments.cases:
         raise UserError(f"--checker is {arguments.checker} but there are no cases to compare: add --cases")
     code = _read_code(arguments.files or [STDIN])
@@ -136,8 +139,11 @@ def _program(arguments: argparse.Namespace) -> Program:
         std=arguments.std,
         declaration=_read(arguments.declaration) if arguments.declaration else None,
         hidden_test=_read(arguments.hidden_tests) if arguments.hidden_tests else None,
-        cases=read_cases(_read(arguments.cases), arguments.cases) if arguments.cases else (),
+        cases=read_cases(_read(arguments.cases), arguments.cases, OpenCase if is_open else Case)
+        if arguments.cases
+        else (),
         checker=arguments.checker or Program.checker,
+        checker_program=_read(arguments.checker_program) if is_open else None,
     )
 
 
@@ -185,6 +191,7 @@ def _judge(program: Program, arguments: argparse.Namespace) -> VerifyResult:
         extra_flags=_flags(arguments),
         workers=1,
         require=arguments.require,
+        testlib=arguments.testlib,
     ) as verifier:
         result = verifier.verify(program)
         if result.status in ("compile_error", "link_error"):

@@ -19,6 +19,7 @@ from rlvr_cpp.verifier.cpp.loops import decides_the_total
 from rlvr_cpp.verifier.program import Program, refusal
 from rlvr_cpp.verifier.result import VALUE_TYPE, VerifyResult
 from rlvr_cpp.verifier.status import IN_PROCESS, Status
+from rlvr_cpp.verifier.tiers.checker_program import build_judge
 from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
 from rlvr_cpp.verifier.tiers.observer.planner import plan_for
 from rlvr_cpp.verifier.tiers.observer.run import WRONG_TYPE, build_oracle, judge_by_plan
@@ -62,9 +63,12 @@ def judge(program: Program, workshop: Workshop) -> VerifyResult:
 def prepare(program: Program, workshop: Workshop) -> None:
     """Build what judging any answer to this program's task takes, so that the first answer need not wait for it.
 
-    That is the oracle's and the worker's part of a task that declares what is called, or the plan by which its test is
-    taken apart. Trouble is left to the judging.
+    That is the oracle's and the worker's part of a task that declares what is called, the plan by which its test is
+    taken apart, or a checker program. Trouble is left to the judging.
     """
+    if program.checker_program is not None:
+        with contextlib.suppress(SandboxError, OSError, CheckerError):
+            build_judge("checker_program", program.checker_program, workshop)
     if program.test is None or program.declaration is None:
         return
     counted = _with_counted_assertions(program)

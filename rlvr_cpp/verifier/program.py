@@ -15,6 +15,7 @@ from rlvr_cpp.verifier.limits import RunLimits
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 STANDARD = re.compile(r"(c|gnu)\+\+(98|03|11|14|17|20|23|26|0x|1y|1z|2a|2b|2c)")
+TESTLIB = "testlib.h"
 CANDIDATE_FILE = "candidate.cpp"
 """What a candidate of one text is called."""
 SOURCES = (".cpp", ".cc", ".cxx", ".C")
@@ -51,6 +52,8 @@ class Program:
     """How outputs are compared: a name (see `checkers.py`), or a function of input, expected and actual output."""
     tolerance: Tolerance = field(default_factory=Tolerance)
     """For the checker `float`."""
+    checker_program: str | None = None
+    """C++ that compares, instead of a named checker: testlib's interface, see `tiers/checker_program.py`."""
     limits: RunLimits = field(default_factory=RunLimits)
     """What a run may use, where the task says so."""
 
@@ -71,6 +74,11 @@ class Program:
         return (tuple(sorted(self.files.items())), *others)
 
     @property
+    def needs_testlib(self) -> bool:
+        """What judges its outputs includes testlib."""
+        return TESTLIB in (self.checker_program or "")
+
+    @property
     def optimization(self) -> str:
         """How it is compiled: nobody waits for the optimizer where nobody set a time for what comes out of it."""
         return "-O0" if self.limits.time is None else "-O2"
@@ -89,13 +97,17 @@ def check_program(program: Program) -> None:
     code = program.code
     if not isinstance(code, str) and not (isinstance(code, Mapping) and all(map(_is_text, [*code, *code.values()]))):
         raise UserError(f"code is a {type(code).__name__}: it must be C++ text, or texts by file name")
-    for name in ("test", "hidden_test", "declaration", "reference"):
+    for name in ("test", "hidden_test", "declaration", "reference", "checker_program"):
         text = getattr(program, name)
         if text is not None and not isinstance(text, str):
             raise UserError(f"{name} is a {type(text).__name__}: it must be C++ text")
     if not isinstance(program.std, str) or not STANDARD.fullmatch(program.std):
         raise UserError(f"std is {program.std!r}: it must be a C++ standard such as c++17 or gnu++20")
     check_checker(program.checker)
+    if program.checker_program is not None and not program.cases:
+        raise UserError("there is a checker_program but no cases whose outputs it could compare: give both or neither")
+    if program.checker_program is None and not all(case.stdout.strip() for case in program.cases):
+        raise UserError("a case expects nothing, and no program judges what is printed: leave the case out")
     if program.cases and program.test is not None:
         raise UserError(f"cases holds {len(program.cases)} cases but there is test code as well: give one of them")
     for name, test in (("tests_declared", program.test), ("hidden_tests_declared", program.hidden_test)):

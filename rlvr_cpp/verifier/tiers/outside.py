@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from rlvr_cpp.verifier.cases import Case
 from rlvr_cpp.verifier.checkers import outputs_match
 from rlvr_cpp.verifier.cpp.diagnostics import lacks_only_main
+from rlvr_cpp.verifier.tiers.checker_program import accepts, build_judge
 from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
 from rlvr_cpp.verifier.toolchain.built import Judged
 from rlvr_cpp.verifier.verdict import LIMITS, Verdict, read_verdict
@@ -36,6 +38,7 @@ def judge_by_cases(bench: Bench) -> Judged:
     if built.failure is not None:
         return Judged(tier="cases", built=built)
     program, passed, seconds, cpu = bench.program, 0, 0.0, 0.0
+    is_right = _comparison(bench)
     total = len(program.cases)
     for case in program.cases:
         run = bench.workshop.run(_with_room(bench.command(stdin=case.stdin.encode(errors="replace")), case))
@@ -45,9 +48,18 @@ def judge_by_cases(bench: Bench) -> Judged:
         if run.ended in LIMITS:
             limited = Verdict(verdict.status, total=total)
             return Judged(tier="cases", built=built, verdict=limited, run=run, seconds=seconds)
-        passed += verdict.status == "ok" and outputs_match(program.checker, case, run.stdout, program.tolerance)
+        passed += verdict.status == "ok" and is_right(case, run.stdout)
     verdict = Verdict("ok" if passed == total else "wrong", passed, total)
     return Judged(tier="cases", built=built, verdict=verdict, run=run, seconds=seconds)
+
+
+def _comparison(bench: Bench) -> Callable[[Case, bytes], bool]:
+    """How this program's outputs are compared. It raises CheckerError where that cannot be told."""
+    program, workshop = bench.program, bench.workshop
+    if program.checker_program is None:
+        return lambda case, output: outputs_match(program.checker, case, output, program.tolerance)
+    checker = build_judge("checker_program", program.checker_program, workshop)
+    return lambda case, output: bool(output.strip()) and accepts(checker, case, output, workshop)
 
 
 def _with_room(command: Command, case: Case) -> Command:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, toolchain_trouble
+from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, parse_diagnostics, toolchain_trouble
 from rlvr_cpp.verifier.limits import on_the_clock
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.toolchain.precompiled import PrecompiledHeaders
@@ -67,7 +67,7 @@ class Workshop:
         self.headers = PrecompiledHeaders(self.store, toolchain)
         self.oracles: dict[str, tuple[Path, Path | None]] = {}
         """Those that were built: their folders, and the programs that run them from elsewhere."""
-        self._failed: set[str] = set()
+        self._failed: dict[str, str] = {}
         self._building: dict[str, threading.Lock] = {}
         self._uses: Counter[str] = Counter()
         _sweep_scratch()
@@ -269,9 +269,19 @@ class Workshop:
         Threads that want the same wait for the first of them. Raises SandboxError where a limit ended the compiler: a
         busy machine must not weaken how a task is judged.
         """
-        key = content_key(name, sorted(files.items()), arguments, self.toolchain.compiler, self.toolchain.version)
+        key = self._key(name, files, arguments)
         with self._building.setdefault(key, threading.Lock()):
             return None if key in self._failed else self._build_once(key, name, files, arguments)
+
+    def complaint(self, name: str, files: Sources, arguments: Sequence[str]) -> str:
+        """The first error of what `built_once` could not build."""
+        said = self._failed.get(self._key(name, files, arguments), "")
+        found = (one for one in parse_diagnostics(said) if one.severity.endswith("error"))
+        lines = said.strip().splitlines() or [""]
+        return next((f"{one.file}:{one.line}: {one.message}" for one in found), lines[0])
+
+    def _key(self, name: str, files: Sources, arguments: Sequence[str]) -> str:
+        return content_key(name, sorted(files.items()), arguments, self.toolchain.compiler, self.toolchain.version)
 
     def _build_once(self, key: str, name: str, files: Sources, arguments: Sequence[str]) -> Path | None:
         def build(draft: Path) -> bool:
@@ -284,16 +294,14 @@ class Workshop:
                         f"sandbox: a test did not compile within its limits ({reason or finished.ended})"
                     )
                 if finished.returncode != 0:
+                    self._failed[key] = said
                     return False
                 shutil.copyfile(folder / name, draft / name)
                 (draft / name).chmod(0o755)
             return True
 
         entry = self.store.make(key, build)
-        if entry is None:
-            self._failed.add(key)
-            return None
-        return entry / name
+        return None if entry is None else entry / name
 
     def _header(self, files: Sources, arguments: Sequence[str]) -> tuple[str, ...]:
         """The precompiled header of the one source among the files, whose flags stand before its name."""

@@ -11,7 +11,7 @@ import pytest
 from rlvr_cpp import UserError
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import load_tasks, save_tasks
-from rlvr_cpp.verifier.cases import Case
+from rlvr_cpp.verifier.cases import Case, OpenCase
 from rlvr_cpp.verifier.checkers import Tolerance
 from rlvr_cpp.verifier.limits import RunLimits
 
@@ -116,6 +116,24 @@ def test_a_row_of_ours_says_how_its_outputs_are_judged(tmp_path):
     assert load_tasks(tmp_path / "again.jsonl") == [task]
 
 
+def test_a_checker_in_cpp_comes_along_and_one_in_python_leaves_a_tag(tmp_path):
+    (task,) = load_tasks(FILES / "codeforces_open_r1.jsonl")
+    assert "needs_checker" in task.tags
+    assert task.checker_program is None
+    checker = '#include "testlib.h"\nint main(int n, char** v) { registerTestlibCmd(n, v); quitf(_ok, ""); }'
+    row = {
+        **row_of("codeforces_open_r1.jsonl"),
+        "generated_checker": checker,
+        "examples": [{"input": "1", "output": ""}],
+    }
+    (task,) = load_tasks(write(tmp_path, row))
+    assert "needs_checker" not in task.tags
+    assert task.program("x").checker_program == checker
+    assert task.program("x").cases == (OpenCase("1", ""),)
+    save_tasks([task], tmp_path / "again.jsonl")
+    assert load_tasks(tmp_path / "again.jsonl") == [task]
+
+
 def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp_path):
     packed = [{"input": "1\n", "output": "1\n", "testtype": "stdin"}]
     text = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(packed)))).decode()
@@ -143,7 +161,8 @@ def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp
         ("ours_with_cases.jsonl", {"test": "int main() {}"}, "both a test and cases"),
         ("ours_with_cases.jsonl", {"memory_limit": 1}, "memory_limit is 1: it must be a whole number from 16"),
         ("ours_with_cases.jsonl", {"relative_tolerance": "x"}, "relative_tolerance is 'x'"),
-        ("ours_with_difficulty.jsonl", {"time_limit": 1}, "limits or a tolerance for cases, and a test"),
+        ("ours_with_difficulty.jsonl", {"time_limit": 1}, "the row says how cases are judged, and has a test"),
+        ("ours_with_cases.jsonl", {"checker_program": 5}, "field 'checker_program' is 5: it must be a string"),
         ("ours_with_difficulty.jsonl", {"difficulty": 3}, "field 'difficulty' is 3"),
         ("ours_with_cases.jsonl", {"prompt": None}, "field 'prompt' is None"),
         ("apps.jsonl", {"question": None}, "field 'question' is None"),
