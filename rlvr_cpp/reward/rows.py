@@ -9,7 +9,7 @@ cases            instead of `test`: inputs with their outputs (`rlvr_cpp.verifie
 checker          how outputs are compared: a name of `rlvr_cpp.verifier.checkers`; with it may stand
                  `absolute_tolerance`, `relative_tolerance`, `time_limit`, `memory_limit`, `output_limit` and
                  `stack_limit`, in the units of a `Task`
-checker_program  C++ that compares instead, see docs/verifier.md
+checker_program  C++ that compares instead, or `interactor`, C++ that talks to the program (docs/verifier.md)
 declaration      C++ that the answer continues or, in a fenced block, replaces; empty where it is a whole program;
                  needed where the test calls functions that it does not declare itself
 entry_point      the function or type that a declaration opens
@@ -39,10 +39,11 @@ from rlvr_cpp.verifier.tiers.oracle import LIBRARY_NAMES
 from rlvr_cpp.verifier.verifier import Verifier
 
 RULES = (
-    *("checker", "absolute_tolerance", "relative_tolerance", "checker_program"),
+    *("checker", "absolute_tolerance", "relative_tolerance", "checker_program", "interactor"),
     *("time_limit", "memory_limit", "output_limit", "stack_limit"),
 )
 """How the outputs of a program are judged, as a `Task` has it."""
+JUDGES = {"checker_program", "interactor"}
 FIELDS = ("test", "tests_declared", "cases", *RULES, "declaration", "entry_point", "std")
 TEXTS = ("test", "declaration", "entry_point", "std")
 
@@ -81,9 +82,7 @@ def read_task(row: Mapping[str, Any]) -> Task:
         entry_point=given.get("entry_point", "") or ("main" if is_program else _called(test, given)),
         tests_declared=None if declared is None else int(declared),
         std=given.get("std", Program.std),
-        cases=read_cases(given["cases"], kind=OpenCase if "checker_program" in given else Case)
-        if "cases" in given
-        else (),
+        cases=read_cases(given["cases"], kind=OpenCase if JUDGES & given.keys() else Case) if "cases" in given else (),
         **{name: given[name] for name in RULES if name in given},
     )
 

@@ -57,7 +57,7 @@ def _ours(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, list[str
         if near := difflib.get_close_matches(name, known, 1, 0.8):
             raise UserError(f"{where}: field {name!r} is not part of a task: do you mean {near[0]!r}?")
     fields["tags"] = _tags(fields.get("tags"), row.get("difficulty"), where)
-    kind = Case if fields.get("checker_program") is None else OpenCase
+    kind = OpenCase if {"checker_program", "interactor"} & fields.keys() else Case
     for name in ("cases", "hidden_cases"):
         if fields.get(name):
             fields[name] = _cases(fields[name], f"{where}: field {name!r}", kind)

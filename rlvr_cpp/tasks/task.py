@@ -71,6 +71,8 @@ class Task:
     """Of the checker `float`; one of the two has to hold."""
     checker_program: str | None = None
     """C++ that compares instead: testlib's interface, with exit status 0 for a right output."""
+    interactor: str | None = None
+    """C++ that talks to the program and judges it, likewise."""
     time_limit: float | None = None
     """CPU seconds for one case; None is the verifier's. Programs with such a limit are built with -O2."""
     memory_limit: int | None = None
@@ -106,6 +108,7 @@ class Task:
                 checker=self.checker,  # type: ignore[arg-type]
                 tolerance=self.tolerance,
                 checker_program=self.checker_program,
+                interactor=self.interactor,
                 limits=self.limits,
             )
         test, declared = self.test, self.tests_declared
@@ -158,7 +161,7 @@ def parse_task(row: Row, where: str) -> Task:
 
 def _task(fields: Mapping[str, Any], where: str) -> Task:
     values = dict(fields)
-    for name in ("reference", "hidden_test", "checker_program"):
+    for name in ("reference", "hidden_test", "checker_program", "interactor"):
         if values.get(name) is not None and not isinstance(values[name], str):
             raise UserError(f"{where}: field {name!r} is {values[name]!r}: it must be a string")
     for name in ("callees", "weak"):
@@ -204,7 +207,10 @@ def _check_rules(task: Task, where: str) -> None:
         rules = (task.tolerance, task.limits)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    if task.test and (rules != (Tolerance(), RunLimits()) or task.checker_program is not None):
+    programs = [one for one in (task.checker_program, task.interactor) if one is not None]
+    if len(programs) > 1:
+        raise UserError(f"{where}: the row has both a checker_program and an interactor: leave one of them out")
+    if task.test and (rules != (Tolerance(), RunLimits()) or programs):
         raise UserError(f"{where}: the row says how cases are judged, and has a test instead of any: leave it out")
 
 

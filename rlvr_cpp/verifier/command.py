@@ -103,6 +103,7 @@ def _parser() -> Parser:
     add("--cases", metavar="FILE", help="JSON: inputs and expected outputs, instead of --tests")
     add("--checker", choices=CHECKERS, help="how outputs are compared (tokens)")
     add("--checker-program", metavar="FILE", help="C++ that compares them instead, as testlib has it")
+    add("--interactor", metavar="FILE", help="C++ that talks to the program and judges it, likewise")
     add("--testlib", metavar="FOLDER", help="where testlib.h is, for a program that includes it")
     add("--json", action="store_true", help="print the whole result as one line of JSON")
     add("--std", default=Program.std, help="language standard (%(default)s)")
@@ -125,7 +126,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
 def _program(arguments: argparse.Namespace) -> Program:
     if arguments.cases and arguments.tests:
         raise UserError("there are both --tests and --cases: leave one of them out")
-    is_open = arguments.checker_program is not None
+    kind = Case if arguments.checker_program is None and arguments.interactor is None else OpenCase
     if arguments.checker and not arguments.cases:
         raise UserError(f"--checker is {arguments.checker} but there are no cases to compare: add --cases")
     code = _read_code(arguments.files or [STDIN])
@@ -139,11 +140,10 @@ def _program(arguments: argparse.Namespace) -> Program:
         std=arguments.std,
         declaration=_read(arguments.declaration) if arguments.declaration else None,
         hidden_test=_read(arguments.hidden_tests) if arguments.hidden_tests else None,
-        cases=read_cases(_read(arguments.cases), arguments.cases, OpenCase if is_open else Case)
-        if arguments.cases
-        else (),
+        cases=read_cases(_read(arguments.cases), arguments.cases, kind) if arguments.cases else (),
         checker=arguments.checker or Program.checker,
-        checker_program=_read(arguments.checker_program) if is_open else None,
+        checker_program=_read(arguments.checker_program) if arguments.checker_program else None,
+        interactor=_read(arguments.interactor) if arguments.interactor else None,
     )
 
 

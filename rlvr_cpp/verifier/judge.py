@@ -66,9 +66,9 @@ def prepare(program: Program, workshop: Workshop) -> None:
     That is the oracle's and the worker's part of a task that declares what is called, the plan by which its test is
     taken apart, or a checker program. Trouble is left to the judging.
     """
-    if program.checker_program is not None:
+    if program.judge_program is not None:
         with contextlib.suppress(SandboxError, OSError, CheckerError):
-            build_judge("checker_program", program.checker_program, workshop)
+            build_judge("", program.judge_program, workshop)
     if program.test is None or program.declaration is None:
         return
     counted = _with_counted_assertions(program)

@@ -54,6 +54,8 @@ class Program:
     """For the checker `float`."""
     checker_program: str | None = None
     """C++ that compares, instead of a named checker: testlib's interface, see `tiers/checker_program.py`."""
+    interactor: str | None = None
+    """C++ that talks to the candidate and judges it: testlib's interface, see `tiers/interactive.py`."""
     limits: RunLimits = field(default_factory=RunLimits)
     """What a run may use, where the task says so."""
 
@@ -74,9 +76,14 @@ class Program:
         return (tuple(sorted(self.files.items())), *others)
 
     @property
+    def judge_program(self) -> str | None:
+        """What judges its outputs or its talk; None where they are compared here."""
+        return self.checker_program if self.interactor is None else self.interactor
+
+    @property
     def needs_testlib(self) -> bool:
         """What judges its outputs includes testlib."""
-        return TESTLIB in (self.checker_program or "")
+        return TESTLIB in (self.judge_program or "")
 
     @property
     def optimization(self) -> str:
@@ -97,19 +104,18 @@ def check_program(program: Program) -> None:
     code = program.code
     if not isinstance(code, str) and not (isinstance(code, Mapping) and all(map(_is_text, [*code, *code.values()]))):
         raise UserError(f"code is a {type(code).__name__}: it must be C++ text, or texts by file name")
-    for name in ("test", "hidden_test", "declaration", "reference", "checker_program"):
+    for name in ("test", "hidden_test", "declaration", "reference", "checker_program", "interactor"):
         text = getattr(program, name)
         if text is not None and not isinstance(text, str):
             raise UserError(f"{name} is a {type(text).__name__}: it must be C++ text")
     if not isinstance(program.std, str) or not STANDARD.fullmatch(program.std):
         raise UserError(f"std is {program.std!r}: it must be a C++ standard such as c++17 or gnu++20")
     check_checker(program.checker)
-    if program.checker_program is not None and not program.cases:
-        raise UserError("there is a checker_program but no cases whose outputs it could compare: give both or neither")
-    if program.checker_program is None and not all(case.stdout.strip() for case in program.cases):
-        raise UserError("a case expects nothing, and no program judges what is printed: leave the case out")
+    _check_judge(program)
     if program.cases and program.test is not None:
         raise UserError(f"cases holds {len(program.cases)} cases but there is test code as well: give one of them")
+    if program.judge_program is None and not all(case.stdout.strip() for case in program.cases):
+        raise UserError("a case expects nothing, and no program judges what is printed: leave the case out")
     for name, test in (("tests_declared", program.test), ("hidden_tests_declared", program.hidden_test)):
         declared = getattr(program, name)
         if declared is None:
@@ -118,6 +124,14 @@ def check_program(program: Program) -> None:
             raise UserError(f"{name} is {declared} but there is no test code: give both or neither")
         if not 1 <= declared <= MAX_TESTS:
             raise UserError(f"{name} is {declared}: it must be between 1 and {MAX_TESTS}")
+
+
+def _check_judge(program: Program) -> None:
+    name = "checker_program" if program.interactor is None else "interactor"
+    if program.judge_program is not None and not program.cases:
+        raise UserError(f"{name} is given but there are no cases that it could judge: give both or neither")
+    if program.checker_program is not None and program.interactor is not None:
+        raise UserError("there are both a checker_program and an interactor: leave one of them out")
 
 
 def _is_text(value: object) -> bool:

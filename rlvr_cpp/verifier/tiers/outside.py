@@ -9,10 +9,11 @@ from rlvr_cpp.verifier.cases import Case
 from rlvr_cpp.verifier.checkers import outputs_match
 from rlvr_cpp.verifier.cpp.diagnostics import lacks_only_main
 from rlvr_cpp.verifier.tiers.checker_program import accepts, build_judge
+from rlvr_cpp.verifier.tiers.interactive import talk
 from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
 from rlvr_cpp.verifier.toolchain.built import Judged
 from rlvr_cpp.verifier.verdict import LIMITS, Verdict, read_verdict
-from rlvr_sandbox import Command
+from rlvr_sandbox import Command, Finished
 
 
 def judge_alone(bench: Bench) -> Judged:
@@ -37,20 +38,32 @@ def judge_by_cases(bench: Bench) -> Judged:
     built = bench.build()
     if built.failure is not None:
         return Judged(tier="cases", built=built)
-    program, passed, seconds, cpu = bench.program, 0, 0.0, 0.0
-    is_right = _comparison(bench)
-    total = len(program.cases)
-    for case in program.cases:
-        run = bench.workshop.run(_with_room(bench.command(stdin=case.stdin.encode(errors="replace")), case))
+    passed, seconds, cpu, total = 0, 0.0, 0.0, len(bench.program.cases)
+    attempt = _attempt(bench)
+    for case in bench.program.cases:
+        run, is_right = attempt(case)
         seconds, cpu = seconds + run.seconds, cpu + run.cpu_seconds
         run = replace(run, cpu_seconds=cpu)
-        verdict = read_verdict(run, False, None)
         if run.ended in LIMITS:
-            limited = Verdict(verdict.status, total=total)
+            limited = Verdict(LIMITS[run.ended], total=total)
             return Judged(tier="cases", built=built, verdict=limited, run=run, seconds=seconds)
-        passed += verdict.status == "ok" and is_right(case, run.stdout)
+        passed += is_right
     verdict = Verdict("ok" if passed == total else "wrong", passed, total)
     return Judged(tier="cases", built=built, verdict=verdict, run=run, seconds=seconds)
+
+
+def _attempt(bench: Bench) -> Callable[[Case], tuple[Finished, bool]]:
+    """How a case is tried: to its run, and whether it is passed. Raises CheckerError where that cannot be told."""
+    if bench.program.interactor is not None:
+        interactor = build_judge("interactor", bench.program.interactor, bench.workshop)
+        return lambda case: talk(bench, interactor, case)
+    is_right = _comparison(bench)
+
+    def run(case: Case) -> tuple[Finished, bool]:
+        run = bench.workshop.run(_with_room(bench.command(stdin=case.stdin.encode(errors="replace")), case))
+        return run, read_verdict(run, False, None).status == "ok" and is_right(case, run.stdout)
+
+    return run
 
 
 def _comparison(bench: Bench) -> Callable[[Case, bytes], bool]:

@@ -162,6 +162,7 @@ def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp
         ("ours_with_cases.jsonl", {"memory_limit": 1}, "memory_limit is 1: it must be a whole number from 16"),
         ("ours_with_cases.jsonl", {"relative_tolerance": "x"}, "relative_tolerance is 'x'"),
         ("ours_with_difficulty.jsonl", {"time_limit": 1}, "the row says how cases are judged, and has a test"),
+        ("ours_with_cases.jsonl", {"checker_program": "x", "interactor": "y"}, "both a checker_program and an interactor"),
         ("ours_with_cases.jsonl", {"checker_program": 5}, "field 'checker_program' is 5: it must be a string"),
         ("ours_with_difficulty.jsonl", {"difficulty": 3}, "field 'difficulty' is 3"),
         ("ours_with_cases.jsonl", {"prompt": None}, "field 'prompt' is None"),

@@ -111,7 +111,7 @@ def test_testlib_comes_from_the_folder_that_a_user_names(tmp_path):
 @pytest.mark.parametrize(
     ("program", "words"),
     [
-        (Program("int main() {}", checker_program=STATUS), "a checker_program but no cases"),
+        (Program("int main() {}", checker_program=STATUS), "checker_program is given but there are no cases"),
         (Program("int main() {}", cases=(OpenCase("1", " "),)), "a case expects nothing"),
         (Program("int main() {}", cases=(Case("1", "1"),), checker_program=5), "checker_program is a int"),  # type: ignore[arg-type]
     ],
