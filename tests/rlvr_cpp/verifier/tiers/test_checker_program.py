@@ -83,10 +83,13 @@ def test_a_checker_that_does_not_compile_is_named_each_time(verifier):
     assert "checker_program does not compile: checker.cpp:1: 'x' was not declared" in first.stderr
 
 
-def test_it_is_built_before_the_first_answer_and_for_all_of_them(verifier):
-    program = Program(ECHO, cases=(Case("1", "1"),), checker_program=WITNESS + "// prepared")
-    prepare(program, verifier.workshop)
-    assert build_judge("checker_program", WITNESS + "// prepared", verifier.workshop).exists()
+def test_it_is_built_before_the_first_answer_and_once_for_all(verifier, tmp_path):
+    checker = f"{WITNESS}// {tmp_path}"
+    built = verifier.workshop.store.folder
+    before = set(built.iterdir())
+    prepare(Program(ECHO, cases=(Case("1", "1"),), checker_program=checker), verifier.workshop)
+    new = set(built.iterdir()) - before
+    assert build_judge("checker_program", checker, verifier.workshop).parent in new
 
 
 def test_testlib_comes_from_the_folder_that_a_user_names(tmp_path):
