@@ -32,6 +32,8 @@ CODE_CONTESTS_CPP = 2
 """code_contests numbers the languages of its solutions."""
 OWN_CHECKER = "needs_checker"
 """The tag of a task with a checker that is no C++, such as Python: here its outputs are compared as tokens."""
+INTERACTIVE = "needs_interactor"
+"""The tag of a task whose statement asks for a talk, and whose row has nobody to talk to: no answer to it passes."""
 CPP_INCLUDE = re.compile(r"(?m)^[ \t]*#[ \t]*include\b")
 
 
@@ -171,6 +173,7 @@ def _codeforces(row: Row, where: str) -> Fields:
         for name in ("examples", "official_tests")
     )
     tags = ["codeforces", *(row.get("tags") or ()), *([OWN_CHECKER] if own and checker is None else [])]
+    tags += [INTERACTIVE] if row.get("interaction_format") else []
     task = _contest(f"codeforces/{_name(row, 'id', where)}", statement, public, hidden, None, tags, where)
     return task | limit_fields(row.get("time_limit"), row.get("memory_limit")) | {"checker_program": checker}
 

@@ -57,7 +57,7 @@ WORDS = {
     "forged": "its verdict contradicts the exit status, the number of tests or itself, and does not count",
     "ambiguous": "it printed more than one verdict, and none counts",
     "policy": "its object code could tamper with the verdict, so it was not run",
-    "sandbox_error": "the machine failed, not the program",
+    "sandbox_error": "what judges it failed, not the program",
 }
 TIMES = {"cpu": "its CPU time", "wall": "its time on the clock"}
 

@@ -127,8 +127,8 @@ class Bench:
         """What runs the program that was built."""
         usual = self.workshop.program(self._alone(), stdin=stdin, descriptors=descriptors, file_size=file_size)
         own = self.program.limits
-        if self.workshop.toolchain.is_sanitized:  # which takes more memory than any task has in mind
-            own = replace(own, memory=None)
+        if self.workshop.toolchain.is_sanitized:  # which takes more time and memory than any task has in mind
+            own = replace(own, time=None, memory=None)
         return replace(usual, limits=own.within(usual.limits))
 
     def run(self, *, stdin: bytes = b"", descriptors: Descriptors = (), file_size: int | None = None) -> Finished:

@@ -134,6 +134,13 @@ def test_a_checker_in_cpp_comes_along_and_one_in_python_leaves_a_tag(tmp_path):
     assert load_tasks(tmp_path / "again.jsonl") == [task]
 
 
+def test_a_row_that_asks_for_a_talk_says_so(tmp_path):
+    row = {**row_of("codeforces_open_r1.jsonl"), "interaction_format": "Print a guess, read the reply."}
+    (task,) = load_tasks(write(tmp_path, row))
+    assert "needs_interactor" in task.tags
+    assert "needs_interactor" not in load_tasks(FILES / "codeforces_open_r1.jsonl")[0].tags
+
+
 def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp_path):
     packed = [{"input": "1\n", "output": "1\n", "testtype": "stdin"}]
     text = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(packed)))).decode()

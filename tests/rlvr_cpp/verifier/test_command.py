@@ -153,7 +153,7 @@ def test_what_could_not_be_judged_is_neither_pass_nor_fail(monkeypatch, capsys):
     failure = VerifyResult("sandbox_error", False, False, stderr="no process left")
     monkeypatch.setattr(Verifier, "verify", lambda self, program: failure)
     assert main([file("a.cpp", "int main() {}")]) == 2
-    assert capsys.readouterr().out.startswith("not judged: the machine failed, not the program: no process left")
+    assert capsys.readouterr().out.startswith("not judged: what judges it failed, not the program: no process left")
 
 
 @pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
