@@ -50,6 +50,7 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
         benchmark = with_references(benchmark)
     with open_verifier(job.verifier, job.sandbox.require) as verifier:
         verifier.check(task.std for task in benchmark.tasks)
+        verifier.check_testlib(task.program("", benchmark.hidden) for task in benchmark.tasks)
         subject = open_subject(job)
         with RunRecord(folder, job, verifier.version, _fixed(benchmark, subject, verifier)) as record:
             banner(

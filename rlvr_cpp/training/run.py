@@ -148,6 +148,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
         verifier.check(task.std for task in (*train_tasks, *held_out))
+        verifier.check_testlib(task.program("") for task in (*train_tasks, *held_out))
         if job.tasks.source is not None and processes.rank() == 0:
             check_references([*train_tasks, *held_out], job.tasks.check_references, verifier, job.tasks.source)
         check_coverage_tool(job, verifier)
