@@ -54,6 +54,7 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
         job = _as_many_as_given(job, answers)
     with open_verifier(job.verifier, job.sandbox.require) as verifier:
         verifier.check(task.std for task in benchmark.tasks)
+        verifier.check_testlib(task.program("", benchmark.hidden) for task in benchmark.tasks)
         subject = open_subject(job) if answers is None else given_subject(job, answers)
         with RunRecord(folder, job, verifier.version, _fixed(benchmark, subject, verifier)) as record:
             banner(

@@ -59,6 +59,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require))
         verifier.check(task.std for task in tasks)
+        verifier.check_testlib(task.program("") for task in tasks)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         model, adapter = find_weights(job.model, job.adapter_from)
         policy = load_policy(model, job.policy)

@@ -13,19 +13,22 @@ from itertools import islice
 from rlvr_cpp.runs.console import progress_bar
 from rlvr_cpp.tasks.degenerate import degenerate_answers
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.cpp.loops import counts_what_an_answer_repeats
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.verifier import Verifier
 from rlvr_sandbox import SandboxError
 
+REPEATS = "an item that is counted twice"
+"""What is let through by a harness that counts in a loop over the answer, or in what the answer calls back."""
 SHOWN = 5
 """Tasks that a remark names."""
 
 
 def check_tasks(tasks: Sequence[Task], verifier: Verifier) -> list[Task]:
-    """The tasks with the answers without work that pass their tests, public or hidden; empty where none does.
+    """The tasks with what their tests, public or hidden, let through; empty where they are good.
 
-    Those whose answers cannot be made from a signature keep what they had. Raises SandboxError where the machine
-    failed.
+    That is each answer without work that passes, and `REPEATS`. Those whose answers cannot be made from a signature
+    keep what they had. Raises SandboxError where the machine failed.
     """
     ways = [degenerate_answers(task) for task in tasks]
     programs = [
@@ -47,7 +50,10 @@ def _checked(task: Task, answers: Mapping[str, str], results: Iterator[VerifyRes
             if result.status == "sandbox_error":
                 raise SandboxError(f"{task.task_id} could not be checked: {result.stderr}")
         passing += [name] if any(result.passed for result in tried) else []
-    return dataclasses.replace(task, weak=tuple(passing)) if answers else task
+    counts = any(test is not None and counts_what_an_answer_repeats(test) for test in (task.test, task.hidden_test))
+    if counts:
+        passing.append(REPEATS)
+    return dataclasses.replace(task, weak=tuple(passing)) if answers or counts else task
 
 
 def _tests(task: Task) -> tuple[bool, ...]:
@@ -69,7 +75,7 @@ def weak_remarks(tasks: Sequence[Task]) -> list[str]:
         named = ", ".join(f"{task.task_id} ({task.weak[0]})" for task in weak[:SHOWN] if task.weak)
         more = f" and {len(weak) - SHOWN} more" if len(weak) > SHOWN else ""
         remarks.append(
-            f"{len(weak)} of {len(tasks)} tasks are weak, answers without work pass their tests: {named}{more}"
+            f"{len(weak)} of {len(tasks)} tasks are weak, their tests let through what is no answer: {named}{more}"
         )
     if unknown:
         remarks.append(f"{unknown} of {len(tasks)} tasks were never tried with answers without work: {hint}")

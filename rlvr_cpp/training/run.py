@@ -151,6 +151,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
         verifier.check(task.std for task in (*train_tasks, *held_out))
+        verifier.check_testlib(task.program("") for task in (*train_tasks, *held_out))
         check_own_references(job, sources, [*train_tasks, *held_out], verifier)
         check_coverage_tool(job, verifier)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))

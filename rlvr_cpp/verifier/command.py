@@ -33,7 +33,8 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn, TextIO
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.verifier.cases import CHECKERS, read_cases
+from rlvr_cpp.verifier.cases import Case, OpenCase, read_cases
+from rlvr_cpp.verifier.checkers import CHECKERS
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
 from rlvr_cpp.verifier.lines import ReadRow, judge_lines, program_in
 from rlvr_cpp.verifier.program import FILE_NAME, SOURCES, Program, refusal
@@ -64,7 +65,7 @@ WORDS = {
     "forged": "its verdict contradicts the exit status, the number of tests or itself, and does not count",
     "ambiguous": "it printed more than one verdict, and none counts",
     "policy": "its object code could tamper with the verdict, so it was not run",
-    "sandbox_error": "the machine failed, not the program",
+    "sandbox_error": "what judges it failed, not the program",
 }
 TIMES = {"cpu": "its CPU time", "wall": "its time on the clock"}
 
@@ -114,6 +115,9 @@ def _parser() -> Parser:
     add("--declaration", metavar="FILE", help="C++ that declares what the tests call, where they do not")
     add("--cases", metavar="FILE", help="JSON: inputs and expected outputs, instead of --tests")
     add("--checker", choices=CHECKERS, help="how outputs are compared (tokens)")
+    add("--checker-program", metavar="FILE", help="C++ that compares them instead, as testlib has it")
+    add("--interactor", metavar="FILE", help="C++ that talks to the program and judges it, likewise")
+    add("--testlib", metavar="FOLDER", help="where testlib.h is, for a program that includes it")
     add("--json", action="store_true", help="print the whole result as one line of JSON")
     add("--jsonl", metavar="FILE", help="programs or answers, one JSON object a line; `-` is standard input")
     add("--std", default=Program.std, help="language standard (%(default)s)")
@@ -136,6 +140,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
 def _program(arguments: argparse.Namespace) -> Program:
     if arguments.cases and arguments.tests:
         raise UserError("there are both --tests and --cases: leave one of them out")
+    kind = Case if arguments.checker_program is None and arguments.interactor is None else OpenCase
     if arguments.checker and not arguments.cases:
         raise UserError(f"--checker is {arguments.checker} but there are no cases to compare: add --cases")
     code = _read_code(arguments.files or [STDIN])
@@ -149,8 +154,10 @@ def _program(arguments: argparse.Namespace) -> Program:
         std=arguments.std,
         declaration=_read(arguments.declaration) if arguments.declaration else None,
         hidden_test=_read(arguments.hidden_tests) if arguments.hidden_tests else None,
-        cases=read_cases(_read(arguments.cases), arguments.cases) if arguments.cases else (),
+        cases=read_cases(_read(arguments.cases), arguments.cases, kind) if arguments.cases else (),
         checker=arguments.checker or Program.checker,
+        checker_program=_read(arguments.checker_program) if arguments.checker_program else None,
+        interactor=_read(arguments.interactor) if arguments.interactor else None,
     )
 
 
@@ -226,6 +233,7 @@ def _verifier(arguments: argparse.Namespace, workers: int | None) -> Verifier:
         extra_flags=_flags(arguments),
         workers=workers,
         require=arguments.require,
+        testlib=arguments.testlib,
     )
 
 

@@ -46,8 +46,8 @@ def open_loops(root: Node, asserting: frozenset[str]) -> tuple[Node, ...]:
 
 
 @lru_cache(maxsize=512)
-def decides_the_total(test: str) -> bool:
-    """A test that prints the marker itself counts in loops of that kind: its numbers are the candidate's to choose."""
+def counts_what_an_answer_repeats(test: str) -> bool:
+    """Whether a test that prints the marker itself counts in loops of that kind, whose turns the candidate chooses."""
     root = parse(test.encode(errors="replace"))
     reports = [
         node for node in walk(root) if node.type == "expression_statement" and PRINTS_MARKER.search(node_text(node))

@@ -8,7 +8,7 @@ import pytest
 from rlvr_cpp import Verifier, check_tasks
 from rlvr_cpp.tasks.degenerate import degenerate_answers
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks, save_tasks
-from rlvr_cpp.tasks.weak import weak_remarks
+from rlvr_cpp.tasks.weak import REPEATS, weak_remarks
 
 NEAR = """#undef NDEBUG
 #include <assert.h>
@@ -40,13 +40,20 @@ CLEARED = Task(
     'std::printf("PASSED %d/1\\n", p); return !p; }',
     "squeeze",
 )
+COUNTED = Task(
+    "ours/counted",
+    "#include <vector>\n#include <cstdio>\nstd::vector<int> twos(int n) {\n",
+    "int main() { int p = 0; for (int x : twos(2)) p += x == 2; p += twos(1).size() == 1; "
+    'std::printf("PASSED %d/3\\n", p); return p != 3; }',
+    "twos",
+)
 
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
     """The tasks of one file, checked by the command and read again."""
     folder = tmp_path_factory.mktemp("checked")
-    rows = [ROW, STRICT, dataclasses.asdict(CLASS), dataclasses.asdict(CLEARED)]
+    rows = [ROW, STRICT, *map(dataclasses.asdict, (CLASS, CLEARED, COUNTED))]
     (folder / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert check_tasks.main(["check", str(folder / "tasks.jsonl"), "--out", str(folder / "out.jsonl")]) == 0
     return {task.task_id: task for task in load_tasks(folder / "out.jsonl")}
@@ -61,6 +68,10 @@ def test_a_test_that_a_cleared_input_passes_is_weak(checked):
     assert checked["ours/cleared"].weak == ("the input is cleared",)
 
 
+def test_a_harness_that_counts_the_items_of_an_answer_is_weak(checked):
+    assert checked["ours/counted"].weak == (REPEATS,)
+
+
 def test_a_class_has_no_answers_of_this_kind(checked):
     assert degenerate_answers(CLASS) == {}
     assert checked["classes/1"].weak is None
@@ -68,7 +79,7 @@ def test_a_class_has_no_answers_of_this_kind(checked):
 
 def test_a_run_is_told_what_is_known_of_its_tasks(checked):
     (weak,) = weak_remarks(list(checked.values()))
-    assert weak.startswith("2 of 4 tasks are weak")
+    assert weak.startswith("3 of 5 tasks are weak")
     assert "CPP/1 (NaN, as many as numbers is long)" in weak
     assert weak_remarks([checked["CPP/2"], CLASS]) == []
     (unknown,) = weak_remarks([CLASS, CLEARED])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, lexemes, node_text, parse, walk
@@ -29,8 +29,7 @@ from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import Finished, SandboxError
 
-VERSION = 13
-"""Raised when the same task may be taken apart otherwise than before."""
+VERIFIER = Path(__file__).parents[2]
 PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_planned.cpp", "rlvr_planned.o"
 ROUNDS = 14
 TOOL_SECONDS = 20.0
@@ -42,22 +41,40 @@ UNDECLARED = re.compile(
 FOUND = re.compile(r"void rlvr::value_type<(\d+), (.*)>\(\)$")
 AT_OBSERVER = re.compile(rf"{re.escape(OBSERVER)}:(\d+)")
 THUNK = re.compile(r"static .* rlvr_(?:thunk|make)_(\d+)\(")
+MISSING_HEADER = re.compile(r"fatal error: .*(?:No such file or directory|file not found)")
 _BUILDING: dict[str, threading.Lock] = {}
+_PASSING: dict[str, Plan] = {}
+"""Plans that hold for this process alone."""
 
 
 def plan_for(program: Program, workshop: Workshop) -> Plan:
     """The plan of a program's task, made once. Raises SandboxError where the machine failed."""
     toolchain = workshop.toolchain
     task = (program.test, program.tests_declared, program.declaration, program.reference, program.std)
-    key = content_key("observer", VERSION, task, toolchain.compiler, toolchain.version, workshop.flags(program.std))
+    how = (_own_text(), toolchain.compiler, toolchain.version, workshop.flags(program.std))
+    key = content_key("observer", task, how)
     with _BUILDING.setdefault(key, threading.Lock()):
-        entry = workshop.store.make(key, lambda draft: _write(draft, _made(program, workshop)))
-    if entry is None:
+        if key not in _PASSING:
+            entry = workshop.store.make(key, lambda draft: _write(draft, key, _made(program, workshop)))
+            if entry is not None:
+                return _read(entry / PLAN)
+    if key not in _PASSING:
         raise SandboxError("sandbox: a plan could not be kept")
-    return _read(entry / PLAN)
+    return _PASSING[key]
 
 
-def _write(draft: Path, plan: Plan) -> bool:
+@cache
+def _own_text() -> str:
+    """What plans are made by and of: one that an earlier version of it made must not be found."""
+    files = sorted(path for path in VERIFIER.rglob("*") if path.suffix in (".py", ".h", ".cpp"))
+    return content_key([path.read_bytes() for path in files])
+
+
+def _write(draft: Path, key: str, plan: Plan) -> bool:
+    """Keep a plan, unless what is in its way may be installed tomorrow."""
+    if MISSING_HEADER.search(plan.reason):
+        _PASSING[key] = plan
+        return False
     (draft / PLAN).write_text(plan.to_json())
     return True
 

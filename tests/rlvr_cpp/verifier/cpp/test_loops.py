@@ -3,7 +3,7 @@
 import pytest
 
 from rlvr_cpp.verifier.cpp.lexemes import node_text, parse
-from rlvr_cpp.verifier.cpp.loops import decides_the_total, open_loops
+from rlvr_cpp.verifier.cpp.loops import counts_what_an_answer_repeats, open_loops
 
 BEFORE = """#define N 4
 const int M = 3;
@@ -88,4 +88,4 @@ COUNTED = """int main() {
     ],
 )
 def test_who_counts_in_a_loop_over_an_answer_leaves_the_number_of_tests_to_it(loop, decides):
-    assert decides_the_total(COUNTED % loop) == decides
+    assert counts_what_an_answer_repeats(COUNTED % loop) == decides

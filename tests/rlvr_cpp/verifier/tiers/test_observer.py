@@ -6,10 +6,11 @@
 import dataclasses
 import json
 import re
+import shutil
 import socket
 import struct
 import subprocess
-import threading
+from itertools import compress
 from pathlib import Path
 from random import Random
 
@@ -19,7 +20,9 @@ from benchmarks.hacks import earned, hacks, honest_share
 from rlvr_cpp import Program, VerifyResult, compute_reward
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 from rlvr_cpp.tasks.tiers import tier_of, tier_remarks
+from rlvr_cpp.verifier.tiers.observer import planner
 from rlvr_cpp.verifier.tiers.observer.cut import Owing, cut_test
+from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.observer.planner import closed, owing_by, plan_for, why_in_process
 from rlvr_cpp.verifier.tiers.observer.run import build_oracle
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit
@@ -187,6 +190,32 @@ def test_the_plan_is_the_tasks_and_never_the_answers(verifier):
     assert len(plans) == 1
 
 
+@pytest.mark.parametrize("file", ["tiers/observer/observer.h", "tiers/rpc.h", "cpp/lexemes.py"])
+def test_a_plan_that_an_earlier_text_made_is_not_found(monkeypatch, tmp_path, file):
+    def own_text():
+        return planner._own_text.__wrapped__()
+
+    mended = tmp_path / "verifier"
+    shutil.copytree(planner.VERIFIER, mended)
+    original = own_text()
+    monkeypatch.setattr(planner, "VERIFIER", mended)
+    assert own_text() == original
+    (mended / file).write_text((mended / file).read_text() + "\n")
+    assert own_text() != original
+
+
+def test_a_plan_that_lacks_a_header_is_made_anew_by_the_next_process(verifier, monkeypatch):
+    test = HARNESS % ("#include <nobody/has_that.h>", "Box b; p += b.get() == 3; p += b.get() == 3;")
+    program = Program("", test, 2, declaration="#include <nobody/has_that.h>\nstruct Box { int get();\n")
+    reason = plan_for(program, verifier.workshop).reason
+    assert "nobody/has_that.h" in reason
+    assert plan_for(program, verifier.workshop).reason == reason
+    monkeypatch.setattr(planner, "_PASSING", {})
+    again = Plan(reason="fatal error: another: No such file or directory")
+    monkeypatch.setattr(planner, "_made", lambda program, workshop: again)
+    assert plan_for(program, verifier.workshop) == again
+
+
 def test_a_test_without_a_main_is_not_taken_apart():
     with pytest.raises(CannotSplit, match="no main"):
         cut_test("int x;", Owing(frozenset({"Box"})), Learned())
@@ -196,7 +225,8 @@ def test_a_test_without_a_main_is_not_taken_apart():
 
 TALK = HARNESS % (
     "#include <string>",
-    'Box b(4); b.on([&](int x) { p += x == 1; }); p += b.name() == "box"; b.fire(); p += b.get() == 7; p -= 1;',
+    'Box b(4); int heard = 0; b.on([&](int x) { heard += x; }); p += b.name() == "box"; b.fire(); '
+    "p += heard == 1; p += b.get() == 7; p -= 1;",
 )
 TALKER = """#include <functional>
 #include <string>
@@ -214,108 +244,81 @@ def oracle(verifier):
     return folder / "rlvr_program"
 
 
-def play(oracle, say):
-    """The oracle's exit status and output, against an observer that answers what `say` makes of each request.
-
-    It has nothing more to say once it has said None.
-    """
+def play(oracle, messages):
+    """The oracle's exit status and output, against an observer that says all of it and no more, asked or not."""
     ask, answer = socket.socketpair()
-
-    def serve():
-        with answer:
-            try:
-                while head := answer.recv(4, socket.MSG_WAITALL):
-                    request = answer.recv(struct.unpack("<I", head)[0], socket.MSG_WAITALL)
-                    for message in say(request):
-                        if message is None:
-                            answer.shutdown(socket.SHUT_WR)
-                        else:
-                            answer.sendall(message)
-            except (OSError, struct.error):
-                return
-
-    with ask:
-        end = threading.Thread(target=serve)
-        end.start()
+    with ask, answer:
+        answer.sendall(b"".join(messages))
+        answer.shutdown(socket.SHUT_WR)
         command = f"exec {ORACLE_CHANNEL}<&0 </dev/null; exec {oracle}"
         done = subprocess.run(["/bin/sh", "-c", command], stdin=ask.fileno(), capture_output=True, timeout=30)
-    end.join(timeout=30)
-    assert not end.is_alive()
     return done.returncode, done.stdout
 
 
-def framed(payload):
-    return struct.pack("<I", len(payload)) + payload
+def framed(kind, number, value=b""):
+    message = struct.pack("<BI", kind, number) + value
+    return struct.pack("<I", len(message)) + message
 
 
-HONEST = [
-    struct.pack("<I", 0),
-    b"",
-    struct.pack("<I", 3) + b"box",
-    b"",
-    struct.pack("<i", 7),
-    b"",
-]
-"""The values of the six requests: the box, `on`, `name`, `fire`, `get`, and the end of the box."""
-
-
-def honest_player():
-    """An observer that plays by the rules; it calls back once, while `fire` is asked."""
-    waiting = iter(range(len(HONEST)))
-    pending: list[bytes] = []
-
-    def say(request):
-        if request[0] == 2:  # the result of the call back: now `fire` may return
-            return [framed(b"\0" + pending.pop() + b"")]
-        number = request[1:5]
-        place = next(waiting)
-        if place == 3:
-            pending.append(number)
-            return [framed(b"\1" + struct.pack("<Ii", 0, 1))]
-        return [framed(b"\0" + number + HONEST[place])]
-
-    return say
+RETURNED, CALLED = 0, 1
+HONEST = (
+    framed(RETURNED, 1, struct.pack("<I", 0)),
+    framed(RETURNED, 2),
+    framed(RETURNED, 3, struct.pack("<I", 3) + b"box"),
+    framed(CALLED, 0, struct.pack("<i", 1)),
+    framed(RETURNED, 4),
+    framed(RETURNED, 5, struct.pack("<i", 7)),
+    framed(RETURNED, 6),
+)
+"""What the box is, `on`, `name`, what `fire` calls back and that it ends, `get`, and the end of the box."""
 
 
 def test_an_observer_that_plays_by_the_rules_is_believed(oracle):
-    status, stdout = play(oracle, honest_player())
-    assert (status, stdout) == (0, b"PASSED 2/2\n")
+    assert play(oracle, HONEST) == (0, b"PASSED 2/2\n")
 
 
 def changed(rng, message):
-    """A message with something wrong about it: other bytes, cut, longer, repeated, another length."""
+    """A message with something wrong about it: other bytes, cut, longer, another length."""
     at = rng.randrange(len(message))
     return rng.choice(
         (
             message[:at] + bytes([message[at] ^ (1 << rng.randrange(8))]) + message[at + 1 :],
             message[:at],
             message + rng.randbytes(rng.randrange(1, 9)),
-            message + message,
             rng.randbytes(len(message)),
             struct.pack("<I", rng.choice((0, 1, 1 << 20, 1 << 31, 0xFFFFFFFF))) + message[4:],
-            b"",
         )
     )
 
 
-def fuzz(oracle, seed):
-    """The exit status of the oracle when one message of an honest run is changed; the message, and its place."""
+def fuzzed(seed):
+    """An honest run with one message changed, lost, said twice or moved, and cut there or played on."""
     rng = Random(seed)
-    honest, place, count = honest_player(), rng.randrange(7), iter(range(100))
+    messages, place = list(HONEST), rng.randrange(len(HONEST))
+    message = messages.pop(place)
+    kind = rng.randrange(6)
+    if kind < 3:
+        messages.insert(place, changed(rng, message))
+    elif kind == 3:
+        messages[place:place] = [message, message]
+    elif kind == 4:
+        messages.insert(rng.randrange(len(HONEST)), message)
+    return messages[: place + 1] if rng.random() < 0.3 else messages
 
-    def say(request):
-        messages = honest(request)
-        if next(count) != place:
-            return messages
-        return [*(changed(rng, message) for message in messages), None]
 
-    return play(oracle, say)
+def answers(messages):
+    """What is returned, and what is called back: two lists, but for the name that an observer gives its own object."""
+    said = [message[:9] + message[13:] if message[4:9] == HONEST[0][4:9] else message for message in messages]
+    is_call = [message[4:5] == bytes([CALLED]) for message in said]
+    return [message for message, call in zip(said, is_call, strict=True) if not call], [*compress(said, is_call)]
 
 
 @pytest.mark.parametrize("seeds", [range(300), pytest.param(range(300, 10_000), marks=pytest.mark.slow)])
 def test_no_changed_message_makes_a_pass_of_a_run_or_hangs_it(oracle, seeds):
-    endings = {fuzz(oracle, seed) for seed in seeds}
-    assert endings == {(WORKER_GONE, b""), (WORKER_LIED, b"")}
+    runs = [fuzzed(seed) for seed in seeds]
+    # Who calls back at another time, with the right value, is another right program.
+    endings = {play(oracle, messages) for messages in runs if answers(messages) != answers(HONEST)}
+    assert endings == {(WORKER_GONE, b""), (WORKER_LIED, b""), (1, b"PASSED 1/2\n")}
 
 
 # ------------------------------------------------------------------------------------------------------------- hacks

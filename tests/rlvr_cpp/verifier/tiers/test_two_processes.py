@@ -30,8 +30,13 @@ class Two:
         self.workshop = shared_workshop(make_toolchain(compiler, (), 60.0, 60.0), host_controls())
 
 
-@pytest.fixture(params=["g++", "clang++"])
+@pytest.fixture(params=["g++", pytest.param("clang++", marks=pytest.mark.slow)])
 def two(request, compilers):
+    return Two(request.param, compilers)
+
+
+@pytest.fixture(params=["g++", "clang++"])
+def each(request, compilers):
     return Two(request.param, compilers)
 
 
@@ -85,8 +90,8 @@ WRONG = "    return n ? v[0] + v[1] + v[n - 1] : 0;\n}\n"
 
 
 @pytest.mark.parametrize(("body", "marker"), [(RIGHT, b"\nPASSED 4/4\n"), (WRONG, b"\nPASSED 3/4\n")])
-def test_a_marker_test_says_what_it_says_in_one_process(two, body, marker):
-    assert assert_same(two, MARKER_TEST, SOLVE, SOLVE + body) == marker
+def test_a_marker_test_says_what_it_says_in_one_process(each, body, marker):
+    assert assert_same(each, MARKER_TEST, SOLVE, SOLVE + body) == marker
 
 
 LONG = "a_name_of_one_hundred_and_ten_letters_which_needs_more_room_than_others_do_" + 35 * "x"
@@ -248,8 +253,8 @@ int main() {
 """
 
 
-def test_every_shape_of_signature_is_called_as_in_one_process(two):
-    assert_same(two, SHAPES_TEST, SHAPES_DECLARED, SHAPES_DECLARED + SHAPES_DEFINED)
+def test_every_shape_of_signature_is_called_as_in_one_process(each):
+    assert_same(each, SHAPES_TEST, SHAPES_DECLARED, SHAPES_DECLARED + SHAPES_DEFINED)
 
 
 @pytest.mark.parametrize("std", ["c++11", "c++20"])
