@@ -24,7 +24,7 @@ from rlvr_cpp.runs.files import contract_hash
 from rlvr_cpp.runs.record import RunRecord, git_commit, package_versions, utc_now
 from rlvr_cpp.tasks.answers import Answers, read_answers
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
-from rlvr_cpp.tasks.contract import answer_contract
+from rlvr_cpp.tasks.reading.contract import answer_contract
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
 

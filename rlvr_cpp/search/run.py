@@ -28,7 +28,7 @@ from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.search import TaskScore
 from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
-from rlvr_cpp.tasks.contract import answer_contract
+from rlvr_cpp.tasks.reading.contract import answer_contract
 from rlvr_cpp.tasks.sources import load_sources
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.toolchain.store import content_key

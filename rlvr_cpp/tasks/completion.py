@@ -32,8 +32,6 @@ from rlvr_cpp.verifier.cpp.lexemes import Joined
 from rlvr_cpp.verifier.cpp.outline import Item, outline
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts, answer_span
 
-READING_VERSION = 1
-"""Raised when the same completion may be read as another program than before: records and resumed runs compare it."""
 MAX_LENGTH = 1 << 17
 """Characters of an answer in which definitions are looked for; a longer one continues the prompt."""
 SPECIAL = re.compile(r"\s*(?:(?:<\|[\w-]+\|>|</s>)\s*)+\Z")
