@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
-from rlvr_cpp.tasks.references import reference_program
+from rlvr_cpp.tasks.quality.references import reference_program
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
