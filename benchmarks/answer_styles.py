@@ -17,7 +17,7 @@ from rlvr_cpp import Program, Verifier
 from rlvr_cpp.tasks.choice import evenly_spaced
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.negation import negated_solution
-from rlvr_cpp.tasks.references import reference_program
+from rlvr_cpp.tasks.quality.references import reference_program
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.cpp.braces import closing_brace
 from rlvr_cpp.verifier.cpp.outline import open_items
