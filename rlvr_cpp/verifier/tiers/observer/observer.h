@@ -7,7 +7,7 @@
 //
 //   oracle to observer   CALL number thunk arguments | DROP number handle | RESULT outcome value
 //   observer to oracle   RETURNED number value and what may have changed | CALLED function arguments
-//                        THREW number exception text | THREW_OWN number class handle
+//                        THREW number exception text | THREW_OWN number classes handle... exception text
 //
 // The observer holds thunks and no expectation. The oracle ends, with LOST, at whatever is not exactly the answer.
 
@@ -81,8 +81,8 @@ inline unsigned& last_number() {
     static unsigned number = 0;
     return number;
 }
-// Throws the stand-in for an exception of the candidate's own type; defined behind the stand-ins.
-void throw_own(unsigned which, unsigned handle);
+// Throws the stand-in for an exception of the candidate's own, and knows how many of its classes the test catches.
+void throw_own(Reader& in);
 
 inline void answer_callback(Reader& in) {
     static unsigned depth = 0;
@@ -144,11 +144,7 @@ class Question {
             in.end();
             throw_again(which, what);
         }
-        if (kind == THREW_OWN) {
-            const unsigned which = in.get<unsigned>(), handle = in.get<unsigned>();
-            in.end();
-            throw_own(which, handle);
-        }
+        if (kind == THREW_OWN) throw_own(in);
 #endif
         lost();
     }
@@ -171,6 +167,55 @@ struct Handle {
         drop.in.end();
     }
 };
+
+#ifdef RLVR_STANDARD_EXCEPTIONS
+// An exception of the candidate's own is stood in for by one that is caught as whatever caught it in the observer: as
+// each of the classes that the test catches, by their numbers, and as what it is in the library.
+template <unsigned Class> struct Thrown {
+    const Handle& object;  // never released: the exception refers to it
+    explicit Thrown(const unsigned* handles) : object(*new Handle(handles[Class], false)) {}
+};
+template <class Library, unsigned... Classes> struct StandIn : Library, Thrown<Classes>... {
+    StandIn(const char* what, const unsigned* handles) : Library(what), Thrown<Classes>(handles)... {}
+};
+struct NoMemory : std::bad_alloc {
+    explicit NoMemory(const char*) {}
+};
+struct NoLibrary {
+    explicit NoLibrary(const char*) {}
+};
+
+// Goes through the classes of the test, with those that have caught it.
+template <class Library, unsigned Class, unsigned Count, unsigned... Caught> struct ThrowAs {
+    static void now(unsigned classes, const char* what, const unsigned* handles) {
+        if (classes >> Class & 1) ThrowAs<Library, Class + 1, Count, Caught..., Class>::now(classes, what, handles);
+        else ThrowAs<Library, Class + 1, Count, Caught...>::now(classes, what, handles);
+    }
+};
+template <class Library, unsigned Count, unsigned... Caught> struct ThrowAs<Library, Count, Count, Caught...> {
+    static void now(unsigned, const char* what, const unsigned* handles) { throw StandIn<Library, Caught...>(what, handles); }
+};
+template <unsigned Count> void throw_own_of(Reader& in) {
+    unsigned handles[Count];
+    const unsigned classes = in.get<unsigned>();
+    if (classes == 0 || classes >> Count != 0) lost();
+    for (unsigned n = 0; n < Count; ++n) handles[n] = classes >> n & 1 ? in.get<unsigned>() : 0;
+    const Byte kind = in.get<Byte>();
+    const char* what = get_text(in);  // never released either
+    in.end();
+    if (what == nullptr) lost();
+    switch (kind) {
+#define RLVR_THROW(kind, name) \
+    case kind: return ThrowAs<std::name, 0, Count>::now(classes, what, handles);
+        RLVR_EACH_EXCEPTION(RLVR_THROW)
+#undef RLVR_THROW
+        case BAD_ALLOC: return ThrowAs<NoMemory, 0, Count>::now(classes, what, handles);
+        case EXCEPTION: return ThrowAs<Exception, 0, Count>::now(classes, what, handles);
+        case UNKNOWN: return ThrowAs<NoLibrary, 0, Count>::now(classes, what, handles);
+        default: lost();
+    }
+}
+#endif
 
 template <class T> struct Changed { T& variable; };  // an argument that the candidate may change
 template <class T> Changed<T> changed(T& variable) { return {variable}; }
@@ -391,6 +436,30 @@ RLVR_ONCE void put_thrown_by_library(Writer& out, unsigned number) {
     (void)out, (void)number;
 #endif
 }
+#ifdef RLVR_STANDARD_EXCEPTIONS
+// Inside of a handler: whether a handler of T would have caught the same, and the slot of what it would have been given.
+template <class T> bool is_caught_as(unsigned& slot) {
+    try {
+        throw;
+    } catch (const T& error) {
+        slot = refer(error);
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+template <class... Classes> void put_thrown_as(Writer& out, unsigned number) {
+    unsigned slots[sizeof...(Classes)], used = 0, classes = 0, bit = 1;
+    ((is_caught_as<Classes>(slots[used]) ? (++used, classes |= bit) : 0u, bit <<= 1), ...);
+    if (classes == 0) return put_thrown_by_library(out, number);
+    new std::exception_ptr(std::current_exception());  // never released: the test may ask it for something
+    out.put(THREW_OWN);
+    out.put(number);
+    out.put(classes);
+    for (unsigned n = 0; n < used; ++n) out.put(slots[n]);
+    put_exception(out);
+}
+#endif
 
 // The result of a call back, with everything that the oracle asks meanwhile.
 RLVR_ONCE void await_result(Buffer& result) {

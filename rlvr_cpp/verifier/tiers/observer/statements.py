@@ -16,11 +16,14 @@ from rlvr_cpp.verifier.tiers.observer.expressions import TRUTH, child_of, edit, 
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name
 from rlvr_cpp.verifier.tiers.observer.thunks import edited, place_of
 from rlvr_cpp.verifier.tiers.observer.values import element_type, part_types, sent_type
+from rlvr_cpp.verifier.tiers.oracle import CAN_BE_CAUGHT
 
 WITH_BODIES = ("if_statement", "while_statement", "switch_statement", "do_statement", "else_clause", "case_statement")
 CONDITIONS = ("condition_clause", "parenthesized_expression")
 BLOCKS = ("compound_statement", "preproc_if", "preproc_ifdef", "preproc_else", "labeled_statement")
 KEPT = ("comment", "break_statement", "continue_statement", "goto_statement", "preproc_call", "preproc_def")
+MAX_CAUGHT = 6
+"""Classes that a test catches: what stands in for each set of them is compiled once for a task, in a second or two."""
 NAMING = ("using_declaration", "alias_declaration", "type_definition", "static_assert_declaration")
 
 
@@ -105,20 +108,34 @@ class Statements(Declarations):
     def _catch(self, node: Node) -> str:
         listed, body = child_of(node, "parameters"), child_of(node, "body")
         edits = []
-        if self.scopes.depends(listed):
+        if self._catches_candidates(node, listed):
             parameter = listed.named_children[0]
-            kind, name = (
-                node_text(child_of(parameter, "type")),
-                declared_name(parameter.child_by_field_name("declarator")),
-            )
-            if kind not in self.caught:
-                self.caught.append(kind)
-            number = self.caught.index(kind)
-            edits.append(edit(listed, f"(const rlvr_Thrown{number}& rlvr_thrown_{number})"))
+            kind, own = node_text(child_of(parameter, "type")), parameter.child_by_field_name("declarator")
+            if own is not None and "*" in node_text(own):
+                raise CannotSplit(f"the test catches a pointer: {short(parameter)}")
+            number, name = self._number_of_caught(kind), declared_name(own)
+            edits.append(edit(listed, f"(const rlvr::Thrown<{number}>& rlvr_thrown_{number})"))
             if name:
                 handle = f"rlvr_thrown_{number}.object"
                 self.scopes.declare(name, Variable(type=self.thunks.alias(kind), in_observer=True, handle=handle))
         return edited(node, [*edits, edit(body, self.statement(body))])
+
+    def _catches_candidates(self, node: Node, listed: Node) -> bool:
+        """Whether what is caught is the candidate's, or else is thrown by it alone and does not travel: `int`."""
+        if self.scopes.depends(listed) or not listed.named_children:
+            return self.scopes.depends(listed)
+        kind = node_text(listed.named_children[0].child_by_field_name("type"))
+        travels = kind.removeprefix("::").removeprefix("std::") in CAN_BE_CAUGHT
+        is_tests = kind in self.known.fields or re.search(r"\bthrow\b", self.text) is not None
+        tried = node.parent.child_by_field_name("body") if node.parent is not None else None
+        return not travels and not is_tests and self.scopes.depends(tried)
+
+    def _number_of_caught(self, kind: str) -> int:
+        if kind not in self.caught:
+            self.caught.append(kind)
+        if len(self.caught) > MAX_CAUGHT:
+            raise CannotSplit(f"the test catches more than {MAX_CAUGHT} classes of the candidate's")
+        return self.caught.index(kind)
 
     # ---------------------------------------------------------------------------------------------------------- ranges
 

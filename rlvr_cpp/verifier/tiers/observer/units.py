@@ -17,29 +17,15 @@ def templates(lines: Iterable[str]) -> frozenset[str]:
 
 
 def thrown_in_oracle(count: int) -> list[str]:
-    """What stands in for exceptions of the candidate's own types."""
-    declared = [
-        f"struct rlvr_Thrown{n} : std::exception {{ const rlvr::Handle& object; explicit rlvr_Thrown{n}(unsigned id) : "
-        "object(*new rlvr::Handle(id, false)) {} };"
-        for n in range(count)
-    ]
-    thrown = "".join(f" if (which == {n}) throw rlvr_Thrown{n}(handle);" for n in range(count))
-    return [
-        *declared,
-        f"void rlvr::throw_own(unsigned which, unsigned handle) {{ (void)which, (void)handle;{thrown} lost(); }}",
-    ]
+    """What throws a stand-in for an exception of as many classes of the candidate's as the test catches."""
+    thrown = f"throw_own_of<{count}>(in);" if count else "(void)in, lost();"
+    return [f"void rlvr::throw_own(Reader& in) {{ {thrown} }}"]
 
 
 def thrown_in_observer(caught: list[str], travels: bool) -> list[str]:
-    """What sends an exception of one of the types that the test catches."""
-    caught_here = "".join(
-        f" catch (const {kind}& error) {{ out.put(THREW_OWN); out.put(number); out.put<unsigned>({n}); "
-        f"put_slot(out, hold(new {kind}(error))); }}"
-        for n, kind in enumerate(caught)
-    )
-    whole = f"try {{ throw; }}{caught_here} catch (...) {{ put_thrown_by_library(out, number); }}"
-    body = whole if caught and travels else "put_thrown_by_library(out, number);"
-    return [f"void rlvr::put_own_exception(Writer& out, unsigned number) {{ {body} }}"]
+    """What sends an exception, also of one of the types that the test catches."""
+    put = f"put_thrown_as<{', '.join(caught)}>" if caught and travels else "put_thrown_by_library"
+    return [f"void rlvr::put_own_exception(Writer& out, unsigned number) {{ {put}(out, number); }}"]
 
 
 @cache
