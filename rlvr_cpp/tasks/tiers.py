@@ -32,7 +32,7 @@ def tier_of(task: Task, hidden: bool = False) -> tuple[Tier, str]:
         return "cases", ""
     if program.test is None:
         return "none", ""
-    if split(program.test, program.declaration, "") is not None:
+    if split(program.test, program.declaration, "", program.reference) is not None:
         return "oracle", ""
     why = why_in_process(program)
     return ("marker", why) if why else ("observer", "")

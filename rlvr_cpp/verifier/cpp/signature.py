@@ -75,7 +75,8 @@ class Unit:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """What `typedef`, `using x =` and macros without parameters stand for, where that is a plain sequence of tokens."""
     names: frozenset[str] = frozenset()
-    """Everything else that the text names: types, templates, namespaces, macros with parameters, broken functions."""
+    """Everything else that the text names: types, enumerators, templates, namespaces, macros with parameters, broken
+    functions."""
     constants: frozenset[str] = frozenset()
     """Variables that are `const` or `constexpr`."""
     variables: frozenset[str] = frozenset()
@@ -256,8 +257,14 @@ class _Reader:
         self._read_type(meaning)
 
     def _read_type(self, node: Node | None) -> None:
-        if node is not None and node.type in TYPE_DEFINITIONS and (name := node.child_by_field_name("name")):
+        if node is None or node.type not in TYPE_DEFINITIONS:
+            return
+        if (name := node.child_by_field_name("name")) is not None:
             self.names.add(node_text(name))
+        listed = node.child_by_field_name("body") if node.type == "enum_specifier" else None
+        if listed is not None and not any(child.type in ("class", "struct") for child in node.children):
+            named = (child.child_by_field_name("name") for child in listed.named_children)
+            self.names.update(node_text(one) for one in named if one is not None)
 
 
 def _template_names(node: Node) -> Iterator[str]:

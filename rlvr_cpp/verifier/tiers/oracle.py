@@ -126,27 +126,27 @@ class Split:
         return PLACEHOLDER.sub(named, compiled)
 
 
-def split(test: str, declaration: str | None, code: str) -> Split | None:
+def split(test: str, declaration: str | None, code: str, reference: str | None = None) -> Split | None:
     """The oracle and the worker for a test; None where the test cannot be judged in two processes.
 
-    `declaration` is trusted text that a candidate continues or implements. Where it or the test declares what is
-    called, the answer does not depend on `code`. Otherwise (`is_open`) the candidate proposes the types, and None says
-    that it has nothing to propose that can be believed. The oracle may still fail to compile, where the test needs more
-    of the candidate than its functions. Never raises.
+    `declaration` is trusted text that a candidate continues or implements, `reference` one that solves the task. Where
+    the declaration or the test declares what is called, the answer does not depend on `code`. Otherwise (`is_open`) the
+    candidate proposes the types, and None says that it has nothing to propose that can be believed. The oracle may
+    still fail to compile, where the test needs more of the candidate than its functions. Never raises.
     """
-    declared = _split_declared(test, declaration)
+    declared = _split_declared(test, declaration, reference)
     if declared != "open":
         return declared
     return _from_candidate(read_trusted_unit(test), read_unit(code, MAX_CANDIDATE_BYTES))
 
 
-def is_open(test: str, declaration: str | None) -> bool:
+def is_open(test: str, declaration: str | None, reference: str | None = None) -> bool:
     """The test calls functions that neither it nor the task declares, and asks nothing else of a candidate."""
-    return _split_declared(test, declaration) == "open"
+    return _split_declared(test, declaration, reference) == "open"
 
 
 @lru_cache(maxsize=512)
-def _split_declared(test: str, declaration: str | None) -> Split | Literal["open"] | None:
+def _split_declared(test: str, declaration: str | None, reference: str | None) -> Split | Literal["open"] | None:
     """The split where trusted text declares what is called; `open` where a test calls functions that nothing declares.
 
     A header of the candidate that the test includes says nothing that a declaration does not say.
@@ -164,7 +164,17 @@ def _split_declared(test: str, declaration: str | None) -> Split | Literal["open
     if any(harness.calls(function.name) for function in harness.prototypes):
         return _from_test(harness)
     owed = free_names(test)
-    return "open" if owed.values - LIBRARY - LIBRARY_NAMES and not owed.types else None
+    if owed.types or not owed.values - LIBRARY - LIBRARY_NAMES:
+        return None
+    return None if _asks_for_more(harness, owed.values, declaration, reference) else "open"
+
+
+def _asks_for_more(harness: Unit, owed: frozenset[str], declaration: str | None, reference: str | None) -> bool:
+    """Whether trusted text tells that what looks like a call is none of a plain function: `F(1, 2)` makes an object."""
+    said = read_trusted_unit(declaration or "")
+    if owed & (said.names | said.aliases.keys() | said.constants | said.variables):
+        return True
+    return reference is not None and _from_candidate(harness, read_trusted_unit(reference)) is None
 
 
 def differs(parts: Split, code: str) -> bool:

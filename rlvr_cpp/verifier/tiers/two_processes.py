@@ -41,7 +41,7 @@ def judge_in_two(bench: Bench) -> Judged | None:
     """
     program, parts = bench.program, split_of(bench.program)
     judged = _judge_split(bench, parts) if parts is not None else None
-    if judged is None and is_open(program.test or "", program.declaration):
+    if judged is None and is_open(program.test or "", program.declaration, program.reference):
         return _ask_for_declaration(bench)
     return judged
 
@@ -58,7 +58,8 @@ def prepare_oracle(program: Program, workshop: Workshop) -> None:
 
 def split_of(program: Program) -> Split | None:
     """How a program's harness is split from its candidate."""
-    return split(program.test or "", program.declaration, "\n".join(program.files.values()))
+    code = "\n".join(program.files.values())
+    return split(program.test or "", program.declaration, code, program.reference)
 
 
 def _ask_for_declaration(bench: Bench) -> Judged:

@@ -54,6 +54,11 @@ def _build(bench: Bench, plan: Plan) -> Built:
         return _build_apart(bench, plan)
     if len(bench.program.sources) > 1 or plan.quoted:
         return _build_files(bench, plan)
+    return _build_together(bench, plan)
+
+
+def _build_together(bench: Bench, plan: Plan) -> Built:
+    """The candidate and what observes it as one text."""
     [name] = bench.program.sources
     built = bench.compile_object(_behind(bench, f'#include "{name}"\n', plan))
     return built if built.failure is not None else bench.link(built, CANDIDATE_OBJECT, RUNTIME)
@@ -66,11 +71,16 @@ def _behind(bench: Bench, included: str, plan: Plan) -> str:
 
 
 def _build_apart(bench: Bench, plan: Plan) -> Built:
+    """The candidate, linked with what observes it."""
     observer = build_apart(bench.program.std, bench.workshop, plan.apart)
     if observer is None:
         raise SandboxError("sandbox: the observer of a plan does not compile any more")
     bench.write({OBSERVER_OBJECT: observer})
-    return bench.build(OBSERVER_OBJECT, RUNTIME)
+    built = bench.build(OBSERVER_OBJECT, RUNTIME)
+    if built.failure != "link_error" or len(bench.program.sources) > 1:
+        return built
+    together = _build_together(bench, plan)  # what is `inline`, `static` or a template is seen by no linker
+    return together if together.failure is None else built
 
 
 def _build_files(bench: Bench, plan: Plan) -> Built:

@@ -85,7 +85,7 @@ def test_names_of_a_text_are_told_apart():
     unit = read_unit(
         "#include <vector>\n#include<bits/stdc++.h>\n#include \"own.h\"\n#define ll long long\n#define SQUARE(x) x*x\n"
         "using namespace std;\ntypedef const vector<int> V;\nusing P = pair<int, int>;\ntypedef int *I;\n"
-        "struct S { int member; }; enum class E { a }; union U; template <class T> struct Q {};\n"
+        "struct S { int member; }; enum class E { a }; enum D { b = 2 }; union U; template <class T> struct Q {};\n"
         "template <class T> T generic(T t);\nnamespace n { int hidden; }\n"
         "const int LIMIT = 3; constexpr double PI = 3.14; static int counter; extern int other; int table[3];\n"
     )  # fmt: skip
@@ -96,7 +96,7 @@ def test_names_of_a_text_are_told_apart():
         "V": ["const", "vector<int>"],
         "P": ["pair<int,", "int>"],
     }
-    assert unit.names == {"SQUARE", "I", "S", "E", "U", "Q", "generic", "n"}
+    assert unit.names == {"SQUARE", "I", "S", "E", "D", "b", "U", "Q", "generic", "n"}
     assert unit.constants == {"LIMIT", "PI"}
     assert unit.variables == {"counter", "other", "table"}
 

@@ -31,7 +31,7 @@ from rlvr_cpp.verifier.tiers.oracle import ORACLE_CHANNEL
 from rlvr_cpp.verifier.verdict import WORKER_GONE, WORKER_LIED
 
 KINDS = Path(__file__).parents[3] / "data" / "observer"
-QUICK = ("own_exception", "list_range", "fraction", "move_only", "table")
+QUICK = ("own_exception", "exceptions", "list_range", "fraction", "move_only", "table")
 SWITCHES = ("enums",)
 """Not taken apart: a switch over the candidate's enumerators."""
 NAMES = [
@@ -219,6 +219,44 @@ def test_a_plan_that_lacks_a_header_is_made_anew_by_the_next_process(verifier, m
 def test_a_test_without_a_main_is_not_taken_apart():
     with pytest.raises(CannotSplit, match="no main"):
         cut_test("int x;", Owing(frozenset({"Box"})), Learned())
+
+
+RATIO = "struct Ratio { int n, d; Ratio(int n, int d)%s; int num() const%s; };\n"
+
+
+def test_objects_that_have_no_name_are_observed(verifier):
+    code = RATIO % (" : n(n), d(d) {}", " { return n; }")
+    test = "#include <cassert>\nint main() { assert(Ratio(1, 2).num() == 1); assert(Ratio(3, 4).num() == 3); }\n"
+    half = code.replace("{ return n; }", "{ return 1; }")
+    results = verifier.verify_many(
+        [
+            Program(code, test, declaration=RATIO % ("", "")),
+            Program(half, test, declaration=RATIO % ("", "")),
+            Program(code, test, reference=code),
+        ]
+    )
+    assert [(one.status, one.tests_passed, one.tier) for one in results] == [
+        ("ok", 2, "observer"),
+        ("wrong", 1, "observer"),
+        ("ok", 2, "observer"),
+    ]
+
+
+def test_a_function_that_no_linker_sees_is_observed(verifier):
+    apply = "%sint apply(int (*f)(int), int x)"
+    calls = "#include <cassert>\nint main() { assert(apply([](int a) { return a + 1; }, 2) == 3); }\n"
+    largest = "template <class T> T largest(T a, T b)"
+    of_template = "#include <cassert>\nint main() { assert(largest(1, 2) == 2); }\n"
+    results = verifier.verify_many(
+        [
+            *(
+                Program(f"{apply % how} {{ return f(x); }}\n", calls, declaration=f"{apply % ''};\n")
+                for how in ("", "inline ", "static ")
+            ),
+            Program(f"{largest} {{ return a < b ? b : a; }}\n", of_template, declaration=f"{largest};\n"),
+        ]
+    )
+    assert [(one.status, one.tier) for one in results] == [("ok", "observer")] * 4
 
 
 # ------------------------------------------------------------------------------------------------------ the channel

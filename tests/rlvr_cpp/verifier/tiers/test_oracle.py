@@ -165,6 +165,27 @@ def test_a_candidate_does_not_choose_what_kind_of_test_it_is_put_to():
         assert split(f"int main() {{ solve(3); {needs_a_type} }}\n", None, "int solve(int n) { return n; }") is None
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("F(1, 2).n", "struct F { int n, d; F(int n, int d); };"),
+        ("F(1, 2) == F(2, 4)", "class F { int n; public: F(int, int); bool operator==(const F&) const; };"),
+        ("pick(1, 2)", "template <class T> T pick(T a, T b) { return a; }"),
+        ("pick(Low)", "enum Level { Low, High }; int pick(Level);"),
+        ("High == 1", "enum Level { Low, High };"),
+        ("limit == 3", "const int limit = 3;"),
+        ("value(make(1))", "struct P { int x; }; P make(int); int value(P);"),
+    ],
+)
+def test_what_trusted_text_knows_for_an_object_or_a_template_is_no_call_of_a_function(made, said):
+    test = f"int main() {{ return !({made}); }}\n"
+    assert is_open(test, None)
+    assert not is_open(test, said)
+    assert not is_open(test, None, said)
+    assert split(test, None, "int F(int, int) { return 1; }", said) is None
+    assert is_open(MAIN, None, f"{said}\nint solve(int n) {{ return n; }}\n")
+
+
 def test_a_declaration_stands_for_the_header_that_a_test_includes():
     with_header = '#include "solution.h"\n' + MAIN
     assert split(with_header, "int solve(int n);", "") == split("\n" + MAIN, "int solve(int n);", "")
