@@ -14,9 +14,11 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, toolchain_trouble
-from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, tokens
+from rlvr_cpp.verifier.cpp.lexemes import parse, walk
+from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, read_trusted_unit, read_unit, tokens
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.status import Tier
 from rlvr_cpp.verifier.tiers.object_policy import (
@@ -64,6 +66,12 @@ FORBIDDEN = frozenset(
     )
 )
 """Words by which code reads or rewrites the harness's frame. No honest answer to a function or class task says them."""
+DECIDED_BY_ANSWERS = (
+    *("class_specifier", "struct_specifier", "union_specifier"),
+    *("namespace_definition", "template_declaration"),
+)
+"""What may be declared in part: an answer has a say in how large it is, and where its functions are."""
+INLINE = frozenset(("inline", "constexpr"))
 EXIT_NAMES = "rlvr_exit rlvr__exit rlvr__Exit rlvr_quick_exit"
 SEALED_EXITS = """
 #include <cstdlib>
@@ -92,7 +100,7 @@ def judge_apart(bench: Bench) -> Judged | None:
     harness = _harness_object(bench)
     if harness is None:
         return None
-    built = bench.compile_object()
+    built = bench.compile_object(_with_inline_kept(bench.program))
     bench.write({HARNESS_OBJECT: harness})
     return _judge_sealed("sealed", bench, built, _against_apart, [HARNESS_OBJECT, LOCAL_OBJECT])
 
@@ -134,6 +142,22 @@ def _harness_object(bench: Bench) -> bytes | None:
     compile_it = ["-w", *bench.trusted_flags, "-c", HARNESS, "-o", HARNESS_OBJECT]
     compiled = workshop.built_once(HARNESS_OBJECT, {HARNESS: harness}, compile_it)
     return None if compiled is None else compiled.read_bytes()
+
+
+def _with_inline_kept(program: Program) -> str | None:
+    """The candidate with a use of each `inline` function that the harness calls; None where it has none.
+
+    A compiler leaves out what nothing in its own text uses.
+    """
+    [name] = program.sources
+    called = {function.name for function in read_trusted_unit(_standing_alone(program) or "").prototypes}
+    uses = [
+        f"__attribute__((used)) static {function.result} (*const rlvr_used_{number})"
+        f"({', '.join(parameter.type for parameter in function.parameters)}) = &{function.name};\n"
+        for number, function in enumerate(read_unit(program.files[name]).defined)
+        if function.name in called and function.specifiers & INLINE
+    ]
+    return f'#include "{name}"\n{"".join(uses)}' if uses else None
 
 
 def _one_text(program: Program) -> str:
@@ -228,14 +252,24 @@ def _against_files(bench: Bench) -> list[str]:
 
 
 def _standing_alone(program: Program) -> str | None:
-    """The harness with what the task declares before it."""
+    """The harness with what the task declares before it. None where no other object has that as it was declared.
+
+    Members of a class that are not said, templates, and methods that are defined in their class are in no other object.
+    """
     if program.declaration is None:
         return program.test
     prompt = read_prompt(program.declaration)
-    if prompt is None:
+    if prompt is None or _declares_more_than_functions(prompt.context):
         return None
     opened = f"{_prototype(prompt.function)};\n" if prompt.function is not None else ""
     return f"{prompt.context}\n{opened}{program.test}"
+
+
+@lru_cache(maxsize=512)
+def _declares_more_than_functions(context: str) -> bool:
+    """Whether a text has a class with a body, a template or a namespace."""
+    nodes = [node for node in walk(parse(context.encode(errors="replace"))) if node.type in DECIDED_BY_ANSWERS]
+    return any(node.child_by_field_name("body") or node.type == "template_declaration" for node in nodes)
 
 
 def _prototype(function: Function) -> str:

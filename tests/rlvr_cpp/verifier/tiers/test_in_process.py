@@ -50,7 +50,23 @@ def files(header: str, source: str, test: str) -> Program:
     return Program({"a.cpp": HEADER + source, "b.cpp": HEADER, "t.h": "#pragma once\n" + header}, HEADER + test, 8)
 
 
+STEPS = Program(
+    "namespace walk { class Steps { int sum = 0; public: void add(int n) { sum += n; } int get() const { return sum; } };\n"
+    "inline int twice(const Steps& s) { return 2 * s.get(); } }\n",
+    '#include <cstdio>\nint main() { walk::Steps s; int guard = 0; s.add(4); int ok = s.get() == 4 && !guard;\n'
+    'ok += 7 * (walk::twice(s) == 8); std::printf("PASSED %d/8\\n", ok); return ok == 8 ? 0 : 1; }\n',
+    8,
+    declaration="namespace walk { class Steps { public: void add(int n); int get() const; };\nint twice(const Steps& s); }\n",
+)  # fmt: skip
+TWICE = Program(
+    "inline int twice(int n) { return 2 * n; }\n",
+    '#include <cstdio>\nint main() { int ok = 8 * (twice(4) == 8); std::printf("PASSED %d/8\\n", ok); return ok == 8 ? 0 : 1; }\n',
+    8,
+    declaration="int twice(int n);\n",
+)  # fmt: skip
 HONEST_PROGRAMS = {
+    "an inline function": (TWICE, "sealed"),
+    "a class that was declared without what is in it": (STEPS, "marker"),
     "a class": (continued(CLASS, CLASS["reference"]), "marker"),
     "a class, judged by a test that exits": (Program(HONEST, EXITING, 8), "marker"),
     "callbacks": (continued(CALLBACK, CALLBACK["reference"]), "sealed"),
