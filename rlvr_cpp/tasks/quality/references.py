@@ -31,7 +31,7 @@ def reference_program(task: Task, hidden: bool = False) -> Program | None:
 
 
 def check_references(tasks: Sequence[Task], which: str, verifier: Verifier, source: str) -> None:
-    """Judge the references of `all` tasks, of a `sample` or of `none`, and tell which fail.
+    """Judge the references of `all` tasks, of a `sample` or of `none`, and tell which fail or judge themselves.
 
     Raises UserError where too many do, SandboxError where the machine failed.
     """
@@ -43,6 +43,10 @@ def check_references(tasks: Sequence[Task], which: str, verifier: Verifier, sour
     for task, result in failed:
         if result.status == "sandbox_error":
             raise SandboxError(f"the reference of {task.task_id} could not be judged: {result.stderr}")
+    judged = [task.task_id for task, result in zip(chosen, results, strict=True) if result.self_judged]
+    if judged:
+        told = f"{len(judged)} of {len(chosen)} tasks of {source} are judged by the answer's own operators"
+        _warn(f"{told}: {_listed(judged)}; a test that compares plain values is stronger")
     if not failed:
         return
     told = f"{len(failed)} of {len(chosen)} reference solutions of {source} fail: {_named(failed)}"
@@ -51,9 +55,16 @@ def check_references(tasks: Sequence[Task], which: str, verifier: Verifier, sour
             f"{told}: no answer to such a task can be right, so correct the tests (`rlvr-verify` shows one), leave "
             "these tasks out, or use tasks.check_references=none"
         )
+    _warn(told)
+
+
+def _warn(told: str) -> None:
     console.print(f"warning: {told}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _named(failed: Sequence[tuple[Task, VerifyResult]]) -> str:
-    named = ", ".join(f"{task.task_id} ({result.status})" for task, result in failed[:SHOWN])
-    return named + (f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else "")
+    return _listed([f"{task.task_id} ({result.status})" for task, result in failed])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from rlvr_cpp import UserError, Verifier
+from rlvr_cpp.runs.console import console
 from rlvr_cpp.tasks.quality.references import check_references
 from rlvr_cpp.tasks.task import Task
 
@@ -40,3 +41,17 @@ def test_too_many_that_fail_are_refused(verifier):
     with pytest.raises(UserError, match=words):
         check_references([*TASKS[:6], WRONG, *others], "all", verifier, "file")
     check_references([WRONG], "none", verifier, "file")
+
+
+def test_references_that_judge_themselves_are_named_once(verifier):
+    same = "#include <cassert>\nint main() { Even a(2), b(4); assert(a == b); }\n"
+    plain = same.replace("a == b", "a.odd == b.odd")
+    prompt = "struct Even { int odd; Even(int n) : odd(n % 2) {}\n    bool operator==(const Even& o) const {\n"
+    own, other = (
+        Task(name, prompt, test, "Even", reference="        return odd == o.odd;\n    }\n};\n")
+        for name, test in (("own", same), ("other", plain))
+    )
+    with console.capture() as said:
+        check_references([own, other], "all", verifier, "file")
+    assert said.get().startswith("warning: 1 of 2 tasks of file are judged by the answer's own operators: own; ")
+    assert said.get().count("warning") == 1

@@ -15,6 +15,7 @@ from tree_sitter import Node
 from rlvr_cpp.verifier.cpp.assertions import count_assertions
 from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
+from rlvr_cpp.verifier.tiers.observer.challenge import Denied, Pure
 from rlvr_cpp.verifier.tiers.observer.expressions import ASSERTS, child_of, edit, short
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions, names_declared
 from rlvr_cpp.verifier.tiers.observer.statements import Statements
@@ -61,6 +62,10 @@ class Owing:
     """Functions that the test defines and the candidate is told of."""
     templates: frozenset[str] = frozenset()
     """Class templates among the owed names."""
+    pure: Pure = field(default_factory=Pure)
+    """What trusted text says of calls that may be repeated."""
+    denied: Denied = "each"
+    """How many changes the candidate's own comparisons have to deny."""
 
 
 @dataclass
@@ -117,6 +122,7 @@ class _Cutter(Statements):
             node_text(child_of(node, "name")) for node in self.root.children if node.type == "preproc_function_def"
         )
         self.lifter.checks = CHECKS | self.macros
+        self.pure, self.denied = owing.pure, owing.denied
         self.globals: set[str] = set()
         """Variables of the test that can change."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text
+from rlvr_cpp.verifier.tiers.observer.challenge import Denied, Pure, can_be_repeated, challenge_text, changed
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Scopes, Variable, declared_name
 from rlvr_cpp.verifier.tiers.observer.thunks import (
     Learned,
@@ -61,6 +62,12 @@ class Expressions:
         """Comparisons that the candidate's own code decides."""
         self.challenged = 0
         """Those among them that are asked with changed literals, too."""
+        self.pure = Pure()
+        """What may be repeated."""
+        self.denied: Denied = "each"
+        """What a comparison that is asked in several ways has to deny."""
+        self.is_negated = False
+        """Of the expression that is being cut the opposite is expected: a yes to everything fails by itself."""
         self._results: dict[str, str] = {}
 
     # ------------------------------------------------------------------------------------------------ what is asked
@@ -109,22 +116,20 @@ class Expressions:
         return [f"using {name} = {kind};" for kind, name in self._results.items()]
 
     def own_comparison(self, node: Node, operator: str) -> str:
-        """A comparison that the candidate's own code decides: with the test's literals and, untrue, with others."""
+        """A comparison that the candidate's own code decides, where possible with other literals as well."""
         self.self_judged += 1
         said = self.value(node, TRUTH)
-        if operator != "==" or not self.learned.challenges or not said.startswith("rlvr::ask<bool>("):
+        is_asked = said.startswith("rlvr::ask<bool>(") and not self.is_negated and self.denied != "none"
+        if operator != "==" or not is_asked or not can_be_repeated(node, self.pure):
             return said
         lifted = self.lifter.lift(node)
-        if not lifted.literals:
+        others = list(changed(lifted, self.pure))
+        if not others:
             return said
         self.challenged += 1
-        thunk = said.removeprefix("rlvr::ask<bool>(").partition(",")[0]
-        questions = [(lifted.arguments, "true")]
-        for place in lifted.literals:
-            other = [*lifted.arguments]
-            other[place] = _other_literal(other[place])
-            questions.append((other, "false"))
-        return _challenge(thunk, questions)
+        body = f"rlvr::give_comparison(rlvr_out, [&] {{ return ({lifted.text}) ? 1 : 0; }});"
+        thunk = self.thunks.add(place_of(node), lifted, lambda n: body)
+        return challenge_text(thunk, lifted.arguments, others, self.denied)
 
     # ---------------------------------------------------------------------------------------------------- expressions
 
@@ -226,7 +231,12 @@ class Expressions:
         argument, operator = node.child_by_field_name("argument"), node_text(node.child_by_field_name("operator"))
         if argument is None or not self.travels(argument) or operator not in ("!", "-", "+", "~", "not"):
             return self.value(node, expected)
-        return f"{operator} {self.expression(argument, TRUTH if operator in ('!', 'not') else expected)}"
+        if operator not in ("!", "not"):
+            return f"{operator} {self.expression(argument, expected)}"
+        self.is_negated = not self.is_negated
+        text = self.expression(argument, TRUTH)
+        self.is_negated = not self.is_negated
+        return f"{operator} {text}"
 
     def _conditional(self, node: Node, expected: str | None) -> str:
         condition, yes, no = (child_of(node, name) for name in ("condition", "consequence", "alternative"))
@@ -451,19 +461,3 @@ def short(node: Node) -> str:
 def call(function: str, arguments: Sequence[str]) -> str:
     """The text of a call."""
     return f"{function}({', '.join(arguments)})"
-
-
-def _other_literal(argument: str) -> str:
-    """An argument that is a literal as sent, with another value."""
-    match = re.fullmatch(r'static_cast<const char\*>\((".*)"\)', argument, re.DOTALL)
-    if match:
-        return f'static_cast<const char*>({match[1]}~")'
-    return re.sub(r"\)$", " + 1)", argument)
-
-
-def _challenge(thunk: str, questions: Sequence[tuple[Sequence[str], str]]) -> str:
-    """A comparison asked several times, as an expression without a comma outside of parentheses."""
-    asks = [call("rlvr::ask<bool>", [thunk, *arguments]) for arguments, _ in questions]
-    named = " ".join(f"auto rlvr_ask_{n} = [&] {{ return {ask}; }};" for n, ask in enumerate(asks))
-    listed = ", ".join(f"rlvr::asked(rlvr_ask_{n}, {expected})" for n, (_, expected) in enumerate(questions))
-    return f"([&] {{ {named} rlvr::Asked rlvr_asked[] = {{{listed}}}; return rlvr::challenge(rlvr_asked); }}())"

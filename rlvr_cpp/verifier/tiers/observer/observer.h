@@ -15,6 +15,7 @@ namespace rlvr {
 
 const Byte CALL = 0, DROP = 1, RESULT = 2;                  // from the oracle
 const Byte CALLED = 1, THREW = 2, THREW_OWN = 3;            // from the observer, beside RETURNED
+const int THREW_INSTEAD = 2;                                // of a comparison, beside 0 and 1
 const unsigned MAX_DEPTH = 200;                             // of calls back inside of calls back
 
 template <class T> struct Bare { typedef T type; };
@@ -291,25 +292,51 @@ template <class Signature, class F> unsigned called_back(F function) {  // never
 }
 
 #ifdef RLVR_CHALLENGE
-// A comparison that the candidate's own code decides is asked with the test's literal and with others, in any order:
-// who answers yes to everything has not answered.
+// A comparison that the candidate's own code decides is asked with the test's literals, which comes first in the list,
+// and with others, each several times and in any order: who answers yes to everything has not compared, and who answers
+// the same question otherwise does not either.
+template <class T> As<T> another(const As<T>& number) {
+    return As<T>{static_cast<T>(number.value > T(1) ? number.value - T(1) : number.value + T(1))};
+}
 struct Asked {
-    bool (*ask)(void* with);
+    int (*ask)(void* with);
     void* with;
-    bool expected;
-};
-template <class F> bool asked_of(void* with) { return (*static_cast<F*>(with))(); }
-template <class F> Asked asked(F& function, bool expected) { return Asked{asked_of<F>, &function, expected}; }
-template <Size N> bool challenge(Asked (&questions)[N]) {
-    static std::random_device chance;
-    bool good = true;
-    for (Size left = N; left > 0; --left) {
-        const Size place = chance() % left;
-        const Asked one = questions[place];
-        questions[place] = questions[left - 1];
-        good = (one.ask(one.with) == one.expected) && good;
+    int answer;  // below 0 before there is one
+
+    int ask_other() const {
+#ifdef RLVR_EXCEPTIONS
+        try {
+            return ask(with);
+        } catch (...) {
+            return THREW_INSTEAD;
+        }
+#else
+        return ask(with);
+#endif
     }
-    return good;
+};
+template <class F> int asked_of(void* with) { return (*static_cast<F*>(with))(); }
+template <class F> Asked asked(F& function) { return Asked{asked_of<F>, &function, -1}; }
+template <Size N> bool challenge(Asked (&questions)[N], bool denies_each) {
+    const Size ROUNDS = 4;
+    static std::random_device chance;
+    Asked* order[ROUNDS * N];
+    for (Size n = 0; n < ROUNDS * N; ++n) order[n] = &questions[n % N];
+    bool steady = true;
+    for (Size left = ROUNDS * N; left > 0; --left) {
+        const Size place = chance() % left;
+        Asked& one = *order[place];
+        order[place] = order[left - 1];
+        const int answer = &one == &questions[0] ? one.ask(one.with) : one.ask_other();
+        steady = steady && (one.answer < 0 || one.answer == answer);
+        one.answer = answer;
+    }
+    Size agreed = 0, denied = 0;  // what throws instead, since nothing can be made from those literals, does neither
+    for (Size n = 1; n < N; ++n) {
+        agreed += questions[n].answer == 1;
+        denied += questions[n].answer == 0;
+    }
+    return steady && questions[0].answer == 1 && (agreed == 0 || (denied > 0 && !denies_each));
 }
 #endif
 
@@ -375,6 +402,19 @@ template <class P, class T> void give(Writer& out, T value) {
     else static_assert(sizeof(T) == 0, "the tests ask for a value of another type here");
 }
 template <class T> void give_truth(Writer& out, const T& value) { out.put<bool>(value ? true : false); }
+// A comparison that is asked with other literals, too. Who can catch what it throws is thrown it.
+template <class F> void give_comparison(Writer& out, const F& holds) {
+#ifdef RLVR_EXCEPTIONS
+    out.put<int>(holds());
+#else
+    int answer = THREW_INSTEAD;
+    try {
+        answer = holds();
+    } catch (...) {
+    }
+    out.put(answer);
+#endif
+}
 
 #ifdef RLVR_PROBE
 // Leaves the type of an expression in the name of a function, for the planner to read.

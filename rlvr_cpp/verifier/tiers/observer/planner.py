@@ -17,6 +17,7 @@ from pathlib import Path
 from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, lexemes, node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, read_trusted_unit
 from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.tiers.observer.challenge import read_pure
 from rlvr_cpp.verifier.tiers.observer.cut import TYPES, WORD, Cut, Owing, cut_test
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.observer.run import OBSERVER, build_apart, build_oracle, judge_by_plan
@@ -105,13 +106,13 @@ class _Planner:
     def plan(self) -> Plan:
         """The plan. Raises CannotSplit."""
         owing = self._owing()
-        plan = self._proven(self._settled(owing))
-        if plan is None and self.learned.challenges:
-            self.learned.challenges = False  # the reference may compare otherwise than by value
-            plan = self._proven(self._settled(owing))
-        if plan is None:
-            raise CannotSplit("the reference does not pass when the test is taken apart")
-        return plan
+        for denied in ("each", "one", "none") if self.program.reference is not None else ("one",):
+            cut = self._settled(dataclasses.replace(owing, denied=denied))
+            if (plan := self._proven(cut)) is not None:
+                return plan
+            if not cut.challenged:
+                break
+        raise CannotSplit("the reference does not pass when the test is taken apart")
 
     def _owing(self) -> Owing:
         """What the test is taken apart by; whether types have to be guessed is learned on the way."""
@@ -226,7 +227,7 @@ def owing_by(test: str, trusted: str) -> Owing:
     nodes = parse(trusted.encode(errors="replace")).children
     callees = frozenset({function.name for function in read_trusted_unit(trusted).prototypes} & own)
     templates = names_of_types(trusted, "template_declaration")
-    return Owing(frozenset((names_declared(nodes) - given) | prototypes), callees, templates)
+    return Owing(frozenset((names_declared(nodes) - given) | prototypes), callees, templates, read_pure(trusted))
 
 
 def _prototypes_in(test: str) -> set[str]:

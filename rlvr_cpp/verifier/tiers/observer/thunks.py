@@ -59,8 +59,6 @@ class Learned:
     """Variables and types of the test that live in the observer."""
     guesses: bool = False
     """Nothing says the candidate's types but what the test compares its values with."""
-    challenges: bool = True
-    """Comparisons by the candidate's own code are asked with changed literals, too."""
 
 
 @dataclass
@@ -72,7 +70,7 @@ class Lifted:
     """One for each argument, in their order."""
     arguments: list[str] = field(default_factory=list)
     """As the oracle says them."""
-    literals: dict[int, str] = field(default_factory=dict)
+    literals: dict[int, Node] = field(default_factory=dict)
     """Arguments that are literals, by their number."""
     returned: list[str] = field(default_factory=list)
     """Writes back what the expression may have changed."""
@@ -218,7 +216,7 @@ class _Taking:
         else:
             self.lifted.send(f"const auto& {name} = rlvr::keep(rlvr_in.get<{sent}>());", f"rlvr::as<{sent}>({text})")
         if node.type in ("number_literal", "string_literal"):
-            self.lifted.literals[number] = text
+            self.lifted.literals[number] = node
         self.edits.append(Edit(node.start_byte, node.end_byte, name))
         return True
 

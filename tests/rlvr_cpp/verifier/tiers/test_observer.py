@@ -78,6 +78,51 @@ def test_an_equality_that_says_yes_to_everything_is_challenged(judged):
     assert lying.tests_passed < lying.tests_total - 1
 
 
+DECLARED = """#include <initializer_list>
+#include <set>
+#include <stdexcept>
+#include <vector>
+struct Mod { int value, base; Mod(int value, int base)%s bool operator==(const Mod& o) const%s };
+struct Bag { std::set<int> held; Bag(std::initializer_list<int> held)%s bool operator==(const Bag& o) const%s };
+struct Day { int day, month; Day(int day, int month)%s bool operator==(const Day& o) const%s };
+struct Pile { std::vector<Day> days; void put(Day d)%s Day take()%s };
+"""
+COMPARING = (
+    *(" : value(value % base), base(base) {}", "{ return value == o.value; }"),
+    *(" : held(held) {}", "{ return held == o.held; }"),
+    *(
+        ' : day(day), month(month) { if (day > 30 + (month != 2 && month != 4)) throw std::out_of_range("day"); }',
+        "{ return day == o.day && month == o.month; }",
+    ),
+    *("{ days.push_back(d); }", "{ Day last = days.back(); days.pop_back(); return last; }"),
+)
+COMPARED = """#include <cassert>
+int main() {
+    Mod m(7, 5); assert(m == Mod(2, 5));
+    Bag b{1, 2, 3}; assert(b == (Bag{1, 2, 2, 3}));
+    Day d(31, 5); assert(d == Day(31, 5)); assert(!(d == Day(30, 5)));
+    Pile p; p.put(d); p.put(Day(1, 1)); assert(p.take() == Day(1, 1)); assert(p.take() == Day(31, 5));
+}
+"""
+
+
+def test_without_a_reference_an_equality_may_fold_and_ignore_but_not_say_yes_to_everything(verifier):
+    declaration, honest = DECLARED % ((";",) * 8), DECLARED % COMPARING
+    answers = {
+        "honest": honest,
+        "yes": re.sub(r"{ return (\w+) == .*?; }", "{ return true; }", honest),
+        "no": re.sub(r"{ return (\w+) == .*?; }", "{ return false; }", honest),
+        "in turns": re.sub(r"{ return (\w+) == .*?; }", "{ static int n; return n++ % 2; }", honest),
+    }
+    results = verifier.verify_many([Program(code, COMPARED, declaration=declaration) for code in answers.values()])
+    passed = dict(zip(answers, results, strict=True))
+    assert {one.tier for one in results} == {"observer"}
+    assert (passed["honest"].status, passed["honest"].self_judged) == ("ok", 6)
+    assert passed["yes"].tests_passed == 2  # what changes an object is asked once, and tells nothing
+    assert passed["no"].tests_passed == 1
+    assert passed["in turns"].tests_passed <= 3
+
+
 # ------------------------------------------------------------------------------------------- where what is said lies
 
 
