@@ -71,13 +71,11 @@ def _makes_object(node: Node, pure: Pure) -> bool:
 
 
 def changed(lifted: Lifted, pure: Pure) -> Iterator[list[str]]:
-    """The arguments with another literal in one place, once for each literal that an object is made from."""
+    """The arguments with another literal in one place, once for each that is compared or that an object is made of."""
     for place, literal in lifted.literals.items():
-        listed = literal.parent
-        is_made = listed is not None and (
-            listed.type == "initializer_list" or (listed.parent is not None and _makes_object(listed.parent, pure))
-        )
-        if is_made:
+        above = literal.parent
+        is_plain = above is not None and above.type in ("initializer_list", "binary_expression")
+        if is_plain or (above is not None and above.parent is not None and _makes_object(above.parent, pure)):
             other = [*lifted.arguments]
             other[place] = _other_literal(other[place])
             yield other

@@ -381,6 +381,19 @@ template <class P, class T> constexpr bool same_kind() {
     else return false;
 }
 
+// Whether T is text like std::string_view, or may be nothing like std::optional: a test compares such with what they hold.
+template <class T> constexpr bool is_text(...) { return false; }
+template <class T, class Data = decltype(some<const T&>().data()), class = decltype(some<const T&>().size())>
+constexpr bool is_text(int) { return Same<Data, const char*>::value; }
+template <class T> constexpr bool may_be_nothing(...) { return false; }
+template <class T, class = decltype(some<const T&>().has_value()), class = decltype(*some<const T&>())>
+constexpr bool may_be_nothing(int) { return true; }
+// What nothing travels as: it equals no number, and no text that a test has a reason to expect.
+template <class P> void give_nothing(Writer& out) {
+    if constexpr (Same<P, AnyNumber>::value) out.put(AnyNumber{__builtin_nanl("")});
+    else out.put(P("\1rlvr: nothing"));
+}
+
 // Sends a value of the planned type P: one of another type is no answer, but for the same kind of number that fits.
 // By value: a constant of a class that nobody defines must not be referred to.
 template <class P, class T> void give(Writer& out, T value) {
@@ -395,7 +408,16 @@ template <class P, class T> void give(Writer& out, T value) {
 #ifdef RLVR_STRING
     else if constexpr (Same<P, std::string>::value && (Same<T, const char*>::value || Same<T, char*>::value))
         out.put<P>(std::string(value));
+    else if constexpr (Same<P, std::string>::value && is_text<T>(0)) out.put<P>(std::string(value.data(), value.size()));
+    else if constexpr (Same<P, std::string>::value && may_be_nothing<T>(0)) {
+        if (value.has_value()) give<P>(out, *value);
+        else give_nothing<P>(out);
+    }
 #endif
+    else if constexpr (Same<P, AnyNumber>::value && may_be_nothing<T>(0)) {
+        if (value.has_value()) give<P>(out, *value);
+        else give_nothing<P>(out);
+    }
 #ifdef RLVR_VECTOR
     else if constexpr (Same<P, bool>::value && Same<T, std::vector<bool>::reference>::value) out.put<P>(value);
 #endif

@@ -24,7 +24,7 @@ from rlvr_cpp.verifier.tiers.observer.scope import (
     mentions,
     names_in_lambdas,
 )
-from rlvr_cpp.verifier.tiers.observer.values import Knowledge, is_c_string, sent_type
+from rlvr_cpp.verifier.tiers.observer.values import COMPARE, Knowledge, is_c_string, sent_type
 
 LISTS = ("argument_list", "initializer_list", "subscript_argument_list")
 Place = tuple[int, int]
@@ -193,7 +193,7 @@ class _Taking:
         elif (is_argument or node.type == "field_expression") and self._is_sent(node):
             return
         else:
-            is_list = node.type in LISTS
+            is_list = node.type in LISTS or (node == self.whole and _compares(node))  # no expectation stays in a thunk
             for child in _below(node):
                 self.visit(child, is_argument=is_list and child.is_named)
 
@@ -268,6 +268,10 @@ class _Taking:
             f"rlvr::called_back<{signature}>({self.lifter.write_lambda(node)})",
         )
         self.edits.append(Edit(node.start_byte, node.end_byte, name))
+
+
+def _compares(node: Node) -> bool:
+    return node.type == "binary_expression" and node_text(node.child_by_field_name("operator")) in COMPARE
 
 
 def _parameter_of(argument: Node) -> tuple[str, int] | None:

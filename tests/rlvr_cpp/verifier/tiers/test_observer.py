@@ -85,6 +85,7 @@ DECLARED = """#include <initializer_list>
 struct Mod { int value, base; Mod(int value, int base)%s bool operator==(const Mod& o) const%s };
 struct Bag { std::set<int> held; Bag(std::initializer_list<int> held)%s bool operator==(const Bag& o) const%s };
 struct Day { int day, month; Day(int day, int month)%s bool operator==(const Day& o) const%s };
+struct Big { long digits; Big(long digits)%s bool operator==(const Big& o) const%s };
 struct Pile { std::vector<Day> days; void put(Day d)%s Day take()%s };
 """
 COMPARING = (
@@ -94,6 +95,7 @@ COMPARING = (
         ' : day(day), month(month) { if (day > 30 + (month != 2 && month != 4)) throw std::out_of_range("day"); }',
         "{ return day == o.day && month == o.month; }",
     ),
+    *(" : digits(digits) {}", "{ return digits == o.digits; }"),
     *("{ days.push_back(d); }", "{ Day last = days.back(); days.pop_back(); return last; }"),
 )
 COMPARED = """#include <cassert>
@@ -101,13 +103,14 @@ int main() {
     Mod m(7, 5); assert(m == Mod(2, 5));
     Bag b{1, 2, 3}; assert(b == (Bag{1, 2, 2, 3}));
     Day d(31, 5); assert(d == Day(31, 5)); assert(!(d == Day(30, 5)));
+    Big six(6); assert(six == 6L);
     Pile p; p.put(d); p.put(Day(1, 1)); assert(p.take() == Day(1, 1)); assert(p.take() == Day(31, 5));
 }
 """
 
 
 def test_without_a_reference_an_equality_may_fold_and_ignore_but_not_say_yes_to_everything(verifier):
-    declaration, honest = DECLARED % ((";",) * 8), DECLARED % COMPARING
+    declaration, honest = DECLARED % ((";",) * 10), DECLARED % COMPARING
     answers = {
         "honest": honest,
         "yes": re.sub(r"{ return (\w+) == .*?; }", "{ return true; }", honest),
@@ -117,7 +120,7 @@ def test_without_a_reference_an_equality_may_fold_and_ignore_but_not_say_yes_to_
     results = verifier.verify_many([Program(code, COMPARED, declaration=declaration) for code in answers.values()])
     passed = dict(zip(answers, results, strict=True))
     assert {one.tier for one in results} == {"observer"}
-    assert (passed["honest"].status, passed["honest"].self_judged) == ("ok", 6)
+    assert (passed["honest"].status, passed["honest"].self_judged) == ("ok", 7)
     assert passed["yes"].tests_passed == 2  # what changes an object is asked once, and tells nothing
     assert passed["no"].tests_passed == 1
     assert passed["in turns"].tests_passed <= 3
@@ -264,6 +267,27 @@ def test_a_plan_that_lacks_a_header_is_made_anew_by_the_next_process(verifier, m
 def test_a_test_without_a_main_is_not_taken_apart():
     with pytest.raises(CannotSplit, match="no main"):
         cut_test("int x;", Owing(frozenset({"Box"})), Learned())
+
+
+LIST = """#include <optional>
+#include <string>
+#include <string_view>
+struct List { std::string word = "%s"; std::optional<int> kept; void keep(int n) { kept = n; }
+  std::optional<int> last() const { return kept; } std::string_view view() const { return word; }
+  std::optional<std::string_view> name() const { return kept ? std::optional<std::string_view>(word) : std::nullopt; } };
+"""
+LISTED = """#include <cassert>
+int main() {
+    List a; assert(a.last() != 3); assert(!(a.last() == 0)); assert(a.name() != "x"); assert(!(a.name() == ""));
+    a.keep(3); assert(a.last() == 3); assert(a.view() == "x"); assert(a.name() == "x");
+}
+"""
+
+
+def test_without_a_declaration_what_holds_a_value_is_compared_as_that_value(verifier):
+    right, wrong = verifier.verify_many([Program(LIST % word, LISTED) for word in ("x", "y")])
+    assert (right.status, right.tests_passed, right.self_judged) == ("ok", 7, 0)
+    assert (wrong.status, wrong.tests_passed, wrong.is_cheat) == ("wrong", 5, False)
 
 
 RATIO = "struct Ratio { int n, d; Ratio(int n, int d)%s; int num() const%s; };\n"
