@@ -42,6 +42,7 @@ from rlvr_cpp.verifier.tiers.sealed import (
     kept_symbols,
     localise_commands,
     macros_before_headers,
+    publish_commands,
     redirect_exits_command,
     sealed_verdict,
     with_decoys,
@@ -71,7 +72,7 @@ DECIDED_BY_ANSWERS = (
     *("namespace_definition", "template_declaration"),
 )
 """What may be declared in part: an answer has a say in how large it is, and where its functions are."""
-INLINE = frozenset(("inline", "constexpr"))
+UNSEEN = frozenset(("inline", "constexpr", "static"))
 EXIT_NAMES = "rlvr_exit rlvr__exit rlvr__Exit rlvr_quick_exit"
 SEALED_EXITS = """
 #include <cstdlib>
@@ -100,7 +101,7 @@ def judge_apart(bench: Bench) -> Judged | None:
     harness = _harness_object(bench)
     if harness is None:
         return None
-    built = bench.compile_object(_with_inline_kept(bench.program))
+    built = bench.compile_object(_with_unseen_kept(bench.program))
     bench.write({HARNESS_OBJECT: harness})
     return _judge_sealed("sealed", bench, built, _against_apart, [HARNESS_OBJECT, LOCAL_OBJECT])
 
@@ -144,10 +145,10 @@ def _harness_object(bench: Bench) -> bytes | None:
     return None if compiled is None else compiled.read_bytes()
 
 
-def _with_inline_kept(program: Program) -> str | None:
-    """The candidate with a use of each `inline` function that the harness calls; None where it has none.
+def _with_unseen_kept(program: Program) -> str | None:
+    """The candidate with a use of each function that the harness calls and no linker sees; None where it has none.
 
-    A compiler leaves out what nothing in its own text uses.
+    A compiler leaves out what is `inline` or `static` and nothing in its own text uses.
     """
     [name] = program.sources
     called = {function.name for function in read_trusted_unit(_standing_alone(program) or "").prototypes}
@@ -155,7 +156,7 @@ def _with_inline_kept(program: Program) -> str | None:
         f"__attribute__((used)) static {function.result} (*const rlvr_used_{number})"
         f"({', '.join(parameter.type for parameter in function.parameters)}) = &{function.name};\n"
         for number, function in enumerate(read_unit(program.files[name]).defined)
-        if function.name in called and function.specifiers & INLINE
+        if function.name in called and function.specifiers & UNSEEN
     ]
     return f'#include "{name}"\n{"".join(uses)}' if uses else None
 
@@ -310,7 +311,10 @@ def _borrowed(bench: Bench) -> list[str]:
 
 def _localise(bench: Bench) -> list[str]:
     """Leave nothing of the candidate's to be seen but what the harness calls; why that is impossible."""
-    kept = kept_symbols(bench.read(HARNESS_OBJECT), bench.read(CANDIDATE_OBJECT))
+    harness = bench.read(HARNESS_OBJECT)
+    if reasons := _run_tools(bench, publish_commands(harness, bench.read(CANDIDATE_OBJECT), CANDIDATE_OBJECT)):
+        return reasons
+    kept = kept_symbols(harness, bench.read(CANDIDATE_OBJECT))
     commands = localise_commands(CANDIDATE_OBJECT, LOCAL_OBJECT, kept)
     if calls_exit(bench.program.test or ""):
         commands.append(redirect_exits_command(HARNESS_OBJECT))

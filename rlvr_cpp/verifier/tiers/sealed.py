@@ -96,6 +96,18 @@ def borrowed_variables(harness: bytes, candidate: bytes) -> tuple[str, ...]:
     )
 
 
+def publish_commands(harness: bytes, candidate: bytes, name: str) -> list[list[str]]:
+    """Commands that make a `static` function which the harness calls one that a linker sees. Raises MalformedObject."""
+    wanted = read_object(harness).undefined()
+    hidden = [symbol.name for symbol in read_object(candidate).symbols if symbol.defined and symbol.binding == "local"]
+    called = [(one, one.replace("_ZL", "_Z", 1)) for one in hidden if one.startswith("_ZL")]
+    found = [(one, public) for one, public in called if public in wanted and not is_library_name(public)]
+    if not found:
+        return []
+    renamed = ["objcopy", *(f"--redefine-sym={one}={public}" for one, public in found), name]
+    return [renamed, ["objcopy", *(f"--globalize-symbol={public}" for _, public in found), name]]
+
+
 def localise_commands(candidate: str, localised: str, kept: Sequence[str]) -> list[list[str]]:
     """Two commands after which `localised` is the candidate's object with only `kept` to be seen from outside.
 

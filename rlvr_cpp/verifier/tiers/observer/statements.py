@@ -11,6 +11,7 @@ import re
 from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import node_text, walk
+from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
 from rlvr_cpp.verifier.tiers.observer.declarations import Declarations, is_binding
 from rlvr_cpp.verifier.tiers.observer.expressions import TRUTH, child_of, edit, short
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name
@@ -126,7 +127,7 @@ class Statements(Declarations):
             return self.scopes.depends(listed)
         kind = node_text(listed.named_children[0].child_by_field_name("type"))
         travels = kind.removeprefix("::").removeprefix("std::") in CAN_BE_CAUGHT
-        is_tests = kind in self.known.fields or re.search(r"\bthrow\b", self.text) is not None
+        is_tests = kind in self.known.fields or "throw" in read_trusted_unit(self.text).identifiers
         tried = node.parent.child_by_field_name("body") if node.parent is not None else None
         return not travels and not is_tests and self.scopes.depends(tried)
 

@@ -3,7 +3,7 @@
 #include <string>
 
 int main() {
-    int code = 0;
+    int code = 0;  // what is thrown says it: throw is a word of comments here
     std::string name;
     try { enter(2); } catch (const Refused& e) { code = e.code; name = e.name(); }
     assert(code == 9);

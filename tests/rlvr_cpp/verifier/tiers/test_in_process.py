@@ -4,6 +4,7 @@ Each attack here once earned a full pass. The verifier comes here only with test
 are put to it directly.
 """
 
+import dataclasses
 import json
 import shutil
 from importlib import resources
@@ -66,6 +67,7 @@ TWICE = Program(
 )  # fmt: skip
 HONEST_PROGRAMS = {
     "an inline function": (TWICE, "sealed"),
+    "a static function": (dataclasses.replace(TWICE, code=str(TWICE.code).replace("inline", "static")), "sealed"),
     "a class that was declared without what is in it": (STEPS, "marker"),
     "a class": (continued(CLASS, CLASS["reference"]), "marker"),
     "a class, judged by a test that exits": (Program(HONEST, EXITING, 8), "marker"),
