@@ -93,10 +93,11 @@ class Workshop:
     def oracle_flags(self, std: str) -> tuple[str, ...]:
         """What a test is compiled with that runs in a process of its own.
 
-        An index that the candidate chose must not reach the test's other variables.
+        An index or iterator that the candidate chose must not reach the test's other variables.
         """
         bounds = "array-bounds" if self.toolchain.is_clang else "bounds"  # clang's other bounds forbid shared headers
-        return ("-w", *self.trusted_flags(std), f"-fsanitize={bounds}", "-fsanitize-undefined-trap-on-error")
+        checked = (f"-fsanitize={bounds}", "-fsanitize-undefined-trap-on-error", "-D_GLIBCXX_DEBUG")
+        return ("-w", *self.trusted_flags(std), *checked)
 
     @property
     def link_flags(self) -> tuple[str, ...]:

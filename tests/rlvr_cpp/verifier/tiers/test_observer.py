@@ -418,6 +418,45 @@ def test_a_candidate_cannot_reach_past_an_array_of_the_test(verifier):
     ]
 
 
+@pytest.mark.parametrize(
+    "element", ["data[nth(k)]", "*(data.begin() + nth(k))", "data.at(0) + 0 * *std::next(data.begin(), nth(k))"]
+)
+def test_an_index_that_a_candidate_chose_reads_no_expectation(verifier, element):
+    check = f"for (int k = 0; k < 2; ++k) p += {element} == want[k];"
+    body = f"std::vector<int> data{{42, 42, 3, 7, 5, 1}}, want{{42, 42, 1, 1, 1, 1}}; {check}"
+    test = HARNESS % ("#include <iterator>\n#include <vector>\nint nth(int k);", body)
+    honest, reaching = verifier.verify_many(
+        [Program(f"int nth(int k) {{ return k{more}; }}", test, 2) for more in ("", " + 8")]
+    )
+    assert (honest.status, honest.tests_passed) == ("ok", 2)
+    assert (reaching.status, reaching.tests_passed) == ("run_error", 0)
+
+
+LATER = """#undef NDEBUG
+#include <cassert>
+int main() {
+    Bus bus;
+    int sum = 0;
+    { int n = 0; bus.on([&](int v) { n += v; sum += v; }); bus.emit(1); assert(n == 1); }
+    for (int i = 0; i < 2; ++i) { bus.on([&](int v) { sum += i * v; }); bus.emit(2); }
+    { int n = 5; bus.on([&sum](int v) { sum += v; }); bus.on(bus.kept()); }
+    bus.emit(3);
+    assert(sum == 6);
+}
+"""
+
+
+def test_a_closure_is_not_called_when_what_it_refers_to_has_ended(verifier):
+    bus = BUS.replace("int count()", "std::function<void(int)> kept() const { return f; } int count()")
+    first = "std::function<void(int)> g; void on(std::function<void(int)> h) { if (!g) g = h; f = h; }"
+    keeping = bus.replace("void on(std::function<void(int)> g) { f = g; }", first)
+    honest, late = verifier.verify_many(
+        [Program(code, LATER, reference=bus % EMIT) for code in (bus % EMIT, keeping % "++n; f(x); if (n > 3) g(x);")]
+    )
+    assert (honest.status, honest.tier) == ("ok", "observer")
+    assert (late.status, late.tier) == ("forged", "observer")
+
+
 def test_a_reference_that_fails_leaves_the_test_in_one_process(verifier):
     test = HARNESS % ("", "Box b; p += b.get() == 4; p += b.v == 4;")
     plan = plan_for(dataclasses.replace(Program(BOX, test, 2), reference=BOX), verifier.workshop)
