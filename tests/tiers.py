@@ -33,6 +33,7 @@ TIERS = {
     "rlvr_cpp/verifier/toolchain/test_store.py": None,
     "rlvr_cpp/reward": "compiler",
     "rlvr_cpp/reward/test_former_addresses.py": None,
+    "rlvr_cpp/reward/test_own.py": None,
     "rlvr_cpp/reward/test_tiers.py": None,
     "rlvr_cpp/reward/test_trl.py": "torch",
     "rlvr_cpp/tasks": "compiler",

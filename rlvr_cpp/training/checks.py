@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
+from rlvr_cpp.reward.own import reward_problems
 from rlvr_cpp.runs.config import read_job
 from rlvr_cpp.training.config import FACTS, GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
 
@@ -90,6 +91,7 @@ def check(job: TrainingJob) -> list[str]:
         *_algorithm_problems(job.algorithm),
         *_stepcoder_problems(job.stepcoder, job.algorithm),
         *_model_problems(job),
+        *reward_problems(job.reward.kind),
         *_resume_problems(job),
         *_evaluation_problems(job),
     ]

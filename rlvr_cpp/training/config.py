@@ -16,6 +16,7 @@ FACTS = {
     "compiler": "the compiler's path",
     "controls": "what keeps programs apart",
     "tools": "what reads programs beside the compiler: clang-tidy, gcov",
+    "reward": "the source file of a reward of your own",
     "prompt": "the tokenizer, the chat template and its settings, the words of the request",
     "base_sha256": "the weights of the base",
     "base_dtype": "the base's dtype",

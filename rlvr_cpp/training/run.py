@@ -30,8 +30,8 @@ from rlvr_cpp.policy.completers import LocalModel
 from rlvr_cpp.policy.lengths import fitting
 from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.policy.settings import Sampling
+from rlvr_cpp.reward.configured import open_score
 from rlvr_cpp.reward.score import Score
-from rlvr_cpp.reward.shaping import open_score
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now

@@ -41,6 +41,7 @@ GSPO = {
     "resume without a run": (["resume=nowhere"], "holds no run that can be read"),
     "adapter that is not there": (["adapter.start=nowhere"], "adapter.start is 'nowhere', which cannot be put on"),
     "quantiser": (["policy.quantization=int3"], "policy.quantization is 'int3'"),
+    "reward that is not there": (["reward.kind=nowhere:reward"], "reward.kind is 'nowhere:reward', which cannot be imported"),
     "infinite rate": (["trainer.learning_rate=inf"], "trainer.learning_rate is inf"),
     "isolation": (["sandbox.require=everything"], "everything"),
 }  # fmt: skip

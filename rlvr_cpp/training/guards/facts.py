@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlvr_cpp.policy.policy import CHAT_REQUEST, Policy
+from rlvr_cpp.reward.own import own_reward_facts
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.config import TrainingJob
 from rlvr_cpp.verifier.contract import verifier_contract
@@ -33,6 +34,7 @@ def reward_facts(
         "compiler": verifier.toolchain.compiler,
         "controls": sorted(verifier.workshop.controls.names),
         "tools": _tools(job, verifier),
+        "reward": own_reward_facts(job.reward.kind),
         "prompt": prompt_facts(policy),
     }
 
