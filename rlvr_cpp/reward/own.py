@@ -45,14 +45,15 @@ class OwnReward:
         try:
             value = self.function(prompt=prompt, completion=one.completion, result=one.result, task=one.task)
         except Exception as error:
-            return self._unscorable(f"raises {type(error).__name__} ({first_line(error)})", one)
-        if value is None:
+            self._tell(f"raises {type(error).__name__} ({first_line(error)})", one)
             return None
-        if not isinstance(value, Real) or not math.isfinite(value):
-            return self._unscorable(f"gives {value!r:.60}, which is no finite number", one)
-        return float(value)
+        if isinstance(value, Real) and math.isfinite(value):
+            return float(value)
+        if value is not None:
+            self._tell(f"gives {value!r:.60}, which is no finite number", one)
+        return None
 
-    def _unscorable(self, trouble: str, one: Judged) -> None:
+    def _tell(self, trouble: str, one: Judged) -> None:
         """Tell of each kind of trouble once."""
         from rlvr_cpp.runs.console import console  # of the extra, which nothing that checks a config needs
 

@@ -12,6 +12,7 @@ from typing import Any
 from rlvr_cpp.reward.own import reward_problems
 from rlvr_cpp.runs.config import read_job
 from rlvr_cpp.training.config import FACTS, GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
+from rlvr_cpp.training.trackers import tracker_problems
 
 ALLOWED = frozenset(
     (
@@ -25,7 +26,7 @@ ALLOWED = frozenset(
         *("vllm_tensor_parallel_size", "vllm_max_model_length", "vllm_enable_sleep_mode", "vllm_model_impl"),
         *("vllm_server_timeout", "vllm_group_port", "vllm_importance_sampling_clip_min"),
         *("vllm_importance_sampling_clip_max", "transformers_continuous_batching_config"),
-        *("report_to", "run_name", "project", "trackio_space_id", "log_level"),
+        *("project", "trackio_space_id", "log_level"),
     )
 )
 """Arguments of trl that a job may set: those that change how it is updated, where it runs and whom it tells, and that
@@ -77,6 +78,8 @@ INSTEAD = {
     "mask_truncated_completions": "use algorithm.truncated",
     "disable_dropout": "with dropout the ratio of an unchanged policy is not 1",
     "output_dir": "it is the run folder; use hydra.run.dir",
+    "report_to": "use tracker",
+    "run_name": "it is the run folder's name; use hydra.run.dir",
     "seed": "use seed",
 }
 """What to use instead of arguments that people know from trl, and why."""
@@ -92,6 +95,7 @@ def check(job: TrainingJob) -> list[str]:
         *_stepcoder_problems(job.stepcoder, job.algorithm),
         *_model_problems(job),
         *reward_problems(job.reward.kind),
+        *tracker_problems(job.tracker),
         *_resume_problems(job),
         *_evaluation_problems(job),
     ]

@@ -25,7 +25,7 @@ FACTS = {
     "reference_sha256": "the weights that KL is measured against",
 }
 """What a run notes when it begins and compares when it goes on, by the names that `accept_changes` takes."""
-CHANGEABLE = ("accept_changes", "trainer.steps", "trainer.learning_rate")
+CHANGEABLE = ("accept_changes", "trainer.steps", "trainer.learning_rate", "tracker")
 """What may be told to a run that goes on."""
 RATIOS = {"choices": ("token", "sequence")}
 
@@ -178,8 +178,8 @@ class TrainingJob:
     model: str
     """The name of a shipped model, `demo` for the embedded one, a Hugging Face id, or a local folder."""
     resume: str | None
-    """The folder of a run to go on with, with the config it has; with `trainer.steps` or `trainer.learning_rate` beside
-    it, the run goes on so."""
+    """The folder of a run to go on with, with the config it has; with `trainer.steps`, `trainer.learning_rate` or
+    `tracker` beside it, the run goes on so."""
     accept_changes: list[str]
     """Facts that may be others than those of the run that goes on, by the names that its refusal tells; noted."""
     dry_run: bool
@@ -196,3 +196,6 @@ class TrainingJob:
     guards: GuardSettings
     trainer: TrainerSettings
     evaluation: EvaluationSettings
+    tracker: Any = "tensorboard"
+    """Who is told of each step: `tensorboard`, `wandb`, `trackio` or `mlflow`, a list of them, or None. The run
+    folder has every number in any case."""

@@ -56,6 +56,7 @@ from rlvr_cpp.training.report import (
     write_report,
 )
 from rlvr_cpp.training.steps import HEADER, StepLog, StepMetrics, read_steps, step_line
+from rlvr_cpp.training.trackers import open_trackers, tracker_names
 from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
 from rlvr_cpp.verifier.coverage import find_gcov
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
@@ -178,6 +179,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
         record.add(prompts_left_out=left_out)
         trainer.check_gradients()
+        stack.enter_context(open_trackers(job.tracker, trainer, record))
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
 
 
@@ -296,7 +298,7 @@ def _train_steps(parts: Parts, curve: Curve, done: int, before: Evaluation) -> N
     columns = (TextColumn("{task.description:<23}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4) as progress,
-        StepLog(parts.folder, done, write=parts.record.write) as log,
+        StepLog(parts.folder, done, write=parts.record.write, board="tensorboard" in tracker_names(job.tracker)) as log,
     ):
         bar = progress.add_task("train", total=job.trainer.steps, completed=done)
 
