@@ -178,6 +178,11 @@ def _model_problems(job: TrainingJob) -> Iterator[str]:
             f"policy.quantization is {job.policy.quantization!r} with adapter.enabled false: quantized weights cannot "
             "be trained; use an adapter or quantization null"
         )
+    if job.policy.dtype == "float16" and not job.adapter.enabled:
+        yield (
+            "policy.dtype is 'float16' with adapter.enabled false: trained weights in 16 bits lose small updates; use "
+            "an adapter, whose weights are float32, or dtype float32"
+        )
     if job.policy.quantization == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         yield "policy.quantization is 'nf4' but bitsandbytes is not installed: pip install bitsandbytes, or use null"
     if job.adapter.start is not None and not job.adapter.enabled:

@@ -284,7 +284,8 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """trl's forward and backward pass; an update without a live row is not taken."""
-        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        scale = self.update_phase.loss_scale
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch) / scale
         self.update_phase.leave_out_empty(self.optimizer, self.model.parameters())
         return loss
 
