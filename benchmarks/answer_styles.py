@@ -18,12 +18,17 @@ from rlvr_cpp.tasks.choice import evenly_spaced
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.negation import negated_solution
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
+from rlvr_cpp.verifier.cpp.braces import closing_brace
 from rlvr_cpp.verifier.cpp.outline import open_items
 from rlvr_cpp.verifier.cpp.signature import tokens
 
 LAST_FENCE = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 TRACE = "step  value  result\n" + "".join(f"{n:4}  {n * n:5}  {n * n % 7:6} as it should be\n" for n in range(40))
 HELPER = "inline int answer_zero() { return 0; }\n"
+COUNTER = "struct answer_counter { static int made; int count = 0; answer_counter() { ++made; } };\n"
+OPERATOR = "inline answer_counter& operator+=(answer_counter& c, int n) { c.count += n; return c; }\n"
+MEMBER = "int answer_counter::made = 0;\n"
+PSEUDOCODE = "\n    look at each value in turn;\n    return what was found;\n}\n"
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,32 @@ def _main(answer: Answer) -> str:
     return f"\n#include <iostream>\nint main() {{\n{shown}}}\n"
 
 
+def _quoted(text: str) -> str:
+    return "".join(f"> {line}\n" for line in text.splitlines())
+
+
+def _outside_its_class(answer: Answer) -> str:
+    """A method by itself, where the prompt has opened its class; else all of it."""
+    opened = open_items(answer.task.prompt)
+    if len(opened) < 2:
+        return answer.whole
+    (around, _), (method, offset) = opened[0], opened[1]
+    is_template = around.spelling[0] == "template"
+    scope = f"{around.name}<T>::" if is_template else f"{around.name}::"
+    head = answer.task.prompt[offset + method.head :].replace(f"{method.name}(", f"{scope}{method.name}(", 1)
+    end = closing_brace(answer.body, 1)
+    return "template <class T>\n" * is_template + head.lstrip() + answer.body[:end]
+
+
+def _with_overload(answer: Answer) -> str:
+    """A function that calls another one of its name from a block before; for a class there is none."""
+    name = answer.task.entry_point
+    if f"{name}(" not in answer.head:
+        return _fence(answer.whole)
+    overload = f"inline bool {name}(int, int, int, int, int, int, int) {{ return false; }}"
+    return f"{_fence(overload)}Then:\n{_fence(f'{answer.head}if ({name}(1, 2, 3, 4, 5, 6, 7)) {{}}{answer.body}')}"
+
+
 CHAT: dict[str, Callable[[Answer], str]] = {
     "a fence": lambda a: _fence(a.whole),
     "prose around a fence": lambda a: f"Here's the solution:\n\n{_fence(a.whole)}\nIt runs in O(n) (see above).",
@@ -75,11 +106,14 @@ CHAT: dict[str, Callable[[Answer], str]] = {
     "unclosed fence": lambda a: f"So:\n```cpp\n{a.whole}",
     "unclosed fence, prose behind": lambda a: f"```cpp\n{a.whole.rstrip()}\n\nThis does it.\n",
     "a fence in a fence": lambda a: f"````markdown\n# Answer\n{_fence(a.whole)}````\n",
+    "a quotation": lambda a: _quoted(f"Here it is:\n\n{_fence(a.whole)}\nDone.") + "\nAs I said.",
     "windows line ends": lambda a: _fence(a.whole).replace("\n", "\r\n"),
     "byte order mark": lambda a: _fence("\ufeff" + a.whole),
     "no fence": lambda a: a.whole,
     "no fence, prose around": lambda a: f"The completed code:\n\n{a.whole.rstrip()}\n\nHope it's fine!",
     "body alone": lambda a: _fence(a.body),
+    "body alone, no fence, prose around": lambda a: f"The body is:\n\n{a.body.rstrip()}\n\nThis does it.\n",
+    "a method outside of its class": lambda a: _fence(_outside_its_class(a)),
     "whole prompt again": lambda a: _fence(f"#include <vector>\nusing namespace std;\n\n{a.task.prompt}{a.body}"),
     "static inline": lambda a: _fence(a.whole if "struct" in a.head else f"static inline {a.whole}"),
     "a demo main": lambda a: _fence(a.whole + _main(a)),
@@ -94,6 +128,14 @@ CHAT: dict[str, Callable[[Answer], str]] = {
         f"{_fence(HELPER)}Then:\n{_fence(a.head + 'if (answer_zero()) {}' + a.body)}"
     ),
     "helper behind": lambda a: f"{_fence(a.head + 'if (answer_zero()) {}' + a.body)}With:\n{_fence(HELPER)}",
+    "overload in a block of its own": _with_overload,
+    "operator and member elsewhere": lambda a: (
+        _fence(COUNTER) + _fence(OPERATOR) + _fence(MEMBER) + _fence(f"{a.head}{{ answer_counter c; c += 1; }}{a.body}")
+    ),
+    "pseudocode behind": lambda a: f"{_fence(a.whole)}In words:\n{_fence(a.head + PSEUDOCODE, '')}",
+    "a draft, corrected without a fence": lambda a: (
+        f"First:\n{_fence(a.wrong_draft)}No, that is wrong:\n\n{a.whole}\nThat is better."
+    ),
     "thoughts with a draft": lambda a: f"<think>\nMaybe:\n{_fence(a.wrong_draft)}No.\n</think>\n\n{_fence(a.whole)}",
     "thoughts that the prompt opened": lambda a: f"Maybe:\n{_fence(a.wrong_draft)}No.\n</think>\n\n{_fence(a.whole)}",
     "thoughts in channels": lambda a: (

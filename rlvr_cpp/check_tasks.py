@@ -5,7 +5,8 @@ rlvr-tasks show FILE [TASK]            one task as a model will see it
 rlvr-tasks check FILE [--out FILE]     which tasks an answer without work passes: zeros, NaN, the input handed back, ...
 
 A task that one of them passes is weak: its tests say too little to pay a policy by. `--out` writes all tasks with what
-was found, and a run that is given that file tells of it. FILE is in any shape that `tasks.source` may have.
+was found, and a run that is given that file tells of it. `--benchmark FILE` names tasks that say what a problem of a
+benchmark says. FILE is in any shape that `tasks.source` may have.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     show = command("show", commands.show, "one task as a model will see it")
     show.add_argument("task", metavar="TASK", nargs="?", help="its task_id; the first one without it")
     check = command("check", commands.check, "name the tasks whose tests say too little")
+    for one in (convert, check):
+        one.add_argument(
+            "--benchmark",
+            metavar="FILE",
+            action="append",
+            default=[],
+            help="name the tasks that share 13 words in a row with a problem of this file; may be given again",
+        )
     check.add_argument("--out", type=Path, metavar="FILE", help="write the tasks with what was found, one a line")
     return parser
 

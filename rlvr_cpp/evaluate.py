@@ -10,6 +10,7 @@ evidence that two measurements are compared by. `model=canonical` and `model=neg
     python -m rlvr_cpp.evaluate adapter_from=registry:<project>      the active adapter on its base
     python -m rlvr_cpp.evaluate endpoint=http://localhost:8000/v1 model=<name> policy.prompt_format=chat
     python -m rlvr_cpp.evaluate model=canonical benchmark=humaneval_cpp benchmark.source=<file>
+    python -m rlvr_cpp.evaluate completions=<file of answers>        what another tool has written
     python -m rlvr_cpp.evaluate resume=<run folder>                  only what is missing
     python -m rlvr_cpp.compare <run folder> <run folder>             is the difference real
 """

@@ -29,6 +29,9 @@ class EvaluationJob:
     """The folder of an adapter to put on the model, or `registry:<project>`."""
     endpoint: str | None
     """Base URL of a server with OpenAI's API, such as `http://localhost:8000/v1`, that answers in the model's place."""
+    completions: str | None
+    """A file of answers that were written elsewhere, judged in the place of a model's; `greedy`, `samples` and
+    `temperature` are then what the file has."""
     resume: str | None
     """The folder of an evaluation to go on with, with the config it has; nothing else can be set then."""
     greedy: bool
@@ -89,6 +92,13 @@ def _sampling_problems(job: EvaluationJob) -> Iterator[str]:
 
 
 def _model_problems(job: EvaluationJob) -> Iterator[str]:
+    if job.completions is not None:
+        given = {"adapter_from": job.adapter_from, "endpoint": job.endpoint}
+        given |= {"model": job.model} if job.model in REPLAYED else {}
+        for key, value in given.items():
+            if value is not None:
+                yield f"{key} is {value!r} with completions {job.completions!r}, which need no model: leave one out"
+        return
     if job.model in REPLAYED:
         for key, value in (("adapter_from", job.adapter_from), ("endpoint", job.endpoint)):
             if value is not None:

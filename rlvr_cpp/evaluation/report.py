@@ -17,7 +17,7 @@ from typing import Any
 from rlvr_cpp.evaluation.attempts import Evaluation
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.console import console
-from rlvr_cpp.runs.evidence import PASS, EvaluationRecord, Outcomes, task_scores
+from rlvr_cpp.runs.evidence import PASS, Decoding, EvaluationRecord, Outcomes, task_scores
 from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.runs.pages import print_table, render
 from rlvr_cpp.runs.statistics import Estimate, bootstrap_mean, pass_rate
@@ -174,16 +174,20 @@ def _facts(record: EvaluationRecord, command: Sequence[str]) -> dict[str, Any]:
         "tests": record.split,
         "prompts": record.prompt_format,
         "greedy": "one completion of each task" if decoding.greedy else "none",
-        "samples": f"{decoding.samples} of each task, temperature {decoding.temperature:g}, seed {decoding.seed}"
-        if decoding.samples
-        else "none",
-        "tokens": f"at most {decoding.max_new_tokens}",
+        "samples": f"{decoding.samples} of each task" + _drawn(decoding) if decoding.samples else "none",
+        "tokens": "not known" if decoding.max_new_tokens is None else f"at most {decoding.max_new_tokens}",
         "judge": ", ".join(f"{name.replace('_', ' ')} {_words(value)}" for name, value in record.contract.items()),
         "made": record.created,
         "command": " ".join(command),
         "git commit": record.git_commit or "not a checkout",
         "packages": ", ".join(f"{name} {version}" for name, version in record.packages.items()),
     }
+
+
+def _drawn(decoding: Decoding) -> str:
+    if decoding.temperature is None:
+        return ", written elsewhere"
+    return f", temperature {decoding.temperature:g}, seed {decoding.seed}"
 
 
 def _words(value: Any) -> str:

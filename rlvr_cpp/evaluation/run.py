@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from rlvr_cpp.evaluation.attempts import Evaluation, open_samples
 from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
 from rlvr_cpp.evaluation.measure import evaluate
 from rlvr_cpp.evaluation.report import print_summary, summarize, write_pages
-from rlvr_cpp.evaluation.subject import Subject, open_subject
+from rlvr_cpp.evaluation.subject import Subject, given_subject, open_subject
 from rlvr_cpp.policy.completers import GREEDY, SAMPLED
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.evidence import EVIDENCE_FILE, INVALID, PASS, Decoding, EvaluationRecord, task_scores
 from rlvr_cpp.runs.files import contract_hash
 from rlvr_cpp.runs.record import RunRecord, git_commit, package_versions, utc_now
+from rlvr_cpp.tasks.answers import Answers, read_answers
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
-from rlvr_cpp.verifier.contract import verifier_contract
+from rlvr_cpp.tasks.contract import answer_contract
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
 
@@ -48,9 +49,12 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
     benchmark = load_benchmark(job.benchmark)
     if job.model in REPLAYED:
         benchmark = with_references(benchmark)
+    answers = None if job.completions is None else read_answers(job.completions, benchmark.tasks)
+    if answers is not None:
+        job = _as_many_as_given(job, answers)
     with open_verifier(job.verifier, job.sandbox.require) as verifier:
         verifier.check(task.std for task in benchmark.tasks)
-        subject = open_subject(job)
+        subject = open_subject(job) if answers is None else given_subject(job, answers)
         with RunRecord(folder, job, verifier.version, _fixed(benchmark, subject, verifier)) as record:
             banner(
                 model=f"{subject.model} with {subject.adapter}" if subject.adapter else subject.model,
@@ -58,6 +62,8 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
                 judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
                 run=folder,
             )
+            if answers is not None and (remark := answers.remark(subject.model)):
+                console.print(f"warning: {remark}", style="yellow", markup=False, soft_wrap=True)
             yield Measuring(
                 job=job,
                 folder=folder,
@@ -68,13 +74,22 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
             )
 
 
+def _as_many_as_given(job: EvaluationJob, answers: Answers) -> EvaluationJob:
+    """One answer to each task is measured as a greedy one is, several as samples are."""
+    count = answers.samples
+    if count == 1:
+        return replace(job, greedy=True, samples=0)
+    return replace(job, greedy=False, samples=count, k=[k for k in job.k if k <= count] or [1])
+
+
 def _fixed(benchmark: Benchmark, subject: Subject, verifier: Verifier) -> dict[str, Any]:
     """What has to stay the same when an evaluation goes on."""
     return {
         "benchmark_hash": benchmark.content_hash,
-        "contract_hash": contract_hash(verifier_contract(verifier)),
+        "contract_hash": contract_hash(answer_contract(verifier)),
         "model_hash": subject.model_hash,
         "adapter_hash": subject.adapter_hash,
+        "completions_hash": subject.completions_hash,
     }
 
 
@@ -124,7 +139,7 @@ def make_record(parts: Measuring, evaluation: Evaluation, ks: list[int]) -> Eval
     asked = [(greedy, 1)] * job.greedy + [(samples, k) for k in ks[-1:]]
     whole = set.intersection(*(set(task_scores(outcomes, k)) for outcomes, k in asked))
     missing = len(benchmark.tasks) - len(whole)
-    contract = verifier_contract(parts.verifier)
+    contract = answer_contract(parts.verifier)
     return EvaluationRecord(
         benchmark=benchmark.name,
         benchmark_hash=benchmark.content_hash,
@@ -135,22 +150,30 @@ def make_record(parts: Measuring, evaluation: Evaluation, ks: list[int]) -> Eval
         model_hash=subject.model_hash,
         adapter=subject.adapter,
         adapter_hash=subject.adapter_hash,
-        decoding=Decoding(
-            temperature=job.temperature,
-            max_new_tokens=job.max_new_tokens,
-            samples=job.sampled,
-            greedy=job.greedy,
-            seed=job.seed,
-        ),
+        decoding=_decoding(job),
         prompt_format=subject.prompt_format,
         packages=package_versions(),
         git_commit=git_commit(),
         created=utc_now(),
         status=INVALID if missing else PASS,
-        reason=f"{missing} of {len(benchmark.tasks)} tasks could not be judged often enough; resume={parts.folder} "
-        "judges what is missing"
-        if missing
-        else None,
+        reason=f"{missing} of {len(benchmark.tasks)} tasks {_what_is_missing(parts)}" if missing else None,
         greedy=greedy,
         samples=samples,
+    )
+
+
+def _what_is_missing(parts: Measuring) -> str:
+    if parts.job.completions is not None:
+        return f"have too few answers in {parts.job.completions} that could be judged"
+    return f"could not be judged often enough; resume={parts.folder} judges what is missing"
+
+
+def _decoding(job: EvaluationJob) -> Decoding:
+    is_known = job.completions is None
+    return Decoding(
+        temperature=job.temperature if is_known else None,
+        max_new_tokens=job.max_new_tokens if is_known else None,
+        samples=job.sampled,
+        greedy=job.greedy,
+        seed=job.seed if is_known else None,
     )

@@ -12,10 +12,12 @@ from typing import Literal
 
 from rlvr_cpp.adapters.locate import find_weights, put_adapter_on
 from rlvr_cpp.evaluation.config import REPLAYED, EvaluationJob
-from rlvr_cpp.policy.completers import Completer, Replay
+from rlvr_cpp.policy.completers import Completer, Given, Replay
+from rlvr_cpp.tasks.answers import Answers
 from rlvr_cpp.tasks.negation import negated_solution
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.think import Thoughts
+from rlvr_cpp.verifier.toolchain.store import content_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,8 @@ class Subject:
     """None where there are no weights to see."""
     adapter: str | None = None
     adapter_hash: str | None = None
+    completions_hash: str | None = None
+    """None where the answers are still to be written."""
 
     @property
     def prompt_format(self) -> Literal["chat", "completion"]:
@@ -55,6 +59,18 @@ def open_subject(job: EvaluationJob) -> Subject:
         )
         return Subject(completer=answerer, model=job.model)
     return _open_local(job)
+
+
+def given_subject(job: EvaluationJob, answers: Answers) -> Subject:
+    """The answers of a file, read as `policy.prompt_format` says, or as the names of its fields do."""
+    from rlvr_cpp.policy.thinking import markers_of
+
+    chat = {"auto": answers.are_whole, "chat": True, "completion": False}[job.policy.prompt_format]
+    return Subject(
+        completer=Given(answers.by_task, chat, Thoughts(markers_of(job.policy))),
+        model=str(job.completions),
+        completions_hash=content_key(answers.by_task),
+    )
 
 
 def _reference(task: Task) -> str:

@@ -1,4 +1,4 @@
-"""Who answers: a model on this machine, or reference solutions that are replayed; `endpoint.py` has a third.
+"""Who answers: a model on this machine, reference solutions that are replayed, or a file; `endpoint.py` has one more.
 
 All that an evaluation asks of them is one method, which tells of each answer as soon as it is there. An answer is a
 completion of the task's prompt or, in a chat, an answer with its code in a fence.
@@ -6,7 +6,7 @@ completion of the task's prompt or, in a chat, an answer with its code in a fenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args
 
@@ -67,6 +67,22 @@ class Replay:
         """Answer every question."""
         for place, question in enumerate(questions):
             on_answer(place, self.answer(question.task))
+
+
+@dataclass(frozen=True)
+class Given:
+    """Answers that were written elsewhere. What nobody has answered stays without an answer."""
+
+    by_task: Mapping[str, Sequence[str]]
+    chat: bool = False
+    thoughts: Thoughts = KNOWN_THOUGHTS
+
+    def complete(self, questions: Sequence[Question], on_answer: Answered) -> None:
+        """Answer the questions for which there is an answer."""
+        for place, question in enumerate(questions):
+            texts = self.by_task.get(question.task.task_id, ())
+            if question.sample < len(texts):
+                on_answer(place, texts[question.sample])
 
 
 @dataclass(frozen=True)

@@ -29,16 +29,16 @@ Outcomes = Mapping[str, tuple[bool | None, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How completions were drawn."""
+    """How completions were drawn. Of those that were written elsewhere only their number is known."""
 
-    temperature: float
+    temperature: float | None
     """Of the sampled completions."""
-    max_new_tokens: int
+    max_new_tokens: int | None
     samples: int
     """Sampled completions of each task; 0 has none."""
     greedy: bool
     """Whether there is a greedy completion of each task as well."""
-    seed: int
+    seed: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,13 @@ class EvaluationRecord:
     split: Literal["hidden", "public"]
     """`hidden`: judged by tests that no reward has seen; `public`: by the tests that a reward may have seen."""
     contract: Mapping[str, Any]
-    """See `contract.verifier_contract`."""
+    """See `tasks.contract.answer_contract`."""
     contract_hash: str
     model: str
-    """A Hugging Face id, a folder, an endpoint's model, or `canonical` and `negated`."""
+    """A Hugging Face id, a folder, an endpoint's model, a file of completions, or `canonical` and `negated`."""
     model_hash: str | None
     """`checkpoints.weights_hash` of the model before an adapter is put on it; None where there are no weights to see
-    (an endpoint, replayed solutions)."""
+    (an endpoint, replayed solutions, completions of a file)."""
     adapter: str | None
     """Where the adapter came from; None without one."""
     adapter_hash: str | None

@@ -29,8 +29,9 @@ from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.search import TaskScore
 from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
-from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
-from rlvr_cpp.verifier.contract import verifier_contract
+from rlvr_cpp.tasks.contract import answer_contract
+from rlvr_cpp.tasks.sources import load_sources
+from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
@@ -87,7 +88,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
 def _choose(job: BestOfNJob) -> list[Task]:
     settings = job.tasks
     if job.split == "all":
-        tasks = load_tasks(settings.source or BUILTIN, config=settings.config, split=settings.split)
+        tasks = [task for source in load_sources(settings) for task in source.tasks]
     else:
         tasks = choose_tasks(settings, None, job.seed)[job.split == "held_out"]
     return evenly_spaced(tasks, job.limit)
@@ -97,7 +98,7 @@ def _fixed(job: BestOfNJob, policy: Policy, tasks: Sequence[Task], verifier: Ver
     """What has to stay the same when a run goes on."""
     return {
         "tasks_hash": content_key([task.to_json() for task in tasks]),
-        "contract_hash": contract_hash(verifier_contract(verifier)),
+        "contract_hash": contract_hash(answer_contract(verifier)),
         "model_hash": weights_hash(policy.model.named_parameters()),
         "reward": own_reward_facts(job.reward.kind),
     }

@@ -7,39 +7,40 @@ from random import Random
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.settings import TaskSettings
-from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
-from rlvr_cpp.tasks.tiers import strong_enough
+from rlvr_cpp.tasks.sources import Source, load_sources
+from rlvr_cpp.tasks.task import Task
 
 
 def choose_tasks(settings: TaskSettings, limit: int | None, seed: int) -> tuple[list[Task], list[Task]]:
-    """`(training, held out)`: as the source marks them, else a random split by the seed.
+    """`(training, held out)` of all sources that the settings name, of the latter at most `limit`."""
+    return split_sources(load_sources(settings), settings.held_out_fraction, limit, seed)
 
-    Those below `tasks.min_tier` are left out. Raises UserError where one of the two is empty.
+
+def split_sources(
+    sources: Sequence[Source], fraction: float, limit: int | None, seed: int
+) -> tuple[list[Task], list[Task]]:
+    """`(training, held out)`: as a source marks them, else a random split by the seed.
+
+    Raises UserError where one of the two is empty.
     """
-    source = settings.source or BUILTIN
-    tasks = _tagged(load_tasks(source, config=settings.config, split=settings.split), settings.tags, str(source))
-    tasks = strong_enough(tasks, settings.min_tier, source)
-    training = [task for task in tasks if task.split == "train"]
-    held_out = [task for task in tasks if task.split == "held_out"]
+    training: list[Task] = []
+    held_out: list[Task] = []
+    for source in sources:
+        marked = [[task for task in source.tasks if task.split == split] for split in ("train", "held_out")]
+        if not all(marked):
+            tasks = list(source.tasks)
+            Random(seed).shuffle(tasks)
+            cut = round(len(tasks) * fraction)
+            marked = [tasks[cut:], tasks[:cut]]
+        training += marked[0]
+        held_out += marked[1]
     if not training or not held_out:
-        Random(seed).shuffle(tasks)
-        cut = round(len(tasks) * settings.held_out_fraction)
-        held_out, training = tasks[:cut], tasks[cut:]
-    if not training or not held_out:
+        names = " and ".join(source.name for source in sources)
         raise UserError(
-            f"{source} gives {len(training)} training and {len(held_out)} held-out tasks with tasks.held_out_fraction "
-            f"{settings.held_out_fraction}: both need at least one"
+            f"{names} gives {len(training)} training and {len(held_out)} held-out tasks with tasks.held_out_fraction "
+            f"{fraction}: both need at least one"
         )
     return training, evenly_spaced(held_out, limit)
-
-
-def _tagged(tasks: list[Task], tags: list[str] | None, source: str) -> list[Task]:
-    """The tasks with one of the tags. Raises UserError where there is none."""
-    tagged = [task for task in tasks if tags is None or set(tags) & set(task.tags)]
-    if not tagged:
-        known = ", ".join(sorted({tag for task in tasks for tag in task.tags})) or "no tags"
-        raise UserError(f"none of the {len(tasks)} tasks of {source} has one of tasks.tags {tags}: they have {known}")
-    return tagged
 
 
 def evenly_spaced(tasks: Sequence[Task], limit: int | None) -> list[Task]:

@@ -9,16 +9,31 @@ loses a `main` of its own, for the tests have one. The rules and their reasons a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from rlvr_cpp.tasks.blocks import INVISIBLE, Block, fenced_blocks, unfenced_blocks
-from rlvr_cpp.tasks.joining import Part, join, parts_of, without_linkage, without_main
+from rlvr_cpp.tasks.reading.asked import Asked
+from rlvr_cpp.tasks.reading.blocks import INVISIBLE, Block, fenced_blocks, loose_body, unfenced_blocks
+from rlvr_cpp.tasks.reading.joining import (
+    Part,
+    join,
+    overloads,
+    parts_of,
+    without_linkage,
+    without_main,
+    without_operators,
+)
+from rlvr_cpp.tasks.reading.quotes import without_quotes
 from rlvr_cpp.tasks.task import Task
-from rlvr_cpp.verifier.cpp.outline import DEFINITIONS, Item, closing_brace, open_braces, open_items, outline
+from rlvr_cpp.verifier.cpp.braces import closing_brace, open_braces
+from rlvr_cpp.verifier.cpp.lexemes import Joined
+from rlvr_cpp.verifier.cpp.outline import Item, outline
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts, answer_span
 
+READING_VERSION = 1
+"""Raised when the same completion may be read as another program than before: records and resumed runs compare it."""
 MAX_LENGTH = 1 << 17
 """Characters of an answer in which definitions are looked for; a longer one continues the prompt."""
 SPECIAL = re.compile(r"\s*(?:(?:<\|[\w-]+\|>|</s>)\s*)+\Z")
@@ -69,110 +84,33 @@ def read_completion(task: Task, completion: str, chat: bool = False, thoughts: T
         begin += 1
     if special := SPECIAL.search(completion, max(begin, end - MAX_SPECIAL), end):
         end = special.start()
-    asked = _Asked.of(task)
-    blocks = _blocks(completion[:end], begin, asked, chat) if end - begin <= MAX_LENGTH else []
+    shown = without_quotes(completion[begin:end])
+    return _as_written(_read_answer(Asked.of(task), shown.text, chat), shown, begin)
+
+
+def _read_answer(asked: Asked, text: str, chat: bool) -> Candidate:
+    """The candidate in an answer without thoughts."""
+    is_searched = len(text) <= MAX_LENGTH
+    blocks = _blocks(text, asked, chat) if is_searched else []
     if not blocks:
-        return _continued(asked, completion, begin, end)
+        begin, end = loose_body(text) if chat and is_searched and asked.is_open else (0, len(text))
+        return _continued(asked, text, begin, end)
     chosen = max(blocks, key=lambda block: _merit(asked, block))
     if not asked.is_defined_in(chosen.items):
-        return _continued(asked, completion, chosen.block.start, chosen.block.end, is_block=True)
+        return _continued(asked, text, chosen.block.start, chosen.block.end, is_block=True)
     return _answered(asked, blocks, chosen)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What the prompt gives and leaves open."""
-
-    task: Task
-    opened: tuple[tuple[Item, int], ...]
-    """What it leaves open, outermost first, with the offset of its text."""
-    depth: int
-    """How many braces it leaves open."""
-
-    @classmethod
-    def of(cls, task: Task) -> _Asked:
-        return cls(task, tuple(open_items(task.prompt)), open_braces(task.prompt))
-
-    @property
-    def is_open(self) -> bool:
-        """A brace will close what it asks for: one that it has opened, or that the head at its end still needs."""
-        return self.depth > 0 or any(item.body is None for item, _ in self.opened)
-
-    @property
-    def has_main(self) -> bool:
-        """The tests bring a `main`."""
-        return bool(self.task.test or self.task.hidden_test) and self.task.entry_point != "main"
-
-    @property
-    def prompt(self) -> list[Part]:
-        """Its text, for a completion that continues it."""
-        parts = parts_of(self.task.prompt)
-        is_function = len(self.opened) == 1 and self.opened[0][0].kind == "function"
-        return (
-            [one for part in parts for one in without_linkage(part, self.opened[0][0].name)] if is_function else parts
-        )
-
-    def definition(self, items: Iterable[Item]) -> Item | None:
-        """The item that answers the task: the outermost of what is open that is defined, else the entry point.
-
-        A namespace that is opened to all holds it as well, and a class of which the prompt gives another version.
-        """
-        items = list(items)
-        defined = [item for item in items if item.kind in (*DEFINITIONS, "scope") and _may_answer(item)]
-        wanted = [opened.name for opened, _ in self.opened] + [self.task.entry_point]
-        for name in filter(None, wanted):
-            for item in reversed(defined):
-                if name in item.names or (name in _inner_names(item) and _is_used(item.name, items)):
-                    return item
-        given = {} if self.opened else {item.name: item for item in outline(self.task.prompt) if item.kind == "type"}
-        twins = (item for item in reversed(defined) if item.kind == "type" and item.name in given)
-        return next((item for item in twins if self.task.entry_point in given[item.name].spelling), None)
-
-    def is_defined_in(self, items: Sequence[Item]) -> bool:
-        """Before any brace that closes the prompt's: behind one, a base model has begun something else."""
-        end = next((number for number, item in enumerate(items) if item.kind == "close"), len(items))
-        return self.definition(items[:end]) is not None
-
-    def can_be_called(self, answer: Item) -> bool:
-        """It takes as many arguments as the function that the prompt opens, or is none."""
-        asked = next((opened for opened, _ in self.opened if opened.name and opened.name == answer.name), answer)
-        wanted, taken = asked.read.parameters, answer.read.parameters
-        has_defaults = "=" in answer.spelling[: answer.body]
-        return wanted is None or taken is None or len(wanted) == len(taken) or has_defaults
-
-    def replaced_from(self, answer: Item, closed: int) -> tuple[int, str, str]:
-        """Where the prompt ends that stands before the answer, and what closes it before and behind the answer.
-
-        `closed` braces of the prompt are closed behind the answer already.
-        """
-        for number, (opened, offset) in enumerate(self.opened):
-            if not opened.name or opened.name not in answer.names:
-                continue
-            around = [outer.kind for outer, _ in self.opened[:number]]
-            behind = "".join("\n};" if kind == "type" else "\n}" for kind in [*reversed(around)][closed:])
-            inner = [item for item, _ in self.opened[number + 1 :]][:1]
-            if opened.kind == "scope" and opened.body is not None:  # what it holds already stays
-                stop = offset + opened.tokens[opened.body].end + (inner[0].head if inner else len(self.task.prompt))
-                return min(stop, len(self.task.prompt)), "\n}\n", behind
-            return offset + opened.head, "", behind
-        return (self.opened[0][1] + self.opened[0][0].head if self.opened else len(self.task.prompt)), "", ""
-
-
-def _inner_names(scope: Item) -> frozenset[str]:
-    return frozenset().union(*(item.names for item in scope.inner))
-
-
-def _is_used(namespace: str, items: Iterable[Item]) -> bool:
-    """`using` makes the names of a namespace, or one of them, global."""
-    return any(item.spelling[0] == "using" and namespace in item.spelling for item in items)
-
-
-def _may_answer(item: Item) -> bool:
-    """A variable does where it can be called: a body often names its result as the function is named."""
-    if item.kind != "variable":
-        return True
-    words = [token.text for token in item.tokens]
-    return "function" in words or ("=", "[") in pairwise(words)
+def _as_written(candidate: Candidate, shown: Joined, begin: int) -> Candidate:
+    """The candidate with its pieces where they stand in the completion, of which `shown` is what begins at `begin`."""
+    pieces = []
+    for piece in candidate.pieces:
+        end = piece.origin + piece.length
+        inside = shown.starts[bisect_right(shown.starts, piece.origin) : bisect_left(shown.starts, end)]
+        for first, last in pairwise([piece.origin, *inside, end]):
+            start = piece.start + first - piece.origin
+            pieces.append(Piece(start, begin + shown.written(first), last - first))
+    return replace(candidate, pieces=tuple(pieces))
 
 
 @dataclass(frozen=True)
@@ -185,23 +123,34 @@ class _Read:
     text: str
 
 
-def _blocks(text: str, begin: int, asked: _Asked, chat: bool) -> list[_Read]:
+def _blocks(text: str, asked: Asked, chat: bool) -> list[_Read]:
     """The blocks of an answer that may hold it. None where it simply continues the prompt."""
-    fenced = [block for block in fenced_blocks(text, begin) if text[block.start : block.end].strip()]
+    fenced = [block for block in fenced_blocks(text) if text[block.start : block.end].strip()]
     found = [_read(text, block, number) for number, block in enumerate(fenced)]
-    if not chat and (before := _before_fences(text, begin, fenced, asked)) is not None:
-        return before
-    if any(asked.is_defined_in(read.items) for read in found) or not chat:
-        return found
-    loose = [_read(text, block, number) for number, block in enumerate(unfenced_blocks(text, begin))]
+    if not chat:
+        before = _before_fences(text, fenced, asked)
+        return found if before is None else before
+    if any(asked.is_defined_in(read.items) for read in found):
+        return _with_corrections(text, found, asked)
+    loose = [_read(text, block, number) for number, block in enumerate(unfenced_blocks(text))]
     if any(asked.is_defined_in(read.items) for read in loose):
         return loose
     return found
 
 
-def _before_fences(text: str, begin: int, fenced: Sequence[Block], asked: _Asked) -> list[_Read] | None:
+def _with_corrections(text: str, fenced: Sequence[_Read], asked: Asked) -> list[_Read]:
+    """The blocks in fences and, in the prose behind each, those that define what is asked for as well."""
+    found: list[_Read] = []
+    ends = [read.block.start for read in fenced[1:]] + [len(text)]
+    for read, end in zip(fenced, ends, strict=True):
+        loose = [_read(text, block, 0) for block in unfenced_blocks(text, read.block.end, end)]
+        found += [read, *(one for one in loose if asked.is_defined_in(one.items))]
+    return [replace(read, number=number) for number, read in enumerate(found)]
+
+
+def _before_fences(text: str, fenced: Sequence[Block], asked: Asked) -> list[_Read] | None:
     """What a base model has written before any fence: the definition anew, or, with no blocks, a body. Else None."""
-    whole = _read(text, Block(begin, fenced[0].start if fenced else len(text), ""), 0)
+    whole = _read(text, Block(0, fenced[0].start if fenced else len(text), ""), 0)
     if asked.is_defined_in(whole.items):
         return _cut_behind(asked, whole, text)
     is_body = not fenced or (asked.is_open and closing_brace(whole.text, asked.depth) is not None)
@@ -213,7 +162,7 @@ def _read(text: str, block: Block, number: int) -> _Read:
     return _Read(block, number, tuple(outline(code)), code)
 
 
-def _cut_behind(asked: _Asked, read: _Read, text: str) -> list[_Read]:
+def _cut_behind(asked: Asked, read: _Read, text: str) -> list[_Read]:
     """The text down to the answer, and what a base model went on to write, of which the answer may need something.
 
     Where it writes another answer it has begun something else.
@@ -229,7 +178,7 @@ def _cut_behind(asked: _Asked, read: _Read, text: str) -> list[_Read]:
     return [_read(text, Block(begin, middle, ""), 0), _read(text, Block(middle, begin + end, ""), 1)]
 
 
-def _merit(asked: _Asked, read: _Read) -> tuple[object, ...]:
+def _merit(asked: Asked, read: _Read) -> tuple[object, ...]:
     """What makes one block the answer: it defines what is asked for, completely, in C++, and nothing later does.
 
     Among blocks that define nothing it is the longest body of what the prompt has opened.
@@ -242,7 +191,7 @@ def _merit(asked: _Asked, read: _Read) -> tuple[object, ...]:
     return (True, read.block.rank > 0, answer.is_whole, asked.can_be_called(answer), read.number)
 
 
-def _continued(asked: _Asked, completion: str, begin: int, end: int, is_block: bool = False) -> Candidate:
+def _continued(asked: Asked, completion: str, begin: int, end: int, is_block: bool = False) -> Candidate:
     """The prompt and its continuation, down to the brace that closes it. In a block all is kept but a `main` behind."""
     text = completion[begin:end]
     cut = closing_brace(text, asked.depth) if asked.is_open else None
@@ -256,7 +205,7 @@ def _continued(asked: _Asked, completion: str, begin: int, end: int, is_block: b
     return _candidate([*prompt, Part(kept, begin), *_missing_braces(asked, kept)])
 
 
-def _missing_braces(asked: _Asked, body: str) -> Iterator[Part]:
+def _missing_braces(asked: Asked, body: str) -> Iterator[Part]:
     """The last braces of what the prompt opened, where a stop string took them: the body has closed all its own."""
     missing = open_braces(asked.task.prompt + body)
     around = [opened.kind for opened, _ in asked.opened] + ["statement"] * asked.depth
@@ -272,7 +221,7 @@ def _ends_a_body(body: str, around: str) -> bool:
     return bool(items) and (items[-1].kind not in ("type", "scope", "function") or around in ("type", "scope"))
 
 
-def _answered(asked: _Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidate:
+def _answered(asked: Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidate:
     """What the prompt gives, the chosen block, and what it needs of the others."""
     answer = asked.definition(chosen.items)
     assert answer is not None
@@ -281,23 +230,30 @@ def _answered(asked: _Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidat
     given, own = parts_of(asked.task.prompt[:stop]), _own_parts(asked, chosen)
     given += [Part(between)] if between else []
     prefaces = [part for read in blocks if _is_preface(asked, read, chosen) for part in _own_parts(asked, read)]
-    earlier = [_own_parts(asked, read) for read in blocks if read.number < chosen.number and read.block.rank]
-    later = [_own_parts(asked, read) for read in blocks if read.number > chosen.number and read.block.rank]
-    joined = join(given, own, prefaces, [*reversed(later), *earlier], asked.task.entry_point)
+    earlier = [_spare_parts(asked, read) for read in blocks if read.number < chosen.number and read.block.rank]
+    later = [_spare_parts(asked, read) for read in blocks if read.number > chosen.number and read.block.rank]
+    others = [*reversed(later), *earlier]
+    joined = join(given, [*overloads(answer, others), *own], prefaces, others, asked.task.entry_point)
     is_free = stop == (asked.opened[0][0].head if asked.opened else len(asked.task.prompt))
     linked = [one for part in joined for one in (without_linkage(part, answer.name) if is_free else [part])]
     return _candidate([*linked, *([Part(behind)] if behind else [])])
 
 
-def _is_preface(asked: _Asked, read: _Read, chosen: _Read) -> bool:
+def _is_preface(asked: Asked, read: _Read, chosen: _Read) -> bool:
     """A block whose includes hold for the chosen one: an earlier draft, or includes alone wherever they stand."""
     is_draft = read.number < chosen.number and asked.is_defined_in(read.items)
     return read.block.rank > 0 and (is_draft or all(item.kind == "directive" or item.includes for item in read.items))
 
 
-def _own_parts(asked: _Asked, read: _Read) -> list[Part]:
+def _own_parts(asked: Asked, read: _Read) -> list[Part]:
     parts = parts_of(read.text, read.block.start, read.number)
     return without_main(parts) if asked.has_main else parts
+
+
+def _spare_parts(asked: Asked, read: _Read) -> list[Part]:
+    """Of another block. A draft's operators may be those of types that the answer has changed."""
+    parts = _own_parts(asked, read)
+    return without_operators(parts) if asked.is_defined_in(read.items) else parts
 
 
 def _candidate(parts: Sequence[Part]) -> Candidate:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
 class TaskSettings:
     """Where tasks come from."""
 
-    source: str | None
-    """None is the shipped set; else a `.jsonl` path or the name of a data set."""
+    source: Any
+    """None is the shipped set; else a `.jsonl` path or the name of a data set, a list of them, or weights such as
+    `{a.jsonl: 3, shipped: 1}`, by which training draws its prompts."""
     config: str | None
     """The data set's configuration."""
     split: str | None
@@ -22,7 +24,9 @@ class TaskSettings:
     check_references: str = field(default="sample", metadata={"choices": ("sample", "all", "none")})
     """Of a `source` of one's own, whose reference solutions are judged before anything is trained on them."""
     tags: list[str] | None = None
-    """Only tasks with one of these tags, such as `difficulty:easy`; None takes all."""
+    """Only tasks with one of these tags; None takes all."""
+    difficulty: list[str] | None = None
+    """Only tasks whose rows call their difficulty so, such as `easy`; None takes all."""
     min_tier: str = field(default="marker", metadata={"choices": ("marker", "observer", "oracle")})
     """Leave out tasks whose tests are judged in a weaker way; `marker`, inside the answer's process, keeps all."""
 

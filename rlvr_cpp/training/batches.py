@@ -7,7 +7,7 @@ which collectives need, and no more work is done than there are live rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,15 +98,24 @@ def is_per_row(value: Any, rows: int) -> bool:
 
 
 class TaskOrder(Sampler[int]):
-    """trl's repeating sampler, drawn an epoch at a time."""
+    """trl's repeating sampler, drawn an epoch at a time; with `draw`, which gives so many tasks, they are those."""
 
-    def __init__(self, sampler: Any) -> None:
+    def __init__(self, sampler: Any, draw: Callable[[int], Sequence[int]] | None = None) -> None:
         self.sampler = sampler
+        self._draw = draw
         self._epoch: list[int] = []
 
     def __iter__(self) -> Iterator[int]:
-        self._epoch = list(self.sampler)
+        self._epoch = list(self.sampler) if self._draw is None else [*self._drawn(self._draw)]
         return iter(self._epoch)
+
+    def _drawn(self, draw: Callable[[int], Sequence[int]]) -> Iterator[int]:
+        """An epoch as trl's sampler has it: each step's tasks repeated, task by task and as a whole."""
+        sampler = self.sampler
+        for _ in range(sampler.num_samples // sampler.batch_size):
+            chunk = draw(sampler.batch_size)
+            for _ in range(sampler.repeat_count):
+                yield from (index for index in chunk for _ in range(sampler.mini_repeat_count))
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -11,8 +11,8 @@ from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.verifier.settings import SandboxSettings, VerifierSettings
 
 FACTS = {
-    "tasks": "the training and held-out tasks: texts, tests, solutions, order",
-    "contract": "the compiler's version and flags, limits, the rules of verdicts",
+    "tasks": "of each source the training and held-out tasks: texts, tests, solutions, order",
+    "contract": "the compiler's version and flags, limits, the rules of verdicts and of reading answers",
     "compiler": "the compiler's path",
     "controls": "what keeps programs apart",
     "tools": "what reads programs beside the compiler: clang-tidy, gcov",

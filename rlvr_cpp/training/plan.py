@@ -17,7 +17,9 @@ from rlvr_cpp.policy.policy import DEMO, expand_targets, find_model, know_hybrid
 from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
 from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.console import console
-from rlvr_cpp.tasks.choice import choose_tasks
+from rlvr_cpp.tasks.choice import split_sources
+from rlvr_cpp.tasks.mixture import describe_sources
+from rlvr_cpp.tasks.sources import load_sources
 from rlvr_cpp.training.config import TrainingJob
 from rlvr_cpp.training.trl_arguments import pass_sizes
 
@@ -51,7 +53,8 @@ class Memory:
 
 def print_plan(job: TrainingJob) -> None:
     """Print the plan. Raises UserError where tasks or the model's config cannot be read."""
-    training, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
+    sources = load_sources(job.tasks)
+    training, held_out = split_sources(sources, job.tasks.held_out_fraction, job.evaluation.limit, job.seed)
     trainer, algorithm = job.trainer, job.algorithm
     groups, count = trainer.batch_size // algorithm.group_size, processes.count()
     micro, passes = pass_sizes(algorithm, trainer, count)
@@ -60,10 +63,11 @@ def print_plan(job: TrainingJob) -> None:
     rows = [
         ("model", job.model),
         ("tasks", f"{len(training)} for training, {len(held_out)} held out"),
+        *(("of", words) for words in (describe_sources(sources, training) if len(sources) > 1 else ())),
         ("a rollout step", f"{groups} prompts x {algorithm.group_size} = {trainer.batch_size} completions"),
         ("with refill", f"up to {(1 + algorithm.refill_rounds) * trainer.batch_size} completions"),
         ("its updates", f"{algorithm.num_minibatches} of {passes} passes of {micro} completions, {count} process(es)"),
-        ("rollout steps", f"{trainer.steps}, {trainer.steps * groups / len(training):.2f} times through the tasks"),
+        ("rollout steps", f"{trainer.steps}, {trainer.steps * groups / len(training):.2f} prompts a task"),
         ("in all", f"{completions:,} completions of at most {algorithm.max_gen_len} tokens"),
         ("optimizer steps", f"at most {trainer.steps * algorithm.num_minibatches}"),
         ("evaluations", f"{evaluations}, {len(held_out)} tasks each"),

@@ -23,6 +23,7 @@ from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.policy.policy import Policy
 from rlvr_cpp.policy.sampling import completion_seed, sample
 from rlvr_cpp.tasks.choice import evenly_spaced
+from rlvr_cpp.tasks.mixture import Mixture
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch, TaskOrder, is_per_row, join_batches
 from rlvr_cpp.training.config import GenerationSettings, GRPOConfig, StepCoderConfig, TrainerSettings
@@ -55,8 +56,12 @@ class RolloutPhase:
         out: Path,
         accelerator: Accelerator,
         on_phase: Callable[[str], None],
+        mixture: Mixture | None = None,
     ) -> None:
-        """`on_phase` is told what begins; a step's rollouts are appended to a log in the folder `out`."""
+        """`on_phase` is told what begins; a step's rollouts are appended to a log in the folder `out`.
+
+        `mixture` draws the tasks; without it trl does, each as often as any other.
+        """
         self.policy, self.scorer, self.seed, self.out = policy, scorer, seed, out
         self.algorithm, self.generation, self.stepcoder = algorithm, generation, stepcoder
         self.tasks: Mapping[str, Task] = {task.task_id: task for task in tasks}
@@ -73,6 +78,8 @@ class RolloutPhase:
         self._passes: deque[Batch] = deque()
         self._refilled = 0
         """How many tasks the refills have taken so far."""
+        self._mixture = mixture
+        self._refills = mixture.again("refill") if mixture else None
         self._epochs_before = 0
         """The epochs that the interrupted run had finished."""
         self._told: StepMetrics = {}
@@ -134,6 +141,12 @@ class RolloutPhase:
 
     def order_of(self, sampler: Any) -> TaskOrder:
         """trl's order of tasks, which draws each epoch's from what the last one left: past the epochs that are done."""
+        if (mixture := self._mixture) is not None:
+            for _ in range(self._epochs_before * self._steps_in_epoch):
+                mixture.take(sampler.batch_size)
+            index = {name: number for number, name in enumerate(self.tasks)}
+            self._order = TaskOrder(sampler, lambda count: [index[name] for name in mixture.take(count)])
+            return self._order
         for _ in range(self._epochs_before if sampler.shuffle else 0):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
         self._order = TaskOrder(sampler)
@@ -163,6 +176,9 @@ class RolloutPhase:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self._epochs_before, self._refilled = state["epochs"], state["refilled"]
+        if self._refills is not None:
+            for _ in range(self._refilled):
+                self._refills.take(1)
         if self.curriculum is not None:
             self.curriculum.load_state(state["curriculum"])
 
@@ -223,6 +239,9 @@ class RolloutPhase:
 
     def _next_refill(self) -> str:
         """The next task of an endless shuffled order of its own."""
+        if self._refills is not None:
+            self._refilled += 1
+            return self._refills.take(1)[0]
         names = list(self.tasks)
         epoch, place = divmod(self._refilled, len(names))
         Random(f"refill:{self.seed}:{epoch}").shuffle(names)

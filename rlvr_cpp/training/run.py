@@ -6,7 +6,7 @@ that goes on finds what it had: its record, the evaluation before, the steps up 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,8 +35,10 @@ from rlvr_cpp.reward.score import Score
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now
-from rlvr_cpp.tasks.choice import choose_tasks
+from rlvr_cpp.tasks.choice import split_sources
+from rlvr_cpp.tasks.mixture import Mixture, describe_sources, mixture_of
 from rlvr_cpp.tasks.references import check_references
+from rlvr_cpp.tasks.sources import SHIPPED, Source, load_sources
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.tasks.tiers import tier_remarks
 from rlvr_cpp.tasks.weak import weak_remarks
@@ -145,12 +147,12 @@ class Curve:
 @contextmanager
 def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     """Load and check everything, then open the run's record. Raises UserError for whatever is wrong."""
-    train_tasks, held_out = choose_tasks(job.tasks, job.evaluation.limit, job.seed)
+    sources = load_sources(job.tasks)
+    train_tasks, held_out = split_sources(sources, job.tasks.held_out_fraction, job.evaluation.limit, job.seed)
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
         verifier.check(task.std for task in (*train_tasks, *held_out))
-        if job.tasks.source is not None and processes.rank() == 0:
-            check_references([*train_tasks, *held_out], job.tasks.check_references, verifier, job.tasks.source)
+        check_own_references(job, sources, [*train_tasks, *held_out], verifier)
         check_coverage_tool(job, verifier)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         policy = load_policy(job.model, job.policy)
@@ -161,9 +163,11 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         )
         left_out = count - len(train_tasks) - len(held_out)
         parameters = policy.model.num_parameters()
-        fixed = reward_facts(job, policy, verifier, train_tasks, held_out) | facts_for_an_artifact(job, policy)
+        mixture = mixture_of(sources, train_tasks, job.seed)
+        fixed = reward_facts(job, policy, verifier, sources, train_tasks, held_out)
+        fixed |= facts_for_an_artifact(job, policy)
         attach_adapter(policy, job.adapter)
-        trainer = build_trainer(job, policy, train_tasks, verifier, score, folder)
+        trainer = build_trainer(job, policy, train_tasks, verifier, score, folder, mixture)
         fixed["reference_sha256"] = trainer.reference_hash()
         first = processes.rank() == 0
         last = place_to_go_on(job, folder, held_out)
@@ -171,20 +175,33 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         record = stack.enter_context(RunRecord(folder, noted, verifier.version, fixed, accepted=accepted, write=first))
         banner(
             model=f"{job.model}, {parameters:,} parameters",
-            tasks=f"{len(train_tasks)} for training, {len(held_out)} held out" + _too_long(left_out),
+            tasks=f"{len(train_tasks)} for training, {len(held_out)} held out"
+            + _too_long(left_out)
+            + _mixed(sources, train_tasks),
             judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
             run=folder,
         )
         for remark in (*remarks(job), *tier_remarks(train_tasks), *weak_remarks(train_tasks)):
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
-        record.add(prompts_left_out=left_out)
+        record.add(prompts_left_out=left_out, sources=describe_sources(sources, train_tasks))
         trainer.check_gradients()
         stack.enter_context(open_trackers(job.tracker, trainer, record))
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
 
 
+def check_own_references(job: TrainingJob, sources: Sequence[Source], used: Sequence[Task], verifier: Verifier) -> None:
+    """Judge references of every source but the shipped set, which has passed its gate; the first process does."""
+    for source in sources if processes.rank() == 0 else ():
+        if source.name != SHIPPED:
+            check_references(source.among(used), job.tasks.check_references, verifier, source.name)
+
+
 def _too_long(left_out: int) -> str:
     return f", {left_out} left out for their prompts' length" if left_out else ""
+
+
+def _mixed(sources: Sequence[Source], training: Sequence[Task]) -> str:
+    return f" ({'; '.join(describe_sources(sources, training))})" if len(sources) > 1 else ""
 
 
 def facts_for_an_artifact(job: TrainingJob, policy: Policy) -> dict[str, Any]:
@@ -214,8 +231,11 @@ def build_trainer(
     verifier: Verifier,
     score: Score,
     folder: Path,
+    mixture: Mixture | None = None,
 ) -> GRPOTrainer:
     """The trainer, with its adapter in the policy. Raises UserError for an argument that trl or peft refuses."""
+    if mixture is not None:
+        mixture.check(job.trainer.batch_size // job.algorithm.group_size)
     kind = GSPOTrainer if job.algorithm.ratio == "sequence" else GRPOTrainer
     try:
         return kind(
@@ -232,6 +252,7 @@ def build_trainer(
             score=score,
             seed=job.seed,
             processes=processes.count(),
+            mixture=mixture,
         )
     except UserError:
         raise

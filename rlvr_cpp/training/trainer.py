@@ -30,6 +30,7 @@ from rlvr_cpp.policy.sampling import for_inference, sample
 from rlvr_cpp.policy.settings import AdapterSettings, Sampling
 from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.score import BY_TESTS, Score
+from rlvr_cpp.tasks.mixture import Mixture
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch
 from rlvr_cpp.training.checkpoints import BEST, DRAFTS, FOLDER, open_draft, publish, read_state, remove_old, write_state
@@ -82,10 +83,14 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         score: Score = BY_TESTS,
         seed: int = 0,
         processes: int = 1,
+        mixture: Mixture | None = None,
         on_step: Callable[[int, StepMetrics], None] = lambda step, metrics: None,
         on_phase: Callable[[str], None] = lambda phase: None,
     ) -> None:
-        """Raises UserError where there are fewer tasks than prompts in a step, or `processes` cannot share a batch."""
+        """`mixture` draws the tasks of each step; without it each comes as often as any other.
+
+        Raises UserError where there are fewer tasks than prompts in a step, or `processes` cannot share a batch.
+        """
         algorithm = algorithm or self.default_algorithm()
         generation = generation or GenerationSettings("transformers", None, 0.3, None)
         self.policy, self.algorithm, self.verifier, self.out = policy, algorithm, verifier, out
@@ -124,6 +129,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             out=out,
             accelerator=self.accelerator,
             on_phase=lambda phase: self.on_phase(phase),
+            mixture=mixture,
         )
         self.update_phase = UpdatePhase(algorithm, guards, self.accelerator, self.model.dtype)
 

@@ -3,6 +3,11 @@
 The files are one program, told apart by name; no file, or `-`, is standard input. Without tests a program has to end
 with status 0, and one without a `main` to compile.
 
+With `--jsonl FILE` each line is a JSON object: a program by itself, `code` and what else the options name (`test`,
+`hidden_test`, `declaration`, `cases`, `checker`, `std`), or an answer, `completion` or `solution`, beside the columns
+of its task. Options hold for lines that say nothing else. Each result is a line, in order, as soon as it is known, with
+the line's `id` or `task_id`; a line that makes no sense has an `error`.
+
 exit status   0 it passes, 1 it does not, 2 it could not be judged: a mistake in the call, or the machine's failure
 
 A file is taken as it is. `--think` treats the input as a model's answer and takes a leading think block off first.
@@ -22,12 +27,15 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.verifier.cases import CHECKERS, read_cases
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
+from rlvr_cpp.verifier.lines import ReadRow, judge_lines, program_in
 from rlvr_cpp.verifier.program import FILE_NAME, SOURCES, Program, refusal
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.think import strip_think_blocks
@@ -69,12 +77,17 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see rlvr-verify --help)")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Judge what the command line names, print the verdict and return the exit status."""
+def main(argv: Sequence[str] | None = None, read_row: ReadRow = program_in) -> int:
+    """Judge what the command line names, print the verdict and return the exit status.
+
+    `read_row` finds the program in a line of JSON.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
+        if arguments.jsonl is not None:
+            return _judge_lines(arguments, read_row)
         program = _program(arguments)
         tidy = _find_tidy() if arguments.tidy else None
         result = _judge(program, arguments)
@@ -102,6 +115,7 @@ def _parser() -> Parser:
     add("--cases", metavar="FILE", help="JSON: inputs and expected outputs, instead of --tests")
     add("--checker", choices=CHECKERS, help="how outputs are compared (tokens)")
     add("--json", action="store_true", help="print the whole result as one line of JSON")
+    add("--jsonl", metavar="FILE", help="programs or answers, one JSON object a line; `-` is standard input")
     add("--std", default=Program.std, help="language standard (%(default)s)")
     add("--compiler", default="g++", help="name or path (%(default)s)")
     add("--flag", action="append", default=[], metavar="FLAG", help="one more flag for the compiler, such as -O2")
@@ -175,16 +189,49 @@ def _read(path: str) -> str:
     return content.decode(errors="replace")
 
 
-def _judge(program: Program, arguments: argparse.Namespace) -> VerifyResult:
-    """The result. Raises UserError where it is the flags that do not compile, and not the program."""
-    with Verifier(
+def _judge_lines(arguments: argparse.Namespace, read_row: ReadRow) -> int:
+    """Judge lines of JSON; the exit status is that of the worst of them."""
+    for option in ("files", "think", "tidy"):
+        if getattr(arguments, option):
+            raise UserError(f"--jsonl takes no {option}: each line says what is judged")
+    usual = {
+        "test": arguments.tests and _read(arguments.tests),
+        "hidden_test": arguments.hidden_tests and _read(arguments.hidden_tests),
+        "declaration": arguments.declaration and _read(arguments.declaration),
+        "cases": arguments.cases and _read(arguments.cases),
+        "checker": arguments.checker,
+        "std": arguments.std,
+    }
+    given = {name: value for name, value in usual.items() if value is not None}
+    with _open_lines(arguments.jsonl) as lines, _verifier(arguments, workers=None) as verifier:
+        verifier.check([arguments.std])
+        statuses = judge_lines(lines, verifier, partial(print, flush=True), lambda row: read_row({**given, **row}))
+    return NOT_JUDGED if statuses & {"error", "sandbox_error"} else PASSED if statuses <= {"ok"} else FAILED
+
+
+def _open_lines(path: str) -> AbstractContextManager[TextIO]:
+    try:
+        return open(
+            sys.stdin.fileno() if path == STDIN else path, encoding="utf-8", errors="replace", closefd=path != STDIN
+        )
+    except OSError as error:
+        raise UserError(f"{path!r} cannot be read ({error.strerror}): give a file that can") from error
+
+
+def _verifier(arguments: argparse.Namespace, workers: int | None) -> Verifier:
+    return Verifier(
         compiler=arguments.compiler,
         timeout=arguments.timeout,
         compile_timeout=COMPILE_SECONDS,
         extra_flags=_flags(arguments),
-        workers=1,
+        workers=workers,
         require=arguments.require,
-    ) as verifier:
+    )
+
+
+def _judge(program: Program, arguments: argparse.Namespace) -> VerifyResult:
+    """The result. Raises UserError where it is the flags that do not compile, and not the program."""
+    with _verifier(arguments, workers=1) as verifier:
         result = verifier.verify(program)
         if result.status in ("compile_error", "link_error"):
             verifier.check([program.std])

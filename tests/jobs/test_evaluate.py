@@ -12,6 +12,7 @@ from benchmarks.evaluation import KINDS, humaneval_x_rows
 from rlvr_cpp import UserError, evaluate
 from rlvr_cpp.evaluation.config import load
 from rlvr_cpp.runs.config import CONF
+from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.evidence import EvaluationRecord, task_scores
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 from rlvr_cpp.verifier import stream
@@ -56,6 +57,36 @@ def test_right_solutions_all_pass_and_wrong_ones_all_fail(humaneval_x, tmp_path)
     assert statuses.count("wrong") > len(KINDS) / 2
     assert right.benchmark_hash == wrong.benchmark_hash
     assert (right.split, right.status, right.samples) == ("hidden", "PASS", {})
+
+
+def test_answers_that_were_written_elsewhere_are_judged_in_the_place_of_a_models(humaneval_x, tmp_path):
+    source = ("benchmark=humaneval_cpp", f"benchmark.source={humaneval_x}", "benchmark.limit=4")
+    problems = [json.loads(line) for line in humaneval_x.read_text().splitlines()][:: len(KINDS) // 4]
+    path = tmp_path / "answers.jsonl"
+
+    def answer(*endings):
+        rows = [
+            {"task_id": row["task_id"], "solution": row["prompt"] + end(row)} for end in endings for row in problems
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    right, wrong = (lambda row: row["canonical_solution"]), (lambda row: "throw 1; }")
+    answer(right)
+    one = measure(tmp_path / "one", f"completions={path}", *source)
+    assert (set(one.greedy.values()), one.samples, one.status, one.model) == ({(True,)}, {}, "PASS", str(path))
+    assert (one.decoding.temperature, one.prompt_format) == (None, "chat")
+    answer(right, wrong)
+    two = measure(tmp_path / "two", f"completions={path}", *source)
+    assert (two.greedy, set(two.samples.values()), two.decoding.samples) == ({}, {(True, False)}, 2)
+    with pytest.raises(UserError, match="completions_hash of the run"):
+        measure(tmp_path / "one", f"completions={path}", *source)
+    problems.pop()
+    answer(right)
+    with console.capture() as shown:
+        some = measure(tmp_path / "some", f"completions={path}", *source)
+    assert (len(some.greedy), some.status) == (3, "INVALID")
+    assert "1 of 4 tasks have too few answers in" in some.reason
+    assert "has tasks without an answer: 1" in shown.get()
 
 
 def test_everything_is_in_the_run_folder(tmp_path):

@@ -119,6 +119,20 @@ def test_whatever_is_trained_is_restored(zygote, uninterrupted, settings, tmp_pa
     assert differences(tmp_path / "whole", run) == []
 
 
+@pytest.mark.slow
+def test_a_mixture_goes_on_where_it_was(zygote, settings, tmp_path):
+    """Two sources of unlike weights, whose shares change from step to step."""
+    rows = Path(settings[-3].removeprefix("tasks.source=")).read_text().splitlines(keepends=True)
+    for name in ("a", "b"):
+        (tmp_path / name).with_suffix(".jsonl").write_text("".join(rows[name == "b" :: 2]))
+    mixed = (*settings, f"tasks.source={{{tmp_path}/a.jsonl:5,{tmp_path}/b.jsonl:2}}", "trainer.save_every=1")
+    status, text = zygote.run(*mixed, f"hydra.run.dir={tmp_path}/whole")
+    assert status == 0, text
+    run = begin(zygote, tmp_path, mixed, kill_at=f"4/{STEPS}")
+    assert "resume  after step 3," in resume(zygote, run)
+    assert differences(tmp_path / "whole", run) == []
+
+
 @pytest.fixture
 def finished(uninterrupted, tmp_path):
     return shutil.copytree(uninterrupted, tmp_path / "run")

@@ -15,9 +15,10 @@ from typing import Any
 
 from rlvr_cpp.policy.policy import CHAT_REQUEST, Policy
 from rlvr_cpp.reward.own import own_reward_facts
+from rlvr_cpp.tasks.contract import answer_contract
+from rlvr_cpp.tasks.sources import Source
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.config import TrainingJob
-from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.coverage import find_gcov
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.tidy import find_tidy
@@ -25,12 +26,20 @@ from rlvr_cpp.verifier.verifier import Verifier
 
 
 def reward_facts(
-    job: TrainingJob, policy: Policy, verifier: Verifier, training: Sequence[Task], held_out: Sequence[Task]
+    job: TrainingJob,
+    policy: Policy,
+    verifier: Verifier,
+    sources: Sequence[Source],
+    training: Sequence[Task],
+    held_out: Sequence[Task],
 ) -> dict[str, Any]:
     """All of `FACTS` but for those of weights, as JSON has them."""
     return {
-        "tasks": content_key([[task.to_json() for task in tasks] for tasks in (training, held_out)]),
-        "contract": verifier_contract(verifier),
+        "tasks": {
+            source.name: content_key([[task.to_json() for task in source.among(part)] for part in (training, held_out)])
+            for source in sources
+        },
+        "contract": answer_contract(verifier),
         "compiler": verifier.toolchain.compiler,
         "controls": sorted(verifier.workshop.controls.names),
         "tools": _tools(job, verifier),

@@ -7,47 +7,30 @@ brace. It reads lexemes alone, in a time that grows with the text, and never rai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, NamedTuple
 
-from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, Lexeme, lexemes
+from rlvr_cpp.verifier.cpp.braces import Branches
+from rlvr_cpp.verifier.cpp.heads import (
+    DEFINITIONS,
+    KEYWORDS,
+    NOT_FUNCTIONS,
+    OPENING,
+    STATEMENTS,
+    Head,
+    Kind,
+    arguments_at,
+    is_access,
+    read_head,
+)
+from rlvr_cpp.verifier.cpp.lexemes import Lexeme, lexemes
 
-Kind = Literal["function", "prototype", "type", "variable", "alias", "scope", "directive", "statement", "close"]
-"""A `scope` is a namespace or `extern "C" {`; a `close` is a brace whose opening is not in the text."""
-DEFINITIONS = ("function", "type", "variable", "alias")
-
-STATEMENT_TEXT = """
-    if for while do switch return else try catch case default break continue goto throw delete new static_assert
-    co_return co_yield co_await"""
-SPECIFIER_TEXT = """
-    alignas decltype noexcept requires explicit __attribute__ __declspec sizeof typeof __typeof__ asm __asm__"""
-TYPE_TEXT = """
-    const volatile struct class union enum typename unsigned signed short long int char bool float double void auto
-    wchar_t"""
-STATEMENTS = frozenset(STATEMENT_TEXT.split())
-"""What a statement may begin with."""
-NOT_FUNCTIONS = STATEMENTS | frozenset(SPECIFIER_TEXT.split())
-"""What may stand before a parenthesis and is no function's name."""
-NOT_NAMES = frozenset(TYPE_TEXT.split())
-"""What may end a parameter that has no name."""
-TYPE_WORDS = frozenset(("struct", "class", "union", "enum"))
-ACCESS = frozenset(("public", "private", "protected"))
 BEFORE_A_BODY = frozenset(("const", "noexcept", "override", "final", "mutable", "try"))
-SEMICOLON = re.compile(r"[ \t]*;")
-OPENING = {"(": ")", "[": "]", "{": "}"}
 MAX_NESTING = 4  # of namespaces whose contents are read
-
-
-class Head(NamedTuple):
-    """What the tokens before an item's brace, `=` or `;` say."""
-
-    kind: Kind
-    name: str = ""
-    parameters: tuple[str, ...] | None = None
+OPERATORS = frozenset("+-*/%^&|~!=<>")
+MAX_OPERATOR = 3  # marks
 
 
 @dataclass(frozen=True)
@@ -70,14 +53,14 @@ class Item:
     def head(self) -> int:
         """Where its first token begins, behind `public:` and its like."""
         first = 0
-        while first + 2 < len(self.tokens) and _is_access(self.tokens, first):
+        while first + 2 < len(self.tokens) and is_access(self.tokens, first):
             first += 2
         return self.tokens[first].start
 
     @cached_property
     def read(self) -> Head:
         """What it is."""
-        return _read_head(self.tokens, self.body)
+        return read_head(self.tokens, self.body)
 
     @property
     def kind(self) -> Kind:
@@ -108,10 +91,18 @@ class Item:
 
     @property
     def is_whole(self) -> bool:
-        """It is closed, and says more in its braces than nothing or `...`."""
+        """It is closed, and says more in its braces than nothing, `...`, or what is to be done in words."""
         if not self.is_closed or self.body is None:
             return self.is_closed
-        return any(token.text not in ".;{}" for token in self.tokens[self.body :])
+        says = any(token.text not in ".;{}" for token in self.tokens[self.body :])
+        return says and not (self.kind == "function" and _is_prose(self.tokens[self.body + 1 : -1]))
+
+    def calls_of_itself(self) -> Iterator[int]:
+        """With how many arguments each."""
+        inside = self.tokens[self.body :] if self.kind == "function" and self.body is not None else ()
+        for place, (token, behind) in enumerate(pairwise(inside)):
+            if token.text == self.name and behind.text == "(":
+                yield arguments_at(inside, place + 1)
 
     @property
     def includes(self) -> bool:
@@ -151,36 +142,9 @@ def open_items(code: str) -> list[tuple[Item, int]]:
     return found
 
 
-def open_braces(code: str) -> int:
-    """How many braces a text opens and does not close."""
-    depth = 0
-    for brace in _braces(code):
-        depth = max(0, depth + (1 if brace.text == "{" else -1))
-    return depth
-
-
-def closing_brace(code: str, depth: int) -> int | None:
-    """Where the brace ends, and its semicolon, that closes the outermost of `depth` braces opened before the text."""
-    for brace in _braces(code):
-        depth += 1 if brace.text == "{" else -1
-        if depth == 0:
-            semicolon = SEMICOLON.match(code, brace.end)
-            return semicolon.end() if semicolon else brace.end
-    return None
-
-
-def _braces(code: str) -> Iterator[Lexeme]:
-    branches = _Branches()
-    for lexeme in lexemes(code, OUTLINE):
-        if lexeme.kind == "brace" and branches.are_read:
-            yield lexeme
-        elif lexeme.kind in ("conditional", "zero"):
-            branches.follow(lexeme.text, is_zero=lexeme.kind == "zero")
-
-
 def _pieces(code: str) -> Iterator[tuple[list[Lexeme], bool]]:
     """Each token, or all tokens of a directive, and whether it stands in a branch that is read."""
-    branches = _Branches()
+    branches = Branches()
     line: list[Lexeme] | None = None
     at_line_start = True
     for token in lexemes(code):
@@ -200,39 +164,10 @@ def _pieces(code: str) -> Iterator[tuple[list[Lexeme], bool]]:
         yield line, _follow(branches, line)
 
 
-def _follow(branches: _Branches, line: Sequence[Lexeme]) -> bool:
+def _follow(branches: Branches, line: Sequence[Lexeme]) -> bool:
     if len(line) > 1:
         branches.follow(line[1].text, is_zero=[token.text for token in line[2:4]] == ["0"])
     return branches.are_read
-
-
-class _Branches:
-    """Which branches of conditionals are read: of each one, the first that is not `#if 0`.
-
-    All branches open and close the same braces, or no brace could be told from another without a preprocessor.
-    """
-
-    def __init__(self) -> None:
-        self._open: list[tuple[bool, bool]] = []
-        """Of each conditional, whether this branch is read and whether one was."""
-        self._left_out = 0
-
-    @property
-    def are_read(self) -> bool:
-        """Whether what comes next is read."""
-        return not self._left_out
-
-    def follow(self, word: str, is_zero: bool) -> None:
-        """Take a directive into account, of which only those of conditionals mean anything."""
-        if word in ("if", "ifdef", "ifndef"):
-            self._open.append((not is_zero, not is_zero))
-            self._left_out += is_zero
-        elif word in ("else", "elif", "elifdef", "elifndef") and self._open:
-            is_read, was_read = self._open[-1]
-            self._open[-1] = (not was_read, True)
-            self._left_out += is_read - (not was_read)
-        elif word == "endif" and self._open:
-            self._left_out -= not self._open.pop()[0]
 
 
 @dataclass
@@ -318,7 +253,7 @@ class _Scanner:
         draft = self._pending
         if mark == "{" and not self._open and draft.body is None:
             draft.body = len(draft.tokens) - 1
-            draft.head = _read_head(draft.tokens, draft.body)
+            draft.head = read_head(draft.tokens, draft.body)
             texts = [token.text for token in draft.tokens]
             draft.has_initialisers = any(pair == (")", ":") for pair in pairwise(texts))
             draft.has_constraint = "requires" in texts
@@ -358,193 +293,15 @@ class _Scanner:
             self._pending, self._open, self._depth = _Draft(), [], 0
 
 
-def _read_head(tokens: Sequence[Lexeme], body: int | None) -> Head:
-    """What an item is, by what stands before its first brace, `=` or `;`."""
-    if tokens[0].kind == "directive":
-        is_macro = len(tokens) > 2 and tokens[1].text == "define"
-        return Head("directive", tokens[2].text if is_macro else "")
-    first = tokens[0].text
-    if first == "}" and tokens[0].kind == "mark":
-        return Head("close")
-    if first in STATEMENTS:
-        return Head("statement")
-    head, opener = _before_opener(tokens, body)
-    if first in ("using", "typedef"):
-        return _read_alias(tokens, head, opener)
-    if not head:
-        return Head("statement")
-    if opener == "{" and (scope := _read_scope(head)) is not None:
-        return scope
-    if opener == "{" and (name := _type_name(head)):
-        return Head("type", name)
-    if (place := _function_name(head)) is not None:
-        return _read_function(head, place, opener)
-    names = [token for token in head if token.kind == "word"]
-    if opener in ("=", "{", ";") and len(names) > 1:
-        brackets = [number for number, token in enumerate(head) if token.text == "[" and number]
-        declared = [token for token in head[: brackets[0] if brackets else None] if token.kind == "word"]
-        return Head("variable", (declared or names)[-1].text)
-    return Head("statement")
-
-
-def _before_opener(tokens: Sequence[Lexeme], body: int | None) -> tuple[list[Lexeme], str]:
-    """The tokens before the first brace, `=` or `;` outside of parentheses, and which of them it is; without access
-    specifiers, heads of templates and attributes."""
-    head: list[Lexeme] = []
-    depth = place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        if _is_access(tokens, place):
-            place += 2
-            continue
-        if token.kind == "mark" and not depth:
-            if token.text == "{" or token.text == ";":
-                return head, token.text
-            if token.text == "=" and not any(one.text == "operator" for one in head[-3:]):
-                return head, "="
-        if token.text == "template" and place + 1 < len(tokens) and tokens[place + 1].text == "<":
-            place = _behind_angles(tokens, place + 1)
-            continue
-        if [one.text for one in tokens[place : place + 2]] == ["[", "["]:
-            place = _behind_group(tokens, place)
-            continue
-        depth += (token.text in ("(", "[")) - (token.text in (")", "]") and depth > 0) if token.kind == "mark" else 0
-        head.append(token)
-        place += 1
-    return head, ""
-
-
-def _is_access(tokens: Sequence[Lexeme], place: int) -> bool:
-    return place + 1 < len(tokens) and tokens[place].text in ACCESS and tokens[place + 1].text == ":"
-
-
-def _behind_angles(tokens: Sequence[Lexeme], place: int) -> int:
-    """Behind the `>` that closes the `<` at `place`."""
-    depth = inner = 0
-    while place < len(tokens):
-        text = tokens[place].text
-        inner += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
-        depth += (text == "<") - (text == ">") if not inner else 0
-        place += 1
-        if depth <= 0:
-            break
-    return place
-
-
-def _behind_group(tokens: Sequence[Lexeme], place: int) -> int:
-    """Behind the bracket that closes the one at `place`."""
-    depth = 0
-    while place < len(tokens):
-        text = tokens[place].text
-        depth += (text in OPENING) - (text in OPENING.values())
-        place += 1
-        if depth <= 0:
-            break
-    return place
-
-
-def _read_alias(tokens: Sequence[Lexeme], head: Sequence[Lexeme], opener: str) -> Head:
-    if tokens[0].text == "using":
-        return Head("alias", head[1].text) if opener == "=" and len(head) > 1 else Head("statement")
-    words = [token.text for token in tokens if token.kind == "word"]
-    return Head("type" if opener == "{" else "alias", words[-1])
-
-
-def _read_scope(head: Sequence[Lexeme]) -> Head | None:
-    words = [token.text for token in head if token.kind == "word"]
-    if "namespace" in words[:2]:
-        return Head("scope", "" if words[-1] == "namespace" else "::".join(words[words.index("namespace") + 1 :]))
-    is_linkage = len(head) == 2 and head[0].text == "extern" and head[1].kind == "string"
-    return Head("scope") if is_linkage else None
-
-
-def _type_name(head: Sequence[Lexeme]) -> str:
-    """The name of the class or enumeration that a brace behind `head` opens; empty where it opens something else."""
-    place = next((number for number, token in enumerate(head) if token.text in TYPE_WORDS), None)
-    if place is None:
-        return ""
-    place += 1
-    while place < len(head) and (head[place].text in TYPE_WORDS or head[place].text in ("alignas", "__attribute__")):
-        place = place + 1 if head[place].text in TYPE_WORDS else _behind_group(head, place + 1)
-    if place >= len(head) or head[place].kind != "word":
-        return ""
-    end = place + 1
-    while end + 1 < len(head) and head[end].text == "::":
-        end += 2
-    if end < len(head) and head[end].text == "<":
-        end = _behind_angles(head, end)
-    if end < len(head) and head[end].text not in (":", "final"):
-        return ""
-    return "".join(token.text for token in head[place:end])
-
-
-def _function_name(head: Sequence[Lexeme]) -> int | None:
-    """Where in the head of a function the parenthesis of its parameters stands."""
-    place, has_angles = 0, True
-    while place < len(head):
-        token, before = head[place], head[place - 1] if place else head[0]
-        if token.text == "operator" and token.kind == "word":
-            behind = range(place + 1, len(head))
-            return next((n for n in behind if head[n].text == "(" and head[n - 1].text != "operator"), None)
-        if token.text == "<" and before.kind == "word" and has_angles:
-            end = _behind_angles(head, place)
-            has_angles = head[end - 1].text == ">"  # else there are none further on
-            place = end if has_angles else place + 1
-        elif token.text == "(":
-            if before.kind == "word" and before.text not in NOT_FUNCTIONS | NOT_NAMES:
-                return place
-            place = _behind_group(head, place)
-        else:
-            place += 1
-    return None
-
-
-def _read_function(head: Sequence[Lexeme], place: int, opener: str) -> Head:
-    first = place - 1
-    operator = next((n for n in range(place) if head[n].text == "operator"), None)
-    if operator is not None:
-        first = operator
-    while first > 1 and head[first - 1].text in ("::", "~"):
-        first -= 2 if head[first - 1].text == "::" else 1
-    name = "".join(token.text for token in head[first:place])
-    listed = head[place + 1 : _behind_group(head, place) - 1]
-    is_value = len(listed) == 1 and listed[0].kind in ("number", "string", "character")
-    if opener != "{":
-        return Head("variable", name) if is_value else Head("prototype", name, _parameters(listed))
-    return Head("function", name, _parameters(listed))
-
-
-def _parameters(listed: Sequence[Lexeme]) -> tuple[str, ...]:
-    """The parameters' types as they are spelled, without names and defaults."""
-    groups: list[list[Lexeme]] = [[]]
-    depth = 0
-    for token in listed:
-        if token.kind == "mark":
-            depth += (token.text in "([{<") - (token.text in ")]}>")
-            if token.text == "," and depth == 0:
-                groups.append([])
-                continue
-        groups[-1].append(token)
-    types = (_type_of(group) for group in groups if group)
-    return tuple(one for one in types if one != "void")
-
-
-def _type_of(parameter: Sequence[Lexeme]) -> str:
-    default = next((number for number, token in enumerate(parameter) if token.text == "="), len(parameter))
-    kept = list(parameter[:default])
-    if len(kept) > 1 and kept[-1].kind == "word" and kept[-1].text not in NOT_NAMES:
-        before = kept[-2]
-        is_qualified = before.text == "::" or (
-            before.text in ("const", "volatile", "struct", "class") and len(kept) == 2
-        )
-        kept = kept if is_qualified else kept[:-1]
-    if kept and kept[0].text == "const" and not any(token.text in "&*" for token in kept):
-        kept = kept[1:]  # of a value, which the caller does not see
-    return " ".join(token.text for token in kept)
+def _is_prose(body: Sequence[Lexeme]) -> bool:
+    """A body without a statement, or with three names in a row, is pseudocode."""
+    names = [token.kind == "word" and token.text not in KEYWORDS for token in body]
+    has_statement = any(token.text in (";", "}") for token in body)
+    return not has_statement or any(map(all, zip(names, names[1:], names[2:], strict=False)))
 
 
 def _free_words(tokens: Sequence[Lexeme]) -> Iterator[str]:
-    """Identifiers that are not members, qualified, or declared where they stand."""
+    """Identifiers that are not members, qualified, or declared where they stand, and operators as they are defined."""
     declared = {
         token.text
         for before, token in pairwise(tokens)
@@ -556,3 +313,10 @@ def _free_words(tokens: Sequence[Lexeme]) -> Iterator[str]:
             is_global = before != "::" or number < 2 or tokens[number - 2].kind != "word"
             if is_global:
                 yield token.text
+    for place, token in enumerate(tokens):
+        run = ""
+        for mark in tokens[place : place + MAX_OPERATOR]:
+            if mark.kind != "mark" or mark.text not in OPERATORS or mark.start != token.start + len(run):
+                break
+            run += mark.text
+            yield f"operator{run}"

@@ -242,7 +242,8 @@ def test_a_template_keeps_its_head_out_of_the_preamble():
 WORDS = st.sampled_from(
     ["int f(int x) {", "    return x;\n", "}", "};", "\n```\n", "\n```cpp\n", "~~~", "#include <map>\n", "int main() {", "struct V {",
      "#ifdef A\n", "#else\n", "#endif\n", '"', "'", "/*", "*/", 'R"(', ")", "<think>", "</think>", "Prose.\n", "int one() { return 1; }\n",
-     "one();", "namespace {", "template <class T>\n", "(", ";", "\ufeff", "\n", "<answer>"]
+     "one();", "namespace {", "template <class T>\n", "(", ";", "\ufeff", "\n", "<answer>", "> ", "\n> ```cpp\n> ", "\n>> ~~~", "void S::add(int x) {",
+     "int operator+=(", "f(x, 1);"]
 )  # fmt: skip
 TEXTS = st.lists(WORDS, max_size=20).map("".join)
 
@@ -269,7 +270,23 @@ def test_prose_around_a_fence_changes_nothing(before, behind):
 
 
 @pytest.mark.parametrize(
-    "piece", ["{", "}", "`", "```\n", "int f(int x) {", "f(a<", "#if A\n", 'R"(\n```\n', "struct f ", "/*"]
+    "piece",
+    [
+        "{",
+        "}",
+        "`",
+        "```\n",
+        "int f(int x) {",
+        "f(a<",
+        "#if A\n",
+        'R"(\n```\n',
+        "struct f ",
+        "/*",
+        "> ",
+        "> ```\n> f\n\n",
+        "f(",
+        "+=",
+    ],
 )
 def test_a_hostile_answer_is_read_in_a_time_that_grows_with_it(piece):
     text = piece * (12_000 // len(piece))  # a quadratic reader would need minutes
@@ -282,6 +299,75 @@ def test_an_answer_that_is_far_too_long_is_a_continuation(piece):
     text = piece * 70_000
     for chat in (False, True):
         assert read_completion(FUNCTION, text, chat).code.startswith(FUNCTION.prompt)
+
+
+QUOTED = "Sure:\n\n> ```cpp\n> int f(int x) {\n>\n>     return x > 1;\n> }\n> ```\n\nDone."
+
+
+def test_a_quotation_is_read_without_its_marks_and_the_map_leads_past_them():
+    candidate = read_completion(FUNCTION, QUOTED, chat=True)
+    assert candidate.code.endswith("int f(int x) {\n\n    return x > 1;\n}\n\n")
+    written = [QUOTED[piece.origin : piece.origin + piece.length] for piece in candidate.pieces]
+    assert written == ["int f(int x) {\n", "\n", "    return x > 1;\n", "}\n"]
+
+
+@pytest.mark.parametrize("code", ["int f(int x) {\n> return x;\n}", "int f(int x) {\n    return x\n> 1\n> 2;\n}"])
+def test_a_mark_of_quotation_without_a_fence_behind_it_is_code(code):
+    assert code in read_completion(FUNCTION, f"```cpp\n{code}\n```", chat=True).code
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["for (int i : {1, 2})\nx += i;\nreturn x;\n}\n", "    return x +\n        1;\n}\n"],
+    ids=["loop", "sum"],
+)
+def test_prose_around_a_body_without_a_fence_is_left_out(body):
+    for before, behind in (("", ""), ("The body is:\n\n", "\nIt adds three numbers."), ("Then, in C++:\n", "")):
+        code = read_completion(FUNCTION, before + body + behind, chat=True).code
+        assert code == f"{FUNCTION.prompt}{body}"
+
+
+def test_a_method_that_is_defined_outside_of_its_class_closes_the_class_before():
+    code = read_completion(METHOD, "```cpp\nint Solution::gain(int p) { return p; }\n```", chat=True).code
+    assert code.split() == f"{METHOD.prompt.rstrip()[:-1]}; }}; int Solution::gain(int p) {{ return p; }}".split()
+
+
+OVERLOAD = "int f(int x, int base) { return base ? f(x - 1, base - 1) : x; }"
+
+
+@pytest.mark.parametrize(
+    ("call", "is_taken"), [("f(x, 3)", True), ("f({x, 3})", False), ("f(x - 1)", False), ("3", False)]
+)
+def test_an_overload_in_another_block_is_taken_where_the_answer_calls_it(call, is_taken):
+    answer = f"int f(int x) {{ return x ? {call} : 0; }}"
+    for blocks in ((OVERLOAD, answer), (answer, OVERLOAD)):
+        code = read_completion(FUNCTION, "".join(f"```cpp\n{block}\n```\n" for block in blocks), chat=True).code
+        assert (OVERLOAD in code) == is_taken
+        assert not is_taken or code.index(OVERLOAD) < code.index(answer)
+
+
+def test_an_operator_in_another_block_is_taken_where_it_is_used_and_a_drafts_is_not():
+    operator, answer = "int& operator+=(V& v, int n) { return v.x += n; }", "int f(int x) { V v; v += x; return v.x; }"
+    given = Task("v", "struct V { int x = 0; };\nint f(int x) {\n", "", "f")
+    helper = f"```cpp\n{operator}\n```\n"
+    draft = f"```cpp\n{operator}\nint f(int x) {{ return 0; }}\n```\n"
+    for before, is_taken in ((helper, True), (draft, False)):
+        code = read_completion(given, f"{before}```cpp\n{answer}\n```", chat=True).code
+        assert (operator in code, answer in code) == (is_taken, True)
+
+
+@pytest.mark.parametrize(
+    "body", ["\n  look at each value;\n  return it;\n", "\n  add x\n", " return the sum of all; "], ids=str.split
+)
+def test_pseudocode_is_no_correction(body):
+    answer = f"```cpp\n{DEFINITION}```\nIn words:\n```\nint f(int x) {{{body}}}\n```"
+    assert DEFINITION in read_completion(FUNCTION, answer, chat=True).code
+
+
+def test_a_whole_definition_in_prose_corrects_a_fenced_one_and_a_cut_one_does_not():
+    later = "int f(int x) { return x + 1; }"
+    for text, kept in ((later, later), (later[:-1], DEFINITION), ("int f(int x);", DEFINITION)):
+        assert kept in read_completion(FUNCTION, f"```cpp\n{DEFINITION}```\nNo:\n\n{text}\n\nDone.", chat=True).code
 
 
 SHOWN = Task("m", "class S {\npublic:\n    int f(int x) {\n", "", "S")

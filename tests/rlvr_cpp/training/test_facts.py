@@ -15,13 +15,14 @@ from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.settings import ChatSettings
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.record import RunRecord, read_record
+from rlvr_cpp.tasks import contract as answer_contract
+from rlvr_cpp.tasks.sources import SHIPPED, Source
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.checks import load
 from rlvr_cpp.training.config import FACTS, TrainingJob
 from rlvr_cpp.training.guards.facts import reward_facts
 from rlvr_cpp.training.run import facts_for_an_artifact
-from rlvr_cpp.verifier import contract
-from rlvr_cpp.verifier.program import POLICY_VERSION
+from rlvr_cpp.verifier import contract as verifier_contract
 from rlvr_cpp.verifier.think import Thoughts
 from tests.rlvr_cpp.training.decided import CPU
 from tests.tokenizers import CHAT, tokenizer_of
@@ -38,7 +39,8 @@ class Run:
     held_out: list[Task]
 
     def facts(self) -> dict:
-        of_rewards = reward_facts(self.job, self.policy, self.verifier, self.training, self.held_out)
+        sources = [Source(SHIPPED, (*self.training, *self.held_out))]
+        of_rewards = reward_facts(self.job, self.policy, self.verifier, sources, self.training, self.held_out)
         return of_rewards | facts_for_an_artifact(self.job, self.policy)
 
 
@@ -196,9 +198,10 @@ def test_what_decides_no_reward_is_no_reason_to_refuse(run, folder, tmp_path, ch
     assert "changes" not in read_record(copy)
 
 
-def test_rules_of_verdicts_of_another_version_are_refused(run, folder, monkeypatch):
-    monkeypatch.setattr(contract, "POLICY_VERSION", POLICY_VERSION + 1)
-    with pytest.raises(UserError, match="policy_version: "):
+@pytest.mark.parametrize(("module", "version"), [(verifier_contract, "policy"), (answer_contract, "reading")])
+def test_rules_of_verdicts_of_another_version_are_refused(run, folder, monkeypatch, module, version):
+    monkeypatch.setattr(module, f"{version.upper()}_VERSION", 99)
+    with pytest.raises(UserError, match=f"{version}_version: "):
         RunRecord(folder, run.job, "g++", run.facts(), write=False)
 
 

@@ -17,7 +17,7 @@ from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, Lexeme, lexemes
 CPP = re.compile(r"(?:cpp|c\+\+|gnu\+\+|cplusplus|cc|cxx|c|h|hh|hpp|hxx)-?(?:\d\w)?")
 MARKDOWN = frozenset(("markdown", "md"))
 LINE = re.compile(r"[^\n]*(?:\n|\Z)")
-OPENING = re.compile(r"[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^\n]*)")
+OPENING = re.compile(r"[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^\n]*)")
 GLUED = re.compile(r"[^`\n]*\S[ \t]*(?P<fence>`{3,})[ \t]*(?P<info>[A-Za-z0-9+#.-]*)[ \t\r]*$")
 """A fence behind prose: `Here it is: ` and three ticks."""
 WORD = re.compile(r"\{?\.?(?P<language>[A-Za-z][\w+#.-]*)\}?(?P<rest>.*)")
@@ -29,7 +29,7 @@ ATTRIBUTES = re.compile(r"[ \t]*(?:[:,{].*|[\w-]+=.*|[\w./\\-]+\.\w+|[.#][^{}]*\
 LONE_ATTRIBUTE = re.compile(r"[ \t]+[\w-]+[ \t\r]*")
 """What may follow a language that is known, such as `showLineNumbers`."""
 INLINE = re.compile(r"(?P<fence>`+)(?P<code>[^`\n]+)(?P=fence)(?!`)")
-INDENT = re.compile(r"[ \t>]*")
+INDENT = re.compile(r"[ \t]*")
 MAX_CLOSINGS = 16
 """Of one answer, how many lines that look like the end of a fence are tried where a literal or comment is open."""
 
@@ -40,11 +40,15 @@ CODE_LINE = re.compile(
     r"|(?:using|typedef|template|struct|class|enum|union|namespace|static|inline|constexpr|const|extern|unsigned|signed"
     r"|auto|void|bool|char|short|int|long|float|double|std::)\b[^.?!]*(?:[;{,)}]|const|noexcept|->[^\n]*)[ \t\r]*$"
     r"|template[ \t]*<[^\n]*>[ \t\r]*$|requires\b[^\n]*[)>][ \t\r]*$"
+    r"|(?:\}[ \t]*)?(?:if|for|while|switch|else[ \t]+if)\b[ \t]*(?:constexpr[ \t]*)?\([^\n]*\)[ \t\r]*$"
+    r"|(?:else|do)[ \t\r]*$"
     r"|[^\n]*[;{}][ \t\r]*(?://[^\n]*)?$"
     r"|(?:[\w:<>,&*]+[ \t]+)+[*&]*[\w:~]+[ \t]*\([^\n]*\)[ \t]*(?:const|noexcept|override)?[ \t\r]*$"
     r")"
 )
-"""How a line of C++ at the top level looks that no line of prose looks like."""
+"""How a line of C++ looks that no line of prose looks like."""
+GOES_ON = re.compile(r"[ \t]+\S|[^\n]*[,(=+*/%&|<][ \t\r]*$|return\b")
+"""How a line may look that stands above one of code and belongs to it."""
 TAGS = re.compile(r"(?:[ \t]*</?[A-Za-z][\w-]*>)+")
 MAX_TAGS = 200
 """Characters of them behind a line."""
@@ -95,12 +99,12 @@ def fenced_blocks(text: str, start: int = 0) -> list[Block]:
     return blocks
 
 
-def unfenced_blocks(text: str, start: int = 0) -> list[Block]:
+def unfenced_blocks(text: str, start: int = 0, stop: int | None = None) -> list[Block]:
     """Runs of lines that look like C++, outside of fences."""
     blocks: list[Block] = []
     begin = end = None
     depth, in_comment = 0, False
-    lines = [*LINE.finditer(text, start)]
+    lines = [*LINE.finditer(text, start, len(text) if stop is None else stop)]
     for number, line in enumerate(lines):
         first, last = _without_tags(line)
         content, code = text[first:last].strip(), text[first:last]
@@ -116,6 +120,21 @@ def unfenced_blocks(text: str, start: int = 0) -> list[Block]:
     if begin is not None and end is not None:
         blocks.append(Block(_visible(text, begin, end), end, ""))
     return blocks
+
+
+def loose_body(text: str) -> tuple[int, int]:
+    """Where statements stand among prose, from the first line that looks like code to the last; all where none does."""
+    blocks = unfenced_blocks(text)
+    if not blocks:
+        return 0, len(text)
+    begin = blocks[0].start
+    while begin > 0:
+        above = text.rfind("\n", 0, begin - 1) + 1
+        line = text[above : begin - 1]
+        if not line.strip() or not GOES_ON.match(line):
+            break
+        begin = above
+    return begin, blocks[-1].end
 
 
 def _without_tags(line: re.Match[str]) -> tuple[int, int]:

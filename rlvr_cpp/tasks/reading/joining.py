@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rlvr_cpp.verifier.cpp.outline import DEFINITIONS, Item, outline
+from rlvr_cpp.verifier.cpp.heads import DEFINITIONS
+from rlvr_cpp.verifier.cpp.outline import Item, outline
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,19 @@ def parts_of(text: str, origin: int | None = None, block: int = -1) -> list[Part
 def without_main(parts: Iterable[Part]) -> list[Part]:
     """Without a `main`: the tests bring one, and whoever shows how a function is used does not cheat."""
     return [part for part in parts if not (part.item and part.item.kind == "function" and part.item.name == "main")]
+
+
+def without_operators(parts: Iterable[Part]) -> list[Part]:
+    """Without functions that are used by no name."""
+    return [part for part in parts if not any(name.startswith("operator") for name in part.names)]
+
+
+def overloads(answer: Item, blocks: Iterable[Iterable[Part]]) -> list[Part]:
+    """Functions of the answer's name in other blocks that it calls: it has other parameters itself."""
+    called = set(answer.calls_of_itself()) - {len(answer.read.parameters or ())}
+    found = (part for block in blocks for part in block if part.item and part.item.kind == "function")
+    same = (part for part in found if part.item and part.item.name == answer.name)
+    return [part for part in same if part.item and len(part.item.read.parameters or ()) in called]
 
 
 def without_linkage(part: Part, entry: str) -> list[Part]:

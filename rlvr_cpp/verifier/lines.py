@@ -1,0 +1,87 @@
+"""Judge lines of JSON as they come, one result a line and in their order: `rlvr-verify --jsonl`.
+
+A line is judged while the next ones are read, and its result is written as soon as those before it are: who writes a
+line and waits for its result gets it. A line that makes no sense has an `error` in the place of a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+from rlvr_cpp.errors import UserError
+from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.verifier import Verifier
+
+ReadRow = Callable[[Mapping[str, Any]], Program]
+FIELDS = tuple(field.name for field in dataclasses.fields(Program))
+NAMES = ("id", "task_id")
+"""Fields of a line that its result repeats."""
+AHEAD = 64
+"""Lines that are read before the first of them has its result."""
+
+
+def program_in(row: Mapping[str, Any]) -> Program:
+    """The program that a row spells out, by the names of `Program`'s fields. Raises UserError."""
+    if row.get("code") is None:
+        raise UserError("there is no field 'code': it holds C++, or texts by file name")
+    for name in row.keys() - {*FIELDS, *NAMES}:
+        if near := difflib.get_close_matches(name, FIELDS, 1, 0.8):
+            raise UserError(f"field {name!r} is not part of a program: do you mean {near[0]!r}?")
+    given = {name: row[name] for name in FIELDS if row.get(name) is not None}
+    if "cases" in given:
+        given["cases"] = read_cases(given["cases"])
+    return Program(**given)
+
+
+def judge_lines(
+    lines: Iterable[str], verifier: Verifier, write: Callable[[str], None], read_row: ReadRow = program_in
+) -> set[str]:
+    """Write the result of every line that is not blank; gives the statuses there were, `error` among them."""
+    ahead: Queue[Future[dict[str, Any]] | None] = Queue(AHEAD)
+    pool = ThreadPoolExecutor(verifier.workers)
+
+    def read() -> None:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    ahead.put(pool.submit(_judge, line, number, verifier, read_row))
+        finally:
+            ahead.put(None)
+
+    statuses = set()
+    Thread(target=read, daemon=True).start()  # nothing waits for one that waits for a line
+    try:
+        while (judged := ahead.get()) is not None:
+            result = judged.result()
+            write(json.dumps(result))
+            statuses.add(result.get("status", "error"))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return statuses
+
+
+def _judge(line: str, number: int, verifier: Verifier, read_row: ReadRow) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    try:
+        row = _parse(line)
+        if not isinstance(row, dict):
+            raise UserError(f"a {type(row).__name__} where a JSON object should stand")
+        names = {name: row[name] for name in NAMES if name in row}
+        return names | dataclasses.asdict(verifier.verify(read_row(row)))
+    except UserError as error:
+        return names | {"error": f"line {number}: {error}"}
+
+
+def _parse(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not JSON ({error})") from error
