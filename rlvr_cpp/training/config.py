@@ -76,6 +76,9 @@ class GRPOConfig:
     """Optimizer steps on each batch of completions. With one there is nothing to clip: GSPO equals GRPO."""
     zero_variance: str = field(default="discard", metadata={"choices": ("discard", "keep")})
     """Groups whose rewards are all equal: `discard` (DAPO, arXiv 2503.14476), or `keep` for their KL term."""
+    prompt_sampling: str = field(default="uniform", metadata={"choices": ("uniform", "learnability")})
+    """Which tasks are asked: each as often as any other, or in proportion to the p (1 - p) that is expected of its pass
+    rate p, in refills as well (arXiv 2502.12272)."""
     refill_rounds: int = field(default=0, metadata={"least": 0})
     """How often a step may sample further prompts in the place of discarded groups. What is missing then is missing."""
     truncated: str = field(default="keep", metadata={"choices": ("keep", "mask")})
