@@ -12,16 +12,21 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.reward.score import BY_TESTS, Judged, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.training.groups import TIE
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 from rlvr_cpp.verifier.verifier import Verifier
+
+if TYPE_CHECKING:
+    from rlvr_cpp.training.config import GRPOConfig
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,20 @@ class RolloutScorer:
         self._drafts[index] = draft
         self._order.append(index)
         self._stream.submit(draft.program)
+
+    def is_dead(self, rows: Sequence[int], algorithm: GRPOConfig) -> bool:
+        """Whether a group is judged already, and its tests say nothing: then nothing is learned from its rows."""
+        assert self._stream is not None
+        primary = self.score.primary
+        if primary is None or algorithm.zero_variance == "keep":
+            return False
+        known = dict(zip(self._order, self._stream.known(), strict=True))
+        results = [known[row] for row in rows]
+        if None in results:
+            return False
+        metric = [primary(result) for result in results if result is not None]
+        scorable = [value for value in metric if value is not None]
+        return len(scorable) < 2 or max(scorable) - min(scorable) <= TIE
 
     def finish(self) -> list[Rollout]:
         """Every row's rollout, in order, once all are judged."""

@@ -73,6 +73,7 @@ class RolloutPhase:
         """The number of the step that is under way or was the last one, from 1."""
         self.rollouts: list[Rollout] = []
         """The last batch, of all processes and rounds."""
+        self._in_round = False
         self._batch_size = settings.batch_size
         self._passes_of_update = pass_sizes(algorithm, settings, accelerator.num_processes)[1]
         self._requests: Sequence[Request] = []
@@ -140,6 +141,16 @@ class RolloutPhase:
         with self.clock.phase("wait"):
             self.rollouts = self.scorer.finish()
         return [rollout.reward for rollout in self.rollouts]
+
+    def dead_groups(self) -> Callable[[int], bool] | None:
+        """Tells of a group of the round under way, by its first row here, whether it is known to say nothing.
+
+        None outside of a round, and where a group may be shared by processes.
+        """
+        size = self.algorithm.group_size
+        if not self._in_round or len(self._requests) % size:
+            return None
+        return lambda first: self.scorer.is_dead(range(first, first + size), self.algorithm)
 
     def order_of(self, sampler: Any) -> TaskOrder:
         """trl's order of tasks, which draws each epoch's from what the last one left: past the epochs that are done."""
@@ -217,7 +228,9 @@ class RolloutPhase:
         requests = {name: self._request(name, number) for name in dict.fromkeys(names)}
         self._requests = [requests[name] for name in names]
         self.scorer.begin(self._requests)
+        self._in_round = True
         batch = score_rows(rows)
+        self._in_round = False
         self._counts["verify"] += self.scorer.busy_seconds
         by_row = {key: value for key, value in batch.items() if is_per_row(value, len(rows))}
         return by_row, gather_object([self.rollouts])

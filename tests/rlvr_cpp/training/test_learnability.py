@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -76,6 +77,18 @@ def test_a_state_that_went_through_json_draws_on_and_not_the_same_each_step(know
     draws = [known.take(2, step, number) for step in range(9) for number in range(3)]
     assert [other.take(2, step, number) for step in range(9) for number in range(3)] == draws
     assert len({tuple(draw) for draw in draws}) > 3
+
+
+def test_of_tasks_that_mostly_tie_more_than_twice_as_many_groups_say_something():
+    """Seventy tasks never pass, twenty every other time, ten always; a uniform draw has 0.2 groups that are no tie."""
+    rates = {f"{rate}/{n}": rate for rate, count in ((0.0, 70), (0.5, 20), (1.0, 10)) for n in range(count)}
+    for seed in range(3):
+        tasks, random, kept = LearnableTasks({"": [*rates]}, {"": 1.0}, seed), Random(seed), []
+        for step in range(100):
+            passes = {task: sum(random.random() < rates[task] for _ in range(8)) for task in tasks.take(8, step)}
+            kept.append(sum(0 < passed < 8 for passed in passes.values()) / 8)
+            tasks.observe([one for task, passed in passes.items() for one in answers(task, passed, 8 - passed)])
+        assert sum(kept[50:]) / 50 > 0.45
 
 
 LEARNABLE = GSPOConfig(group_size=4, max_gen_len=8, refill_rounds=1, prompt_sampling="learnability")

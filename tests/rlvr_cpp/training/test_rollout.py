@@ -10,6 +10,7 @@ from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.reward.own import OwnReward
 from rlvr_cpp.reward.score import BY_PASSING, Score
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.training.config import GRPOConfig
 from rlvr_cpp.training.rollout import Request, RolloutScorer, batch_metrics, mean_reward
 from rlvr_cpp.training.stepcoder.curriculum import group_outcomes
 
@@ -76,6 +77,17 @@ def test_a_batch_that_was_left_leaves_nothing_to_the_next(scorer):
     scorer.begin(requests(""))
     scorer.submit(0, encode("    return 2 * x;\n}\n"))
     assert [rollout.reward for rollout in scorer.finish()] == [1.0]
+
+
+def test_a_group_is_dead_once_its_verdicts_are_there_and_say_nothing(scorer):
+    scorer.begin(requests(*[""] * 4))
+    for row, text in enumerate(("return x;", "return x;", "return 2 * x;", "return x;")):
+        scorer.submit(row, encode(f"    {text}\n}}\n"))
+    assert not scorer.is_dead([0, 1], GRPOConfig())  # nothing is compiled yet
+    scorer.finish()
+    assert scorer.is_dead([0, 1], GRPOConfig())
+    assert not scorer.is_dead([2, 3], GRPOConfig())
+    assert not scorer.is_dead([0, 1], GRPOConfig(zero_variance="keep"))
 
 
 def test_a_reward_of_ones_own_decides_what_is_paid_and_which_groups_say_nothing():
