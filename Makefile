@@ -10,7 +10,7 @@ TORCH_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test quick coverage test-slow check format hooks setup constraints tools compilers missing bench base-models families chains clean
+.PHONY: help demo test quick coverage test-slow check format hooks setup constraints tools compilers missing bench base-models families chains programs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -100,6 +100,11 @@ chains: setup ## the tasks and base model of the StepCoder ablation (about ten m
 	$(BIN)/rlvr-families tasks --family chains --out build/chains/tasks.jsonl
 	$(BIN)/rlvr-families corpus --family chains --out build/chains/corpus.jsonl
 	$(BIN)/rlvr-sft --data build/chains/corpus.jsonl --out build/chains/model --batch-rows 16 --steps 1500
+
+programs: setup ## tasks of input and output, and a base model that writes such programs (about five minutes)
+	$(BIN)/rlvr-families tasks --family programs --train 50 --held-out 48 --out build/programs/tasks.jsonl
+	$(BIN)/rlvr-families corpus --family programs --rows 12000 --out build/programs/corpus.jsonl
+	$(BIN)/rlvr-sft --data build/programs/corpus.jsonl --out build/programs/model --batch-rows 16 --steps 800
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -17,6 +17,7 @@ from rlvr_cpp import Program, Verifier
 from rlvr_cpp.tasks.choice import evenly_spaced
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.negation import negated_solution
+from rlvr_cpp.tasks.quality.references import reference_program
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
 from rlvr_cpp.verifier.cpp.braces import closing_brace
 from rlvr_cpp.verifier.cpp.outline import open_items
@@ -191,6 +192,13 @@ def accuracy(
     return table  # type: ignore[return-value]
 
 
+def _that_can_be_passed(tasks: Sequence[Task], verifier: Verifier) -> list[Task]:
+    """Those whose references are right as they are: some need a library that the machine may not have."""
+    programs = [program for task in tasks if (program := reference_program(task)) is not None]
+    results = verifier.verify_many(programs)
+    return [task for task, result in zip(tasks, results, strict=True) if result.passed]
+
+
 STYLES = (*CHAT, *CONTINUED)
 
 
@@ -213,12 +221,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--last-fence", action="store_true", help="also what a regular expression gives")
     call = parser.parse_args()
-    tasks = evenly_spaced([task for task in load_tasks(call.source) if task.reference is not None], call.limit)
+    chosen = evenly_spaced([task for task in load_tasks(call.source) if task.reference is not None], call.limit)
     readers = [read, *([read_last_fence] if call.last_fence else [])]
     with Verifier() as verifier:
+        tasks = _that_can_be_passed(chosen, verifier)
         tables = [accuracy(tasks, reader, verifier) for reader in readers]
     print(
-        f"{len(tasks)} references; right answers that pass, wrong ones that do not"
+        f"{len(tasks)} of {len(chosen)} references, which pass here; right answers that pass, wrong ones that do not"
         + "; the last fence" * (len(tables) > 1)
     )
     for style in STYLES:

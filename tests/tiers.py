@@ -24,6 +24,8 @@ TIERS = {
     "sandbox": "compiler",
     "rlvr_cpp/verifier": "compiler",
     "rlvr_cpp/verifier/test_cases.py": None,
+    "rlvr_cpp/verifier/test_checkers.py": None,
+    "rlvr_cpp/verifier/test_limits.py": None,
     "rlvr_cpp/verifier/test_think.py": None,
     "rlvr_cpp/verifier/test_verdict.py": None,
     "rlvr_cpp/verifier/cpp/test_signature.py": None,

@@ -55,7 +55,7 @@ class AdapterMetadata:
     config: Mapping[str, Any]
     """The resolved settings of the run that made it; empty where it was no run of ours."""
     contract: Mapping[str, Any] | None
-    """`tasks.contract.answer_contract` of the verdicts it was trained on; None for a method without any."""
+    """`tasks.reading.contract.answer_contract` of the verdicts it was trained on; None for a method without any."""
     parents: tuple[str, ...]
     """Adapter hashes of what it went on from or was combined of."""
     created: str
@@ -91,7 +91,7 @@ class Provenance:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The resolved settings of the run; empty where it was no run of ours."""
     contract: Mapping[str, Any] | None = None
-    """`tasks.contract.answer_contract` of the verdicts it was trained on; None for a method without any."""
+    """`tasks.reading.contract.answer_contract` of the verdicts it was trained on; None for a method without any."""
     parents: tuple[str, ...] = ()
     """Adapter hashes of what it went on from or was combined of."""
 

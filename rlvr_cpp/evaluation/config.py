@@ -29,7 +29,7 @@ class EvaluationJob:
     """The folder of an adapter to put on the model, or `registry:<project>`."""
     endpoint: str | None
     """Base URL of a server with OpenAI's API, such as `http://localhost:8000/v1`, that answers in the model's place."""
-    completions: str | None
+    completions: str | None = None
     """A file of answers that were written elsewhere, judged in the place of a model's; `greedy`, `samples` and
     `temperature` are then what the file has."""
     resume: str | None

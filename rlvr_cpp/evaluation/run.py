@@ -24,7 +24,7 @@ from rlvr_cpp.runs.files import contract_hash
 from rlvr_cpp.runs.record import RunRecord, git_commit, package_versions, utc_now
 from rlvr_cpp.tasks.answers import Answers, read_answers
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
-from rlvr_cpp.tasks.contract import answer_contract
+from rlvr_cpp.tasks.reading.contract import answer_contract
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier
 from rlvr_sandbox import describe
 
@@ -54,6 +54,7 @@ def prepare(job: EvaluationJob, folder: Path) -> Iterator[Measuring]:
         job = _as_many_as_given(job, answers)
     with open_verifier(job.verifier, job.sandbox.require) as verifier:
         verifier.check(task.std for task in benchmark.tasks)
+        verifier.check_testlib(task.program("", benchmark.hidden) for task in benchmark.tasks)
         subject = open_subject(job) if answers is None else given_subject(job, answers)
         with RunRecord(folder, job, verifier.version, _fixed(benchmark, subject, verifier)) as record:
             banner(

@@ -10,7 +10,7 @@ from rlvr_cpp.reward.score import BY_PASSING, BY_TESTS, Judged, Score
 from rlvr_cpp.reward.settings import RewardSettings
 from rlvr_cpp.reward.shaping import CompilerRewardShaper
 from rlvr_cpp.reward.tiers import compute_reward
-from rlvr_cpp.tasks.references import reference_program
+from rlvr_cpp.tasks.quality.references import reference_program
 from rlvr_cpp.verifier.verifier import Verifier
 
 

@@ -6,7 +6,10 @@ data of a verifiers task. Every framework's row is read here, in the same words:
 test             a C++ harness that prints `PASSED n/m`, or a `main` of assertions
 tests_declared   how many tests it has, where that is known
 cases            instead of `test`: inputs with their outputs (`rlvr_cpp.verifier.cases.read_cases`), or their JSON text
-checker          how outputs are compared: `exact`, `tokens` or `float`
+checker          how outputs are compared: a name of `rlvr_cpp.verifier.checkers`; with it may stand
+                 `absolute_tolerance`, `relative_tolerance`, `time_limit`, `memory_limit`, `output_limit` and
+                 `stack_limit`, in the units of a `Task`
+checker_program  C++ that compares instead, or `interactor`, C++ that talks to the program (docs/verifier.md)
 declaration      C++ that the answer continues or, in a fenced block, replaces; empty where it is a whole program;
                  needed where the test calls functions that it does not declare itself
 entry_point      the function or type that a declaration opens
@@ -29,14 +32,20 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.shapes import SHAPES
 from rlvr_cpp.tasks.task import Task, parse_task
-from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.cases import Case, OpenCase, read_cases
 from rlvr_cpp.verifier.cpp.free_names import free_names
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.tiers.object_policy import LIBRARY
 from rlvr_cpp.verifier.tiers.oracle import LIBRARY_NAMES
 from rlvr_cpp.verifier.verifier import Verifier
 
-FIELDS = ("test", "tests_declared", "cases", "checker", "declaration", "entry_point", "std")
+RULES = (
+    *("checker", "absolute_tolerance", "relative_tolerance", "checker_program", "interactor"),
+    *("time_limit", "memory_limit", "output_limit", "stack_limit"),
+)
+"""How the outputs of a program are judged, as a `Task` has it."""
+JUDGES = {"checker_program", "interactor"}
+FIELDS = ("test", "tests_declared", "cases", *RULES, "declaration", "entry_point", "std")
 TEXTS = ("test", "declaration", "entry_point", "std")
 
 
@@ -74,8 +83,8 @@ def read_task(row: Mapping[str, Any]) -> Task:
         entry_point=given.get("entry_point", "") or ("main" if is_program else _called(test, given)),
         tests_declared=None if declared is None else int(declared),
         std=given.get("std", Program.std),
-        cases=read_cases(given["cases"]) if "cases" in given else (),
-        checker=given.get("checker", "tokens"),
+        cases=read_cases(given["cases"], kind=OpenCase if JUDGES & given.keys() else Case) if "cases" in given else (),
+        **{name: given[name] for name in RULES if name in given},
     )
 
 

@@ -248,6 +248,7 @@ def _sanitizing(verifier: Verifier) -> Verifier:
         extra_flags=(*like.extra_flags, SANITIZE),
         workers=verifier.workers,
         require=verifier.workshop.controls.names,
+        testlib=like.testlib,
     )
     other.check(["c++17"])
     return other

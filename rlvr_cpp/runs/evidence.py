@@ -52,7 +52,7 @@ class EvaluationRecord:
     split: Literal["hidden", "public"]
     """`hidden`: judged by tests that no reward has seen; `public`: by the tests that a reward may have seen."""
     contract: Mapping[str, Any]
-    """See `tasks.contract.answer_contract`."""
+    """See `tasks.reading.contract.answer_contract`."""
     contract_hash: str
     model: str
     """A Hugging Face id, a folder, an endpoint's model, a file of completions, or `canonical` and `negated`."""

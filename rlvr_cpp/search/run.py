@@ -29,7 +29,7 @@ from rlvr_cpp.search.generate import best_of_n_generate
 from rlvr_cpp.search.search import TaskScore
 from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.choice import choose_tasks, evenly_spaced
-from rlvr_cpp.tasks.contract import answer_contract
+from rlvr_cpp.tasks.reading.contract import answer_contract
 from rlvr_cpp.tasks.sources import load_sources
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.toolchain.store import content_key
@@ -60,6 +60,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require))
         verifier.check(task.std for task in tasks)
+        verifier.check_testlib(task.program("") for task in tasks)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         model, adapter = find_weights(job.model, job.adapter_from)
         policy = load_policy(model, job.policy)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from rlvr_cpp.tasks.contamination import overlap_report
 from rlvr_cpp.tasks.conversion import convert_rows, describe_task, find_task
+from rlvr_cpp.tasks.quality.contamination import overlap_report
+from rlvr_cpp.tasks.quality.weak import check_tasks, is_known
 from rlvr_cpp.tasks.rows import read_source
 from rlvr_cpp.tasks.task import Task, load_tasks, save_tasks
-from rlvr_cpp.tasks.weak import check_tasks, is_known
 from rlvr_cpp.verifier.verifier import Verifier
 
 RUN_SECONDS = 2.0  # an answer without work needs milliseconds

@@ -32,8 +32,6 @@ from rlvr_cpp.verifier.cpp.lexemes import Joined
 from rlvr_cpp.verifier.cpp.outline import Item, outline
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts, answer_span
 
-READING_VERSION = 1
-"""Raised when the same completion may be read as another program than before: records and resumed runs compare it."""
 MAX_LENGTH = 1 << 17
 """Characters of an answer in which definitions are looked for; a longer one continues the prompt."""
 SPECIAL = re.compile(r"\s*(?:(?:<\|[\w-]+\|>|</s>)\s*)+\Z")
@@ -131,21 +129,30 @@ def _blocks(text: str, asked: Asked, chat: bool) -> list[_Read]:
         before = _before_fences(text, fenced, asked)
         return found if before is None else before
     if any(asked.is_defined_in(read.items) for read in found):
-        return _with_corrections(text, found, asked)
+        return _with_prose(text, found, asked)
     loose = [_read(text, block, number) for number, block in enumerate(unfenced_blocks(text))]
     if any(asked.is_defined_in(read.items) for read in loose):
         return loose
-    return found
+    return found if any(read.block.rank and unfenced_blocks(read.text) for read in found) else []
 
 
-def _with_corrections(text: str, fenced: Sequence[_Read], asked: Asked) -> list[_Read]:
-    """The blocks in fences and, in the prose behind each, those that define what is asked for as well."""
+def _with_prose(text: str, fenced: Sequence[_Read], asked: Asked) -> list[_Read]:
+    """The blocks in fences and, among the prose around them, corrections and definitions that they may need."""
     found: list[_Read] = []
-    ends = [read.block.start for read in fenced[1:]] + [len(text)]
-    for read, end in zip(fenced, ends, strict=True):
-        loose = [_read(text, block, 0) for block in unfenced_blocks(text, read.block.end, end)]
-        found += [read, *(one for one in loose if asked.is_defined_in(one.items))]
+    position = 0
+    for read in [*fenced, None]:
+        end = read.block.start if read else len(text)
+        loose = [_read(text, block, 0) for block in unfenced_blocks(text, position, end)]
+        found += [one for one in loose if asked.is_defined_in(one.items) or _is_told(one)]
+        if read is not None:
+            found.append(read)
+            position = max(position, read.block.end)
     return [replace(read, number=number) for number, read in enumerate(found)]
+
+
+def _is_told(read: _Read) -> bool:
+    """Nothing but functions, types and includes, which are no examples of a use."""
+    return all(item.kind in ("function", "type", "directive") and item.is_closed for item in read.items)
 
 
 def _before_fences(text: str, fenced: Sequence[Block], asked: Asked) -> list[_Read] | None:

@@ -75,7 +75,8 @@ def describe_task(task: Task) -> str:
     """How an answer to it is judged, in lines."""
     if task.cases:
         hidden = len(task.hidden_cases or ())
-        judged = f"{len(task.cases)} cases, {hidden} hidden, compared as {task.checker}"
+        how = f"compared as {task.checker}" if task.checker_program is None else "compared by a program of its own"
+        judged = f"{len(task.cases)} cases, {hidden} hidden, {how if task.interactor is None else 'interactive'}"
     else:
         counts = ["?" if count is None else str(count) for count in (task.tests_declared, task.hidden_tests_declared)]
         judged = f"{counts[0]} tests" + (f", {counts[1]} hidden" if task.hidden_test is not None else "")

@@ -22,7 +22,7 @@ class TaskSettings:
     max_prompt_tokens: int | None = field(default=None, metadata={"least": 1})
     """Tasks with longer prompts are left out; None refuses a prompt that fills the model's context."""
     check_references: str = field(default="sample", metadata={"choices": ("sample", "all", "none")})
-    """Of a `source` of one's own, whose reference solutions are judged before anything is trained on them."""
+    """Of a `source` of one's own: reference solutions have to pass, answers without work should not (`weak`)."""
     tags: list[str] | None = None
     """Only tasks with one of these tags; None takes all."""
     difficulty: list[str] | None = None

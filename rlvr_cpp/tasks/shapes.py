@@ -11,13 +11,15 @@ import base64
 import difflib
 import io
 import pickle
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.tasks.limits import limit_fields, seconds_of
 from rlvr_cpp.tasks.rows import Row
-from rlvr_cpp.verifier.cases import parse_text, read_cases
+from rlvr_cpp.verifier.cases import Case, OpenCase, parse_text, read_cases
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.cpp.outline import open_items, outline
 
@@ -29,7 +31,10 @@ DIFFICULTY = "difficulty:"
 CODE_CONTESTS_CPP = 2
 """code_contests numbers the languages of its solutions."""
 OWN_CHECKER = "needs_checker"
-"""The tag of a task whose outputs its own checker compares; here they are compared as tokens."""
+"""The tag of a task with a checker that is no C++, such as Python: here its outputs are compared as tokens."""
+INTERACTIVE = "needs_interactor"
+"""The tag of a task whose statement asks for a talk, and whose row has nobody to talk to: no answer to it passes."""
+CPP_INCLUDE = re.compile(r"(?m)^[ \t]*#[ \t]*include\b")
 
 
 def task_fields(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, list[str]]:
@@ -54,9 +59,10 @@ def _ours(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, list[str
         if near := difflib.get_close_matches(name, known, 1, 0.8):
             raise UserError(f"{where}: field {name!r} is not part of a task: do you mean {near[0]!r}?")
     fields["tags"] = _tags(fields.get("tags"), row.get("difficulty"), where)
+    kind = OpenCase if {"checker_program", "interactor"} & fields.keys() else Case
     for name in ("cases", "hidden_cases"):
         if fields.get(name):
-            fields[name] = _cases(fields[name], f"{where}: field {name!r}")
+            fields[name] = _cases(fields[name], f"{where}: field {name!r}", kind)
         elif name in fields:
             del fields[name]
     if "cases" in fields:
@@ -135,7 +141,10 @@ def _code_contests(row: Row, where: str) -> Fields:
     pairs = zip(solutions.get("language", ()), solutions.get("solution", ()), strict=False)
     reference = next((text for language, text in pairs if language == CODE_CONTESTS_CPP), None)
     tags = ["code_contests", *(row.get("cf_tags") or ())]
-    return _contest(_name(row, "name", where), _text(row, "description", where), public, hidden, reference, tags, where)
+    memory = row.get("memory_limit_bytes")
+    limits = limit_fields(seconds_of(row.get("time_limit")), memory / 2**20 if isinstance(memory, int) else None)
+    task = _contest(_name(row, "name", where), _text(row, "description", where), public, hidden, reference, tags, where)
+    return task | limits
 
 
 def _apps(row: Row, where: str) -> Fields:
@@ -143,7 +152,9 @@ def _apps(row: Row, where: str) -> Fields:
     cases = _cases(row["input_output"], f"{where}: field 'input_output'")
     number = row.get("problem_id", row.get("id"))
     name = f"apps/{number}" if number is not None else f"taco/{where.rpartition(' ')[2]}"
-    return _contest(name, _text(row, "question", where), cases, [], None, ["apps"], where, row.get("difficulty"))
+    limits = limit_fields(row.get("time_limit"), row.get("memory_limit"))
+    task = _contest(name, _text(row, "question", where), cases, [], None, ["apps"], where, row.get("difficulty"))
+    return task | limits
 
 
 def _codeforces(row: Row, where: str) -> Fields:
@@ -155,10 +166,16 @@ def _codeforces(row: Row, where: str) -> Fields:
         row.get("note"),
     ]
     statement = "\n\n".join(part for part in parts if isinstance(part, str) and part)
-    public = _cases(row["examples"], f"{where}: field 'examples'")
-    hidden = _cases(row["official_tests"], f"{where}: field 'official_tests'") if row.get("official_tests") else []
-    tags = ["codeforces", *(row.get("tags") or ()), *([OWN_CHECKER] if row.get("generated_checker") else [])]
-    return _contest(f"codeforces/{_name(row, 'id', where)}", statement, public, hidden, None, tags, where)
+    own = row.get("generated_checker")
+    checker = own if isinstance(own, str) and CPP_INCLUDE.search(own) else None
+    public, hidden = (
+        _cases(row[name], f"{where}: field {name!r}", Case if checker is None else OpenCase) if row.get(name) else []
+        for name in ("examples", "official_tests")
+    )
+    tags = ["codeforces", *(row.get("tags") or ()), *([OWN_CHECKER] if own and checker is None else [])]
+    tags += [INTERACTIVE] if row.get("interaction_format") else []
+    task = _contest(f"codeforces/{_name(row, 'id', where)}", statement, public, hidden, None, tags, where)
+    return task | limit_fields(row.get("time_limit"), row.get("memory_limit")) | {"checker_program": checker}
 
 
 def _livecodebench(row: Row, where: str) -> Fields:
@@ -257,10 +274,10 @@ def _said(prompt: Any, where: str) -> str:
     return said[-1]
 
 
-def _cases(value: Any, place: str) -> tuple[Any, ...]:
+def _cases(value: Any, place: str, kind: type[Case] = Case) -> tuple[Any, ...]:
     if value is None:
         raise UserError(f"{place} is missing: it must hold inputs with their outputs")
-    return read_cases(value, place)
+    return read_cases(value, place, kind)
 
 
 def _columns(value: Any, where: str, field: str) -> tuple[Any, ...]:

@@ -19,7 +19,9 @@ from rlvr_cpp.runs.console import console
 from rlvr_cpp.runs.files import replace_text
 from rlvr_cpp.tasks.rows import Row, read_source
 from rlvr_cpp.tasks.shapes import task_fields
-from rlvr_cpp.verifier.cases import CHECKERS, Case, has_half_a_pair
+from rlvr_cpp.verifier.cases import Case, has_half_a_pair
+from rlvr_cpp.verifier.checkers import CHECKERS, Tolerance
+from rlvr_cpp.verifier.limits import RunLimits
 from rlvr_cpp.verifier.program import STANDARD, Program
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
@@ -63,7 +65,32 @@ class Task:
     hidden_cases: tuple[Case, ...] | None = None
     """Instead of a hidden test; None where the public cases must do."""
     checker: str = "tokens"
-    """How outputs are compared: `exact`, `tokens` or `float`."""
+    """How outputs are compared: `exact`, `tokens`, `tokens_nocase`, `float` or `unordered_lines`."""
+    absolute_tolerance: float = Tolerance.absolute
+    relative_tolerance: float = Tolerance.relative
+    """Of the checker `float`; one of the two has to hold."""
+    checker_program: str | None = None
+    """C++ that compares instead: testlib's interface, with exit status 0 for a right output."""
+    interactor: str | None = None
+    """C++ that talks to the program and judges it, likewise."""
+    time_limit: float | None = None
+    """CPU seconds for one case; None is the verifier's. Programs with such a limit are built with -O2."""
+    memory_limit: int | None = None
+    """MiB; None is the verifier's."""
+    output_limit: int | None = None
+    """KiB that a program may print for one case; None is 64, or twice what the case expects where that is more."""
+    stack_limit: int | None = None
+    """MiB; None is 64, or the memory limit where that is more."""
+
+    @property
+    def limits(self) -> RunLimits:
+        """What one run may use. Raises UserError for what is no limit."""
+        return RunLimits(self.time_limit, self.memory_limit, self.output_limit, self.stack_limit)
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How far a number may be from the expected one. Raises UserError for what is none."""
+        return Tolerance(self.absolute_tolerance, self.relative_tolerance)
 
     @property
     def has_hidden(self) -> bool:
@@ -74,7 +101,16 @@ class Task:
         """`code`, the whole candidate, with the public or (where there are any) the hidden tests."""
         if self.cases:
             cases = self.hidden_cases if hidden and self.hidden_cases is not None else self.cases
-            return Program(code, std=self.std, cases=cases, checker=self.checker)  # type: ignore[arg-type]
+            return Program(
+                code,
+                std=self.std,
+                cases=cases,
+                checker=self.checker,  # type: ignore[arg-type]
+                tolerance=self.tolerance,
+                checker_program=self.checker_program,
+                interactor=self.interactor,
+                limits=self.limits,
+            )
         test, declared = self.test, self.tests_declared
         if hidden and self.hidden_test is not None:
             test, declared = self.hidden_test, self.hidden_tests_declared
@@ -125,7 +161,7 @@ def parse_task(row: Row, where: str) -> Task:
 
 def _task(fields: Mapping[str, Any], where: str) -> Task:
     values = dict(fields)
-    for name in ("reference", "hidden_test"):
+    for name in ("reference", "hidden_test", "checker_program", "interactor"):
         if values.get(name) is not None and not isinstance(values[name], str):
             raise UserError(f"{where}: field {name!r} is {values[name]!r}: it must be a string")
     for name in ("callees", "weak"):
@@ -156,12 +192,26 @@ def _check(task: Task, where: str) -> None:
             raise UserError(f"{where}: field {name!r} is {count} but there is no test: add the test or drop the count")
     if task.checker not in CHECKERS:
         raise UserError(f"{where}: field 'checker' is {task.checker!r}: it must be one of {', '.join(CHECKERS)}")
+    _check_rules(task, where)
     if task.test and task.cases:
         raise UserError(f"{where}: the row has both a test and cases: leave one of them out")
     if not isinstance(task.std, str) or not STANDARD.fullmatch(task.std):
         raise UserError(f"{where}: field 'std' is {task.std!r}: it must be a C++ standard such as c++17")
     if task.split not in SPLITS:
         raise UserError(f"{where}: field 'split' is {task.split!r}: it must be one of {', '.join(SPLITS)}")
+
+
+def _check_rules(task: Task, where: str) -> None:
+    """Raise UserError where tolerances or limits make no sense, or are those of a task without cases."""
+    try:
+        rules = (task.tolerance, task.limits)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    programs = [one for one in (task.checker_program, task.interactor) if one is not None]
+    if len(programs) > 1:
+        raise UserError(f"{where}: the row has both a checker_program and an interactor: leave one of them out")
+    if task.test and (rules != (Tolerance(), RunLimits()) or programs):
+        raise UserError(f"{where}: the row says how cases are judged, and has a test instead of any: leave it out")
 
 
 def _refuse_duplicates(tasks: Sequence[Task], source: str | Path) -> None:

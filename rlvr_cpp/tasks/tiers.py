@@ -15,7 +15,7 @@ from rlvr_cpp.verifier.status import IN_PROCESS, Tier
 from rlvr_cpp.verifier.tiers.observer.planner import why_in_process
 from rlvr_cpp.verifier.tiers.oracle import split
 
-STRENGTH: tuple[Tier, ...] = ("none", "marker", "observer", "oracle")
+STRENGTH: tuple[Tier, ...] = ("none", "marker", "observer", "oracle", "cases")
 """The weakest first, as far as they can be told of a task; `marker` is any tier in the candidate's process."""
 SHOWN = 5
 """Tasks that a remark names."""
@@ -28,6 +28,8 @@ def tier_of(task: Task, hidden: bool = False) -> tuple[Tier, str]:
     That is what texts say, in some milliseconds; what only a compiler finds is told by the first result.
     """
     program = task.program("", hidden)
+    if program.cases:
+        return "cases", ""
     if program.test is None:
         return "none", ""
     if split(program.test, program.declaration, "") is not None:

@@ -18,7 +18,7 @@ from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
 from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.tasks.choice import split_sources
-from rlvr_cpp.tasks.mixture import describe_sources
+from rlvr_cpp.tasks.mixture import describe_sources, mixture_of
 from rlvr_cpp.tasks.sources import load_sources
 from rlvr_cpp.training.config import TrainingJob
 from rlvr_cpp.training.trl_arguments import pass_sizes
@@ -57,6 +57,8 @@ def print_plan(job: TrainingJob) -> None:
     training, held_out = split_sources(sources, job.tasks.held_out_fraction, job.evaluation.limit, job.seed)
     trainer, algorithm = job.trainer, job.algorithm
     groups, count = trainer.batch_size // algorithm.group_size, processes.count()
+    if (mixture := mixture_of(sources, training, job.seed)) is not None:
+        mixture.check(groups)
     micro, passes = pass_sizes(algorithm, trainer, count)
     evaluations = 2 + (0 if job.evaluation.every is None else (trainer.steps - 1) // job.evaluation.every)
     completions = trainer.steps * trainer.batch_size

@@ -37,11 +37,11 @@ from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now
 from rlvr_cpp.tasks.choice import split_sources
 from rlvr_cpp.tasks.mixture import Mixture, describe_sources, mixture_of
-from rlvr_cpp.tasks.references import check_references
+from rlvr_cpp.tasks.quality.references import check_references
+from rlvr_cpp.tasks.quality.weak import try_unknown, weak_remarks
 from rlvr_cpp.tasks.sources import SHIPPED, Source, load_sources
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.tasks.tiers import tier_remarks
-from rlvr_cpp.tasks.weak import weak_remarks
 from rlvr_cpp.training.active import active_parts, overlap
 from rlvr_cpp.training.checks import remarks
 from rlvr_cpp.training.config import TrainingJob
@@ -152,7 +152,8 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
     with ExitStack() as stack:
         verifier = stack.enter_context(open_verifier(job.verifier, job.sandbox.require, processes.on_this_machine()))
         verifier.check(task.std for task in (*train_tasks, *held_out))
-        check_own_references(job, sources, [*train_tasks, *held_out], verifier)
+        verifier.check_testlib(task.program("") for task in (*train_tasks, *held_out))
+        tried = try_own_tasks(job, sources, train_tasks, held_out, verifier)
         check_coverage_tool(job, verifier)
         score = stack.enter_context(open_score(job.reward, verifier, job.seed))
         policy = load_policy(job.model, job.policy)
@@ -181,7 +182,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
             judge=f"{verifier.version}, {describe(verifier.workshop.controls.names)}",
             run=folder,
         )
-        for remark in (*remarks(job), *tier_remarks(train_tasks), *weak_remarks(train_tasks)):
+        for remark in (*remarks(job), *tier_remarks(train_tasks), *weak_remarks(tried)):
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
         record.add(prompts_left_out=left_out, sources=describe_sources(sources, train_tasks))
         trainer.check_gradients()
@@ -189,11 +190,21 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
 
 
-def check_own_references(job: TrainingJob, sources: Sequence[Source], used: Sequence[Task], verifier: Verifier) -> None:
-    """Judge references of every source but the shipped set, which has passed its gate; the first process does."""
-    for source in sources if processes.rank() == 0 else ():
-        if source.name != SHIPPED:
-            check_references(source.among(used), job.tasks.check_references, verifier, source.name)
+def try_own_tasks(
+    job: TrainingJob, sources: Sequence[Source], training: Sequence[Task], held_out: Sequence[Task], verifier: Verifier
+) -> list[Task]:
+    """The training tasks of every source, with what was found of those that are not shipped; the first process looks.
+
+    Their references have to pass, and answers without work should not. Raises UserError.
+    """
+    tried: list[Task] = []
+    for source in sources:
+        own = source.among(training)
+        if source.name != SHIPPED and processes.rank() == 0:
+            check_references([*own, *source.among(held_out)], job.tasks.check_references, verifier, source.name)
+            own = try_unknown(own, job.tasks.check_references, verifier)
+        tried += own
+    return tried
 
 
 def _too_long(left_out: int) -> str:

@@ -1,34 +1,18 @@
-"""Tests of a program that reads standard input and writes standard output, compared outside of its process.
+"""Cases: what a program that reads standard input is given, and what it must print.
 
-What a candidate prints is bytes and stays bytes for the three built-in checkers, so text that is no UTF-8 matches only
-itself. Output is compared in one of three ways, or by a function of the user's:
-
-exact    the same text but for white space at the end of lines and empty lines at the end. Data sets store expected
-         outputs with and without these, and no reader sees them; leading spaces and empty lines within do count.
-tokens   the same words between white space (ASCII's).
-float    as `tokens`, but two numbers are equal within a tolerance, relative or absolute.
-
-Whatever the checker, output without a token, or with only the first of the expected tokens, does not pass: a program
-that prints nothing, or stops in the middle, has not answered.
+They are read from the fields in which data sets have them. How outputs are compared is in `checkers.py`.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rlvr_cpp.errors import UserError
 
-Checker = Literal["exact", "tokens", "float"] | Callable[[str, str, str], bool]
-CHECKERS = ("exact", "tokens", "float")
-NUMBER = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-NOT_FINITE = re.compile(rb"(?P<sign>[+-]?)(?:(?P<inf>inf(?:inity)?)|nan(?:\([0-9a-z_]*\))?)", re.IGNORECASE)
-LONGEST_NUMBER = 1000  # digits: a double in full needs fewer, and reading a number must not cost more than a glance
 NAMES = (
     ("inputs", "outputs"),
     ("input", "output"),
@@ -41,10 +25,6 @@ WRAPPERS = ("test_cases", "cases", "tests")
 """Fields that hold the list of cases where it stands beside other things, such as SYNTHETIC-1's `language`."""
 
 
-class CheckerError(Exception):
-    """A user's checker raised, or returned something else than True or False: nothing is known of the candidate."""
-
-
 @dataclass(frozen=True)
 class Case:
     """One run: what the program reads and what it must print. Raises UserError where nothing would be expected."""
@@ -54,11 +34,7 @@ class Case:
     """Never blank: a program that prints nothing would pass."""
 
     def __post_init__(self) -> None:
-        for name, text in (("stdin", self.stdin), ("stdout", self.stdout)):
-            if not isinstance(text, str):
-                raise UserError(f"{name} is a {type(text).__name__}: it must be text")
-            if has_half_a_pair(text):
-                raise UserError(f"{name} holds half of a surrogate pair, which no program can print: correct the text")
+        _check_texts(self)
         if not self.stdout.strip():
             raise UserError(
                 f"stdout is {self.stdout[:20]!r}: an empty expected output would pass a program that prints nothing, "
@@ -66,113 +42,43 @@ class Case:
             )
 
 
+@dataclass(frozen=True)
+class OpenCase(Case):
+    """One run that a program judges: there need be no answer to compare with."""
+
+    def __post_init__(self) -> None:
+        _check_texts(self)
+
+
+def _check_texts(case: Case) -> None:
+    for name, text in (("stdin", case.stdin), ("stdout", case.stdout)):
+        if not isinstance(text, str):
+            raise UserError(f"{name} is a {type(text).__name__}: it must be text")
+        if has_half_a_pair(text):
+            raise UserError(f"{name} holds half of a surrogate pair, which no program can print: correct the text")
+
+
 def has_half_a_pair(text: str) -> bool:
     """Whether a text holds half of a surrogate pair, which is no character and cannot be written as UTF-8."""
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def outputs_match(checker: Checker, case: Case, actual: bytes, tolerance: float = 1e-6) -> bool:
-    """Whether what a program has printed is what `case` expects.
-
-    `tolerance` is for the checker `float`. A function is called with the input, the expected and the actual output,
-    and is not asked about output that is no UTF-8. Raises CheckerError where it fails, and UserError for an unknown
-    checker or tolerance; never because of `actual`.
-    """
-    check_checker(checker, tolerance)
-    expected = case.stdout.encode()
-    expected_tokens, actual_tokens = expected.split(), actual.split()
-    if len(actual_tokens) < len(expected_tokens) and actual_tokens == expected_tokens[: len(actual_tokens)]:
-        return False
-    if callable(checker):
-        return _ask(checker, case, actual)
-    if checker == "exact":
-        return _lines(actual) == _lines(expected)
-    if len(actual_tokens) != len(expected_tokens):
-        return False
-    if checker == "tokens":
-        return actual_tokens == expected_tokens
-    return all(map(_close(tolerance), expected_tokens, actual_tokens))
-
-
-def check_checker(checker: Checker, tolerance: float = 1e-6) -> None:
-    """Raise UserError where a checker is unknown or a tolerance is none."""
-    if not callable(checker) and checker not in CHECKERS:
-        raise UserError(f"checker is {checker!r}: it must be one of {', '.join(CHECKERS)}, or a function")
-    if not (isinstance(tolerance, int | float) and 0 <= tolerance < 1):
-        raise UserError(f"tolerance is {tolerance!r}: it must be a number from 0 to below 1")
-
-
-def read_cases(value: Any, field: str = "cases") -> tuple[Case, ...]:
-    """The cases in a data set's field, or in its JSON text.
+def read_cases(value: Any, field: str = "cases", kind: type[Case] = Case) -> tuple[Case, ...]:
+    """The cases in a data set's field, or in its JSON text, each of this `kind`.
 
     Known are a list of `{"input": ..., "output": ...}` (or another of `NAMES`), a list of pairs, and
     `{"inputs": [...], "outputs": [...]}` (APPS, TACO), also as JSON or as Python writes it. A text may be given as the
-    list of its lines. A case that expects nothing is left out where there are others: it would pass a program that
+    list of its lines. A `Case` that expects nothing is left out where there are others: it would pass a program that
     prints nothing. Raises UserError naming `field` and the place in it.
     """
     if isinstance(value, str):
         value = parse_text(value, field)
     found = [(place, *_texts(case, place)) for place, case in _split(value, field)]
-    telling = [(place, given, wanted) for place, given, wanted in found if wanted != ""]
-    cases = tuple(_case(place, given, wanted) for place, given, wanted in telling or found)
+    telling = [(place, given, wanted) for place, given, wanted in found if wanted != "" or kind is OpenCase]
+    cases = tuple(_case(kind, place, given, wanted) for place, given, wanted in telling or found)
     if not cases:
         raise UserError(f"{field} holds no cases: give at least one")
     return cases
-
-
-def _lines(output: bytes) -> list[bytes]:
-    lines = [line.rstrip() for line in output.split(b"\n")]
-    while lines and not lines[-1]:
-        lines.pop()
-    return lines
-
-
-def _ask(checker: Callable[[str, str, str], bool], case: Case, actual: bytes) -> bool:
-    try:
-        text = actual.decode()
-    except UnicodeDecodeError:
-        return False
-    if not text.strip():
-        return False
-    try:
-        answer = checker(case.stdin, case.stdout, text)
-    except Exception as error:  # a user's function raises whatever it likes
-        raise CheckerError(f"the checker raised {type(error).__name__}: {error}") from error
-    if not isinstance(answer, bool):
-        raise CheckerError(f"the checker returned {answer!r}: it must return True or False")
-    return answer
-
-
-def _close(tolerance: float) -> Callable[[bytes, bytes], bool]:
-    def are_close(expected: bytes, actual: bytes) -> bool:
-        if expected == actual:
-            return True
-        if _not_finite(expected) or _not_finite(actual):
-            return _not_finite(expected) == _not_finite(actual)
-        first, second = _number(expected), _number(actual)
-        return (
-            first is not None
-            and second is not None
-            and math.isclose(first, second, rel_tol=tolerance, abs_tol=tolerance)
-        )
-
-    return are_close
-
-
-def _not_finite(token: bytes) -> str:
-    """`nan`, `inf`, `-inf`, or nothing. The sign of a nan means nothing."""
-    match = NOT_FINITE.fullmatch(token) if len(token) <= LONGEST_NUMBER else None
-    if match is None:
-        return ""
-    return "nan" if match["inf"] is None else "-inf" if match["sign"] == b"-" else "inf"
-
-
-def _number(token: bytes) -> float | None:
-    """A finite number; None for a word, and for digits without end, which must be equal to the letter."""
-    if len(token) > LONGEST_NUMBER or not NUMBER.fullmatch(token):
-        return None
-    number = float(token)
-    return number if math.isfinite(number) else None
 
 
 def _split(value: Any, field: str) -> Iterator[tuple[str, Any]]:
@@ -221,9 +127,9 @@ def _texts(case: Any, place: str) -> tuple[Any, Any]:
     return _joined(case[0]), _joined(case[1])
 
 
-def _case(place: str, given: Any, wanted: Any) -> Case:
+def _case(kind: type[Case], place: str, given: Any, wanted: Any) -> Case:
     try:
-        return Case(given, wanted)
+        return kind(given, wanted)
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
 

@@ -30,6 +30,7 @@ def verifier_contract(verifier: Verifier) -> dict[str, Any]:
         "memory": workshop.memory,
         "policy_version": POLICY_VERSION,
         "isolation": strongest_level(workshop.controls.names),
+        "testlib": toolchain.testlib_hash,
     }
 
 

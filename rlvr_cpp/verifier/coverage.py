@@ -66,17 +66,19 @@ def unexecuted_lines(program: Program, workshop: Workshop) -> frozenset[int] | N
     """The lines of a program of one text that hold code and that neither its tests nor its hidden tests executed.
 
     They are 1-based and end with a newline each; lines of braces alone are left out. None where that could not be
-    measured: the candidate is several files, does not build together with its tests, or was ended by a signal or a
-    limit, or there is no gcov for this compiler, or the machine failed. Raises Stopped.
+    measured: the candidate is several files or talks to an interactor, does not build together with its tests, or was
+    ended by a signal or a limit, or there is no gcov for this compiler, or the machine failed. Raises Stopped.
     """
     gcov = find_gcov(workshop)
-    if not isinstance(program.code, str) or refusal(program) is not None or gcov is None:
+    is_talk = program.interactor is not None  # which nobody leads here
+    if not isinstance(program.code, str) or refusal(program) is not None or gcov is None or is_talk:
         return None
+    unhurried = replace(program.limits, time=None)  # which is meant for a program without counters
     tests = [program.test] if program.hidden_test is None else [program.test, program.hidden_test]
     unexecuted = _all_lines(program.code)
     for test in tests:
         try:
-            found = _measure(replace(program, test=test), workshop, gcov)
+            found = _measure(replace(program, test=test, limits=unhurried), workshop, gcov)
         except Stopped:
             raise
         except (SandboxError, OSError):

@@ -12,20 +12,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
-from rlvr_cpp.verifier.cases import CheckerError
+from rlvr_cpp.verifier.checkers import CheckerError
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, error_class, render_diagnostics
 from rlvr_cpp.verifier.cpp.loops import counts_what_an_answer_repeats
 from rlvr_cpp.verifier.program import Program, refusal
 from rlvr_cpp.verifier.result import VALUE_TYPE, VerifyResult
 from rlvr_cpp.verifier.status import IN_PROCESS, Status
+from rlvr_cpp.verifier.tiers.checker_program import build_judge
 from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
 from rlvr_cpp.verifier.tiers.observer.planner import plan_for
 from rlvr_cpp.verifier.tiers.observer.run import WRONG_TYPE, build_oracle, judge_by_plan
 from rlvr_cpp.verifier.tiers.outside import judge_alone, judge_by_cases
 from rlvr_cpp.verifier.tiers.two_processes import judge_in_two, prepare_oracle, split_of
 from rlvr_cpp.verifier.toolchain.bench import Bench, open_bench
-from rlvr_cpp.verifier.toolchain.built import Judged
+from rlvr_cpp.verifier.toolchain.built import TEXT_LIMIT, Judged
 from rlvr_cpp.verifier.toolchain.uncover import count_own_warnings, uncover
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_cpp.verifier.verdict import ENDED_BY
@@ -62,9 +63,12 @@ def judge(program: Program, workshop: Workshop) -> VerifyResult:
 def prepare(program: Program, workshop: Workshop) -> None:
     """Build what judging any answer to this program's task takes, so that the first answer need not wait for it.
 
-    That is the oracle's and the worker's part of a task that declares what is called, or the plan by which its test is
-    taken apart. Trouble is left to the judging.
+    That is the oracle's and the worker's part of a task that declares what is called, the plan by which its test is
+    taken apart, or a checker program. Trouble is left to the judging.
     """
+    if program.judge_program is not None:
+        with contextlib.suppress(SandboxError, OSError, CheckerError):
+            build_judge("", program.judge_program, workshop)
     if program.test is None or program.declaration is None:
         return
     counted = _with_counted_assertions(program)
@@ -162,7 +166,7 @@ def _result(bench: Bench, judged: Judged, known_total: int) -> VerifyResult:
         compile_ok=built.failure is None,
         run_ok=run is not None and run.ended == "exit" and run.returncode == 0,
         returncode=None if run is None else run.returncode,
-        stdout="" if run is None else (run.stdout + judged.marker).decode(errors="replace"),
+        stdout="" if run is None else (run.stdout[:TEXT_LIMIT] + judged.marker).decode(errors="replace"),
         stderr=_said(judged, diagnostics),
         tests_passed=verdict.passed if verdict else 0,
         tests_total=(verdict.total if verdict else 0) or known_total,
@@ -192,7 +196,7 @@ def _error_class(status: Status, diagnostics: tuple[Diagnostic, ...]) -> str | N
 def _said(judged: Judged, diagnostics: tuple[Diagnostic, ...]) -> str:
     """What there is to read: of the run, or of the compiler, with the places as they really are."""
     if judged.run is not None:
-        return judged.run.stderr.decode(errors="replace")
+        return judged.run.stderr[:TEXT_LIMIT].decode(errors="replace")
     if judged.why:
         return judged.why
     built = judged.built

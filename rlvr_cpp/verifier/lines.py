@@ -16,12 +16,19 @@ from threading import Thread
 from typing import Any
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.verifier.cases import read_cases
+from rlvr_cpp.verifier.cases import Case, OpenCase, read_cases
+from rlvr_cpp.verifier.checkers import Tolerance
+from rlvr_cpp.verifier.limits import RunLimits
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.verifier import Verifier
 
 ReadRow = Callable[[Mapping[str, Any]], Program]
-FIELDS = tuple(field.name for field in dataclasses.fields(Program))
+LIMITS = tuple(field.name for field in dataclasses.fields(RunLimits))
+TOLERANCES = tuple(field.name for field in dataclasses.fields(Tolerance))
+COUNTS = ("tests_declared", "hidden_tests_declared")
+OWN = tuple(field.name for field in dataclasses.fields(Program) if field.name not in ("limits", "tolerance"))
+FIELDS = (*OWN, *(f"{name}_limit" for name in LIMITS), *(f"{name}_tolerance" for name in TOLERANCES))
+"""Those of `Program`; limits and tolerances one by one, in the units of `RunLimits` and `Tolerance`."""
 NAMES = ("id", "task_id")
 """Fields of a line that its result repeats."""
 AHEAD = 64
@@ -29,16 +36,26 @@ AHEAD = 64
 
 
 def program_in(row: Mapping[str, Any]) -> Program:
-    """The program that a row spells out, by the names of `Program`'s fields. Raises UserError."""
+    """The program that a row spells out, by the names of `FIELDS`. Raises UserError."""
     if row.get("code") is None:
         raise UserError("there is no field 'code': it holds C++, or texts by file name")
     for name in row.keys() - {*FIELDS, *NAMES}:
         if near := difflib.get_close_matches(name, FIELDS, 1, 0.8):
             raise UserError(f"field {name!r} is not part of a program: do you mean {near[0]!r}?")
     given = {name: row[name] for name in FIELDS if row.get(name) is not None}
+    for name in COUNTS:
+        if type(given.get(name, 1)) is not int:
+            raise UserError(f"{name} is {given[name]!r}: it must be a whole number")
     if "cases" in given:
-        given["cases"] = read_cases(given["cases"])
-    return Program(**given)
+        is_judged = given.keys() & {"checker_program", "interactor"}
+        given["cases"] = read_cases(given["cases"], kind=OpenCase if is_judged else Case)
+    return Program(
+        **{name: given[name] for name in OWN if name in given},
+        limits=RunLimits(**{name: given.get(f"{name}_limit") for name in LIMITS}),
+        tolerance=Tolerance(
+            **{name: given[f"{name}_tolerance"] for name in TOLERANCES if f"{name}_tolerance" in given}
+        ),
+    )
 
 
 def judge_lines(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import PurePosixPath
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.verifier.cases import Case, Checker, check_checker
+from rlvr_cpp.verifier.cases import Case
+from rlvr_cpp.verifier.checkers import Checker, Tolerance, check_checker
+from rlvr_cpp.verifier.limits import RunLimits
 from rlvr_cpp.verifier.verdict import MAX_TESTS
 
 STANDARD = re.compile(r"(c|gnu)\+\+(98|03|11|14|17|20|23|26|0x|1y|1z|2a|2b|2c)")
+TESTLIB = "testlib.h"
 CANDIDATE_FILE = "candidate.cpp"
 """What a candidate of one text is called."""
 SOURCES = (".cpp", ".cc", ".cxx", ".C")
@@ -46,7 +49,15 @@ class Program:
     cases: tuple[Case, ...] = ()
     """Pairs of standard input and expected output, instead of a test."""
     checker: Checker = "tokens"
-    """How outputs are compared: `exact`, `tokens`, `float`, or a function of input, expected and actual output."""
+    """How outputs are compared: a name (see `checkers.py`), or a function of input, expected and actual output."""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    """For the checker `float`."""
+    checker_program: str | None = None
+    """C++ that compares, instead of a named checker: testlib's interface, see `tiers/checker_program.py`."""
+    interactor: str | None = None
+    """C++ that talks to the candidate and judges it: testlib's interface, see `tiers/interactive.py`."""
+    limits: RunLimits = field(default_factory=RunLimits)
+    """What a run may use, where the task says so."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -61,8 +72,23 @@ class Program:
     @property
     def identity(self) -> tuple[object, ...]:
         """Everything that a verdict about it depends on."""
-        fields = (getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "code")
-        return (tuple(sorted(self.files.items())), *fields)
+        others = (getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "code")
+        return (tuple(sorted(self.files.items())), *others)
+
+    @property
+    def judge_program(self) -> str | None:
+        """What judges its outputs or its talk; None where they are compared here."""
+        return self.checker_program if self.interactor is None else self.interactor
+
+    @property
+    def needs_testlib(self) -> bool:
+        """What judges its outputs includes testlib."""
+        return TESTLIB in (self.judge_program or "")
+
+    @property
+    def optimization(self) -> str:
+        """How it is compiled: nobody waits for the optimizer where nobody set a time for what comes out of it."""
+        return "-O0" if self.limits.time is None else "-O2"
 
     @property
     def is_empty(self) -> bool:
@@ -78,15 +104,18 @@ def check_program(program: Program) -> None:
     code = program.code
     if not isinstance(code, str) and not (isinstance(code, Mapping) and all(map(_is_text, [*code, *code.values()]))):
         raise UserError(f"code is a {type(code).__name__}: it must be C++ text, or texts by file name")
-    for name in ("test", "hidden_test", "declaration", "reference"):
+    for name in ("test", "hidden_test", "declaration", "reference", "checker_program", "interactor"):
         text = getattr(program, name)
         if text is not None and not isinstance(text, str):
             raise UserError(f"{name} is a {type(text).__name__}: it must be C++ text")
     if not isinstance(program.std, str) or not STANDARD.fullmatch(program.std):
         raise UserError(f"std is {program.std!r}: it must be a C++ standard such as c++17 or gnu++20")
     check_checker(program.checker)
+    _check_judge(program)
     if program.cases and program.test is not None:
         raise UserError(f"cases holds {len(program.cases)} cases but there is test code as well: give one of them")
+    if program.judge_program is None and not all(case.stdout.strip() for case in program.cases):
+        raise UserError("a case expects nothing, and no program judges what is printed: leave the case out")
     for name, test in (("tests_declared", program.test), ("hidden_tests_declared", program.hidden_test)):
         declared = getattr(program, name)
         if declared is None:
@@ -95,6 +124,14 @@ def check_program(program: Program) -> None:
             raise UserError(f"{name} is {declared} but there is no test code: give both or neither")
         if not 1 <= declared <= MAX_TESTS:
             raise UserError(f"{name} is {declared}: it must be between 1 and {MAX_TESTS}")
+
+
+def _check_judge(program: Program) -> None:
+    name = "checker_program" if program.interactor is None else "interactor"
+    if program.judge_program is not None and not program.cases:
+        raise UserError(f"{name} is given but there are no cases that it could judge: give both or neither")
+    if program.checker_program is not None and program.interactor is not None:
+        raise UserError("there are both a checker_program and an interactor: leave one of them out")
 
 
 def _is_text(value: object) -> bool:

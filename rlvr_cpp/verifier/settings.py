@@ -19,6 +19,8 @@ class VerifierSettings:
     """Programs at a time; None is one more than there are cores."""
     cache: str | None
     """A file of results that runs share; None keeps them in memory."""
+    testlib: str | None = None
+    """The folder in which testlib.h lies, for tasks whose checker programs include it; None where none does."""
 
 
 @dataclass

@@ -18,6 +18,7 @@ from rlvr_cpp.verifier.cache import ResultCache
 from rlvr_cpp.verifier.judge import judge, sandbox_failure
 from rlvr_cpp.verifier.program import POLICY_VERSION, Program, check_program
 from rlvr_cpp.verifier.result import VerifyResult
+from rlvr_cpp.verifier.tiers.checker_program import check_testlib
 from rlvr_cpp.verifier.toolchain.store import content_key
 from rlvr_cpp.verifier.toolchain.workshop import Workshop
 from rlvr_sandbox import Stopped, Stopper
@@ -68,6 +69,7 @@ class VerificationStream:
         batch = list(programs)
         for program in batch:
             check_program(program)
+            check_testlib(program, self._workshop)
         if self._given:
             raise RuntimeError("the stream has given its results: open another one")
         pool = self._pool()

@@ -29,6 +29,7 @@ from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.settings import VerifierSettings
 from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.think import strip_think_blocks
+from rlvr_cpp.verifier.tiers.checker_program import check_testlib
 from rlvr_cpp.verifier.toolchain.toolchain import Toolchain, make_toolchain
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM_MEMORY, Workshop
 from rlvr_sandbox import Controls, SandboxError, describe, missing_controls, require_controls
@@ -96,10 +97,11 @@ class Verifier:
         memory: int = PROGRAM_MEMORY,
         require: str | Sequence[str] = "any",
         cache: str | Path | None = None,
+        testlib: str | None = None,
     ) -> None:
         """`workers` defaults to one more than there are cores, which fills the gaps between a build and its run.
 
-        `memory` is in bytes, `cache` is a file that processes may share.
+        `memory` is in bytes, `cache` is a file that processes may share, `testlib` the folder that holds testlib.h.
 
         Raises UserError where the compiler is missing, the host cannot give what is required or a value makes no sense.
         """
@@ -107,7 +109,7 @@ class Verifier:
             raise UserError(f"workers is {workers}: it must be at least 1")
         if memory < 16 << 20:
             raise UserError(f"memory is {memory}: it must be at least {16 << 20} bytes")
-        self.toolchain = make_toolchain(compiler, extra_flags, timeout, compile_timeout)
+        self.toolchain = make_toolchain(compiler, extra_flags, timeout, compile_timeout, testlib)
         self.workers = workers or available_cores() + 1
         self.endings: Counter[str] = Counter()
         """How often each status was given, cached ones included."""
@@ -154,6 +156,11 @@ class Verifier:
                     f"{self.toolchain.compiler} -std={std} {' '.join(self.toolchain.extra_flags)} does not judge an "
                     f"empty program as it should: {good.stderr.strip() or good.status}"
                 )
+
+    def check_testlib(self, programs: Iterable[Program]) -> None:
+        """Raise UserError where outputs of a program are judged by one that includes a testlib which is not there."""
+        for program in programs:
+            check_testlib(program, self.workshop)
 
     def verify(self, program: Program) -> VerifyResult:
         """Judge one program."""
@@ -280,5 +287,6 @@ def open_verifier(settings: VerifierSettings, require: str, sharing: int = 1) ->
         extra_flags=settings.extra_flags,
         workers=settings.workers or max(1, available_cores() // sharing) + 1,
         cache=settings.cache,
+        testlib=settings.testlib,
         require=require,
     )

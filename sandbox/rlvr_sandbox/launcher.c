@@ -107,6 +107,7 @@ struct settings {
     /* limits */
     long wall_ms, cpu_ms;
     long long memory, address_space, data_size, file_size; /* bytes; 0 for none */
+    long long stack;                                       /* bytes */
     long processes, open_files;
     long nice; /* 0 to 19 */
     /* controls */
@@ -482,7 +483,7 @@ static void resource_limits(void) {
     limit(RLIMIT_FSIZE, settings.file_size);
     limit(RLIMIT_NOFILE, settings.open_files);
     limit(RLIMIT_NPROC, counted_alone() ? settings.processes : settings.processes * 16);
-    limit(RLIMIT_STACK, 64LL << 20);
+    limit(RLIMIT_STACK, settings.stack);
     limit(RLIMIT_MEMLOCK, 64 << 10);
     limit(RLIMIT_MSGQUEUE, 0);
     limit(RLIMIT_RTPRIO, 0);
@@ -872,6 +873,7 @@ static void set_option(const char *name, char *value) {
     else if (!strcmp(name, "address-space")) settings.address_space = atoll(value);
     else if (!strcmp(name, "data-size")) settings.data_size = atoll(value);
     else if (!strcmp(name, "file-size")) settings.file_size = atoll(value);
+    else if (!strcmp(name, "stack")) settings.stack = atoll(value);
     else if (!strcmp(name, "processes")) settings.processes = atol(value);
     else if (!strcmp(name, "open-files")) settings.open_files = atol(value);
     else if (!strcmp(name, "nice")) settings.nice = atol(value);
@@ -923,7 +925,7 @@ static int step_failed(int failures, char *text, size_t size) {
 }
 
 int main(int count, char **words) {
-    settings.status = 2, settings.lifeline = 0, settings.account = settings.group = UNPRIVILEGED;
+    settings.status = 2, settings.lifeline = 0, settings.stack = 64LL << 20, settings.account = settings.group = UNPRIVILEGED;
     read_options(count, words);
     signal(SIGPIPE, SIG_IGN);
     umask(022); /* whatever ours is: what root makes others read, and what one run makes another */

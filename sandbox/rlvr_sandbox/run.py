@@ -49,6 +49,10 @@ class Limits:
     open_files: int = 256
     output: int = OUTPUT_LIMIT
     """Bytes kept of stdout and of stderr, each."""
+    errors: int | None = None
+    """Bytes that may come on stderr, where what is not kept of them is nobody's concern; None is `output`."""
+    stack: int = 64 << 20
+    """Bytes of the stack, and of that of each thread which asks for no other."""
     nice: int = 0
     """How far it steps back for whatever else wants a core, up to 19. Not for what has little time on the clock."""
 
@@ -89,7 +93,7 @@ class Finished:
     stdout: bytes = b""
     stderr: bytes = b""
     output_cut: bool = False
-    """More came on one of the two than was kept."""
+    """More came on one of the two than may come."""
     seconds: float = 0.0
     """Wall time of the command itself."""
     cpu_seconds: float = 0.0
@@ -143,12 +147,18 @@ def run_together(
 class _Pipe:
     """One output: read without blocking, kept up to a limit."""
 
-    def __init__(self, stream: IO[bytes], limit: int) -> None:
+    def __init__(self, stream: IO[bytes], limit: int, bearable: int | None = None) -> None:
+        """More than `bearable` bytes, or else than are kept, are a flood."""
         os.set_blocking(stream.fileno(), False)
         self.stream = stream
         self.limit = limit
         self.kept = bytearray()
-        self.cut = False
+        self.left = limit if bearable is None else bearable
+
+    @property
+    def cut(self) -> bool:
+        """It was flooded."""
+        return self.left < 0
 
     def read(self) -> bool:
         """Take one chunk; False at the end of the stream."""
@@ -166,9 +176,8 @@ class _Pipe:
 
     def _take(self) -> bool:
         chunk = os.read(self.stream.fileno(), READ_SIZE)
-        room = self.limit - len(self.kept)
-        self.kept += chunk[:room]
-        self.cut = self.cut or len(chunk) > room
+        self.kept += chunk[: self.limit - len(self.kept)]
+        self.left -= len(chunk)
         return bool(chunk)
 
 
@@ -209,7 +218,11 @@ class _Running:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self.status = _Pipe(os.fdopen(status, "rb"), OUTPUT_LIMIT)
-        self.outputs = [_Pipe(stream, command.limits.output) for stream in (self.process.stdout, self.process.stderr)]
+        limits = command.limits
+        self.outputs = [
+            _Pipe(self.process.stdout, limits.output),
+            _Pipe(self.process.stderr, limits.output, limits.errors),
+        ]
 
     def kill(self, reason: str) -> None:
         """Have the launcher kill what it runs; it still reports."""
@@ -269,6 +282,7 @@ def _options(
         "--processes": str(limits.processes),
         "--open-files": str(limits.open_files),
         "--nice": str(limits.nice),
+        "--stack": str(limits.stack),
         "--account": str(account),
         "--group": str(command.directory.stat().st_gid or account),
         "--status": str(status),

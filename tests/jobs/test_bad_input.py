@@ -12,6 +12,13 @@ FILES = {
     "long.jsonl": "".join(
         json.dumps({**TASK, "task_id": f"t{n}", "prompt": "// x\n" * 600 + "int f() {\n"}) + "\n" for n in range(20)
     ),
+    "checked.jsonl": "".join(
+        json.dumps(
+            {"task_id": f"t{n}", "prompt": "// x", "cases": [["1", ""]], "checker_program": '#include "testlib.h"'}
+        )
+        + "\n"
+        for n in range(20)
+    ),
     "no.json": "{",
 }
 GSPO = {
@@ -44,10 +51,14 @@ GSPO = {
     "reward that is not there": (["reward.kind=nowhere:reward"], "reward.kind is 'nowhere:reward', which cannot be imported"),
     "infinite rate": (["trainer.learning_rate=inf"], "trainer.learning_rate is inf"),
     "isolation": (["sandbox.require=everything"], "everything"),
+    "checkers without testlib": (["tasks.source=checked.jsonl"], "set verifier.testlib to the folder it is in"),
+    "testlib that is not there": (["verifier.testlib=nowhere"], "name the folder that holds testlib.h"),
 }  # fmt: skip
 OTHERS = {
     "evaluate unknown model": ("evaluate", ["model=./nowhere"], "./nowhere"),
     "evaluate unknown tasks": ("evaluate", ["benchmark.source=nowhere.jsonl"], "nowhere.jsonl"),
+    "evaluate without testlib": ("evaluate", ["benchmark.source=checked.jsonl", "benchmark.part=all"], "verifier.testlib"),
+    "best without testlib": ("best_of_n", ["tasks.source=checked.jsonl"], "set verifier.testlib"),
     "evaluate temperature": ("evaluate", ["temperature=-1"], "temperature is -1"),
     "evaluate unknown key": ("evaluate", ["sample=3"], "sample"),
     "best of none": ("best_of_n", ["n=0"], "n is 0: it must be at least 1"),

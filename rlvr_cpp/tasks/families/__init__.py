@@ -1,4 +1,4 @@
-"""Eight families of verifiable C++ exercises, their split, and one more for an ablation.
+"""Eight families of verifiable C++ exercises, their split, and two more that are not shipped.
 
 Held-out exercises are combinations that neither the base model's corpus nor the training tasks contain: a policy
 can pass them only by having learnt the parts.
@@ -15,6 +15,7 @@ from rlvr_cpp.tasks.families import (
     chains,
     classes,
     numbers,
+    programs,
     recurrences,
     reductions,
     strings,
@@ -34,8 +35,11 @@ FAMILIES: dict[str, Callable[[], list[Exercise]]] = {
     "classes": classes.exercises,
     "callgraphs": callgraphs.exercises,
 }
-ABLATION_FAMILIES: dict[str, Callable[[], list[Exercise]]] = {"chains": chains.exercises}
-"""Families that are not shipped; `make chains` makes their tasks and base model."""
+ABLATION_FAMILIES: dict[str, Callable[[], list[Exercise]]] = {
+    "chains": chains.exercises,
+    "programs": programs.exercises,
+}
+"""Families that are not shipped; `make chains` and `make programs` make their tasks and base models."""
 HELD_OUT_SHARE = 0.2
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from rlvr_cpp.verifier.cases import Case
+
 Arguments = Any  # what `draw` makes and `oracle` and `check` read; each family has its own shape
 
 MAX_SAME_ANSWER = 2  # tests that may expect one value: a constant stub must fail most of them
@@ -33,7 +35,7 @@ class Exercise:
     draw: Callable[[Random], Arguments]
     oracle: Callable[[Arguments], int]
     check: Callable[[Arguments, int], str]
-    """A C++ statement that does `passed += <call> == <expected>;`."""
+    """A C++ statement that does `passed += <call> == <expected>;`, or what a whole program reads."""
     stubs: tuple[str, ...]
     """Completions that do no work; each must fail most tests."""
     habit: str | None = None
@@ -44,6 +46,8 @@ class Exercise:
     callees: tuple[str, ...] = ()
     support: str = ""
     """C++ that defines the callees; it stands with the tests, so that only a call can know what they return."""
+    is_program: bool = False
+    """It is a `main` that reads its arguments and prints its answer."""
 
     @property
     def key(self) -> str:
@@ -62,25 +66,33 @@ class TestSet:
 
 
 def make_tests(exercise: Exercise, count: int, seed: str) -> TestSet:
-    """Draw `count` tests whose answers differ enough that no constant passes many.
+    """`count` tests of a function. Raises ValueError where the exercise's answers are too few for that."""
+    statements = [statement for statement, _ in _drawn(exercise, count, seed)]
+    return TestSet(exercise.support + render_main(statements), count)
 
-    Raises ValueError where the exercise's answers are too few to do that.
-    """
+
+def make_cases(exercise: Exercise, count: int, seed: str) -> tuple[Case, ...]:
+    """`count` cases of a program. Raises ValueError where the exercise's answers are too few for that."""
+    return tuple(Case(text, f"{answer}\n") for text, answer in _drawn(exercise, count, seed))
+
+
+def _drawn(exercise: Exercise, count: int, seed: str) -> list[tuple[str, int]]:
+    """`count` checks with their answers, which differ enough that no constant passes many."""
     rng = Random(f"{exercise.key}:{seed}")
-    statements: list[str] = []
+    checks: dict[str, int] = {}
     answers: Counter[int] = Counter()
     for _ in range(MAX_DRAWS):
-        if len(statements) == count:
+        if len(checks) == count:
             break
         arguments = exercise.draw(rng)
         answer = exercise.oracle(arguments)
-        statement = exercise.check(arguments, answer)
-        if answers[answer] < MAX_SAME_ANSWER and statement not in statements:
+        check = exercise.check(arguments, answer)
+        if answers[answer] < MAX_SAME_ANSWER and check not in checks:
             answers[answer] += 1
-            statements.append(statement)
-    if len(statements) < count:
-        raise ValueError(f"{exercise.key}: only {len(statements)} of {count} tests with varied answers were found")
-    return TestSet(exercise.support + render_main(statements), count)
+            checks[check] = answer
+    if len(checks) < count:
+        raise ValueError(f"{exercise.key}: only {len(checks)} of {count} tests with varied answers were found")
+    return list(checks.items())
 
 
 def render_main(statements: Sequence[str]) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
+from typing import Any
 
-from rlvr_cpp.tasks.families.exercise import Exercise, make_tests
+from rlvr_cpp.tasks.families.exercise import Exercise, make_cases, make_tests
 from rlvr_cpp.tasks.families.mutation import mutants
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.program import Program
@@ -31,23 +32,34 @@ MIN_KILL_RATE = 0.8
 def draft_task(exercise: Exercise, split: str) -> Task | None:
     """The exercise as a task that no gate has seen; None where its answers vary too little for tests."""
     try:
-        public = make_tests(exercise, PUBLIC_TESTS, "public")
-        hidden = make_tests(exercise, HIDDEN_TESTS, "hidden")
+        tests = _cases(exercise) if exercise.is_program else _tests(exercise)
     except ValueError:
         return None
     return Task(
         task_id=exercise.key.replace(" ", "_"),
         prompt=exercise.prompt,
-        test=public.code,
         entry_point=exercise.entry_point,
-        tests_declared=public.count,
         reference=exercise.solution,
         callees=exercise.callees,
         tags=(exercise.family, *(("habit",) if exercise.habit else ())),
         split=split,
-        hidden_test=hidden.code,
-        hidden_tests_declared=hidden.count,
+        **tests,
     )
+
+
+def _tests(exercise: Exercise) -> dict[str, Any]:
+    public, hidden = make_tests(exercise, PUBLIC_TESTS, "public"), make_tests(exercise, HIDDEN_TESTS, "hidden")
+    return {
+        "test": public.code,
+        "tests_declared": public.count,
+        "hidden_test": hidden.code,
+        "hidden_tests_declared": hidden.count,
+    }
+
+
+def _cases(exercise: Exercise) -> dict[str, Any]:
+    public, hidden = make_cases(exercise, PUBLIC_TESTS, "public"), make_cases(exercise, HIDDEN_TESTS, "hidden")
+    return {"test": "", "cases": public, "hidden_cases": hidden}
 
 
 def admit(drafts: Sequence[tuple[Exercise, Task]], verifier: Verifier) -> list[Task]:

@@ -1,1 +1,1 @@
-"""The parts of reading an answer: quotations, blocks, what the prompt asks for, what is put together."""
+"""The parts of reading an answer: quotations, blocks, what is asked for, what is put together; and their version."""

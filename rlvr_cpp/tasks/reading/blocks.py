@@ -210,7 +210,7 @@ def _end_of(literal: Lexeme) -> str:
 def _inline(text: str, line: re.Match[str]) -> Iterator[Block]:
     """Definitions that stand between ticks in a line."""
     for match in INLINE.finditer(text, line.start(), line.end()):
-        if "{" in match["code"]:
+        if "{" in match["code"] and "}" in match["code"]:
             start, end = match.span("code")
             word = WORD.match(match["code"])
             named = word["language"].lower() if word and len(match["fence"]) > 1 else ""

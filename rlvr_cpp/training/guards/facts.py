@@ -15,7 +15,7 @@ from typing import Any
 
 from rlvr_cpp.policy.policy import CHAT_REQUEST, Policy
 from rlvr_cpp.reward.own import own_reward_facts
-from rlvr_cpp.tasks.contract import answer_contract
+from rlvr_cpp.tasks.reading.contract import answer_contract
 from rlvr_cpp.tasks.sources import Source
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.config import TrainingJob

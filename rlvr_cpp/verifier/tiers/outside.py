@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from rlvr_cpp.verifier.cases import outputs_match
+from rlvr_cpp.verifier.cases import Case
+from rlvr_cpp.verifier.checkers import outputs_match
 from rlvr_cpp.verifier.cpp.diagnostics import lacks_only_main
+from rlvr_cpp.verifier.tiers.checker_program import accepts, build_judge
+from rlvr_cpp.verifier.tiers.interactive import talk
 from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, Bench
 from rlvr_cpp.verifier.toolchain.built import Judged
 from rlvr_cpp.verifier.verdict import LIMITS, Verdict, read_verdict
+from rlvr_sandbox import Command, Finished
 
 
 def judge_alone(bench: Bench) -> Judged:
@@ -33,16 +38,44 @@ def judge_by_cases(bench: Bench) -> Judged:
     built = bench.build()
     if built.failure is not None:
         return Judged(tier="cases", built=built)
-    program, passed, seconds, cpu = bench.program, 0, 0.0, 0.0
-    total = len(program.cases)
-    for case in program.cases:
-        run = bench.run(stdin=case.stdin.encode(errors="replace"))
+    passed, seconds, cpu, total = 0, 0.0, 0.0, len(bench.program.cases)
+    attempt = _attempt(bench)
+    for case in bench.program.cases:
+        run, is_right = attempt(case)
         seconds, cpu = seconds + run.seconds, cpu + run.cpu_seconds
         run = replace(run, cpu_seconds=cpu)
-        verdict = read_verdict(run, False, None)
         if run.ended in LIMITS:
-            limited = Verdict(verdict.status, total=total)
+            limited = Verdict(LIMITS[run.ended], total=total)
             return Judged(tier="cases", built=built, verdict=limited, run=run, seconds=seconds)
-        passed += verdict.status == "ok" and outputs_match(program.checker, case, run.stdout)
+        passed += is_right
     verdict = Verdict("ok" if passed == total else "wrong", passed, total)
     return Judged(tier="cases", built=built, verdict=verdict, run=run, seconds=seconds)
+
+
+def _attempt(bench: Bench) -> Callable[[Case], tuple[Finished, bool]]:
+    """How a case is tried: to its run, and whether it is passed. Raises CheckerError where that cannot be told."""
+    if bench.program.interactor is not None:
+        interactor = build_judge("interactor", bench.program.interactor, bench.workshop)
+        return lambda case: talk(bench, interactor, case)
+    is_right = _comparison(bench)
+
+    def run(case: Case) -> tuple[Finished, bool]:
+        run = bench.workshop.run(_with_room(bench.command(stdin=case.stdin.encode(errors="replace")), case))
+        return run, read_verdict(run, False, None).status == "ok" and is_right(case, run.stdout)
+
+    return run
+
+
+def _comparison(bench: Bench) -> Callable[[Case, bytes], bool]:
+    """How this program's outputs are compared. It raises CheckerError where that cannot be told."""
+    program, workshop = bench.program, bench.workshop
+    if program.checker_program is None:
+        return lambda case, output: outputs_match(program.checker, case, output, program.tolerance)
+    checker = build_judge("checker_program", program.checker_program, workshop)
+    return lambda case, output: bool(output.strip()) and accepts(checker, case, output, workshop)
+
+
+def _with_room(command: Command, case: Case) -> Command:
+    """The command that may print what is expected, and as much again: numbers may have more digits."""
+    room = max(command.limits.output, 2 * len(case.stdout.encode()))
+    return replace(command, limits=replace(command.limits, output=room))

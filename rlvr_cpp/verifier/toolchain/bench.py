@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, diagnostic_flags
@@ -49,6 +49,11 @@ class Bench:
     """Holds the candidate's files and what is made of them."""
 
     @property
+    def flags(self) -> tuple[str, ...]:
+        """What the candidate's translation units are compiled with."""
+        return self.workshop.flags(self.program.std, self.program.optimization)
+
+    @property
     def trusted_flags(self) -> tuple[str, ...]:
         """What our own translation units are compiled with, to go with this candidate's."""
         return self.workshop.trusted_flags(self.program.std)
@@ -63,7 +68,7 @@ class Bench:
 
     def precompiled(self) -> tuple[str, ...]:
         """The flags that put a precompiled header before the candidate's source; empty where it has several."""
-        flags, sources = self.workshop.flags(self.program.std), self.program.sources
+        flags, sources = self.flags, self.program.sources
         return self.workshop.precompiled(self.program.files[sources[0]], flags) if len(sources) == 1 else ()
 
     @property
@@ -81,7 +86,7 @@ class Bench:
             list(ONE_TEXT) if text is not None else [source] if source else self.program.sources,
         )
         stdin = b"" if text is None else f'#line 1 "{MAIN}"\n{text}'.encode(errors="replace")
-        flags, header = workshop.flags(self.program.std), self.precompiled()
+        flags, header = self.flags, self.precompiled()
         machine = diagnostic_flags(workshop.toolchain.version)
         objects = self._sanitizer() if "-c" not in arguments else []
         limit = "-ferror-limit=20" if workshop.toolchain.is_clang else "-fmax-errors=20"
@@ -120,7 +125,11 @@ class Bench:
 
     def command(self, *, stdin: bytes = b"", descriptors: Descriptors = (), file_size: int | None = None) -> Command:
         """What runs the program that was built."""
-        return self.workshop.program(self._alone(), stdin=stdin, descriptors=descriptors, file_size=file_size)
+        usual = self.workshop.program(self._alone(), stdin=stdin, descriptors=descriptors, file_size=file_size)
+        own = self.program.limits
+        if self.workshop.toolchain.is_sanitized:  # which takes more time and memory than any task has in mind
+            own = replace(own, time=None, memory=None)
+        return replace(usual, limits=own.within(usual.limits))
 
     def run(self, *, stdin: bytes = b"", descriptors: Descriptors = (), file_size: int | None = None) -> Finished:
         """Run the program that was built."""

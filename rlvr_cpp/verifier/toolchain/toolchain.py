@@ -7,6 +7,7 @@ Flags are let in by a list: what reads or writes a file of the user's choice, or
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.verifier.program import TESTLIB
 
 MAX_SECONDS = 86_400
 SYSTEM = (
@@ -62,6 +64,9 @@ class Toolchain:
     """CPU seconds of a run; it may take twice as long and a second on the clock."""
     compile_timeout: float = 30.0
     """CPU seconds of a build; the same for the clock."""
+    testlib: str | None = None
+    """The folder in which `testlib.h` lies, for checker programs; None where nobody needs one."""
+    testlib_hash: str = ""
 
     @property
     def is_clang(self) -> bool:
@@ -85,10 +90,13 @@ class Toolchain:
         return any(flag.startswith("-fsanitize") for flag in self.extra_flags)
 
 
-def make_toolchain(compiler: str, extra_flags: Sequence[str], timeout: float, compile_timeout: float) -> Toolchain:
+def make_toolchain(
+    compiler: str, extra_flags: Sequence[str], timeout: float, compile_timeout: float, testlib: str | None = None
+) -> Toolchain:
     """The toolchain with its compiler found on PATH now, so that what was checked is what is run.
 
-    Raises UserError where the compiler is missing or does not start, or an argument makes no sense.
+    Raises UserError where the compiler is missing or does not start, `testlib` holds no testlib.h, or an argument makes
+    no sense.
     """
     check_flags(extra_flags)
     for name, seconds in (("timeout", timeout), ("compile_timeout", compile_timeout)):
@@ -107,7 +115,20 @@ def make_toolchain(compiler: str, extra_flags: Sequence[str], timeout: float, co
         extra_flags=tuple(extra_flags),
         timeout=timeout,
         compile_timeout=compile_timeout,
+        testlib=None if testlib is None else os.path.abspath(testlib),
+        testlib_hash="" if testlib is None else _hash_of_header(testlib),
     )
+
+
+def _hash_of_header(testlib: str) -> str:
+    header = Path(testlib, TESTLIB)
+    try:
+        return hashlib.sha256(header.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(
+            f"verifier.testlib is {testlib!r}, but {header} cannot be read ({error.strerror}): name the folder that "
+            f"holds {TESTLIB}"
+        ) from error
 
 
 def check_flags(flags: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ def uncover(bench: Bench, built: Built) -> tuple[tuple[Diagnostic, ...], int]:
     if not suppressions or built.failure == "compile_limit":
         return built.diagnostics, suppressions
     with open_bench(copy, workshop) as clean:
-        machine, plain = diagnostic_flags(workshop.toolchain.version), [*workshop.flags(program.std), "-fsyntax-only"]
+        machine, plain = diagnostic_flags(workshop.toolchain.version), [*bench.flags, "-fsyntax-only"]
         linted = workshop.compile(clean.folder, [*plain, *clean.own_headers, *machine, *copy.sources])
         diagnostics = parse_diagnostics(linted.stderr.decode(errors="replace"))
         if machine and built.failure == "compile_error":

@@ -22,7 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, toolchain_trouble
+from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, parse_diagnostics, toolchain_trouble
+from rlvr_cpp.verifier.limits import on_the_clock
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.toolchain.precompiled import PrecompiledHeaders
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
@@ -41,6 +42,7 @@ COMPILER_OUTPUT = 1 << 20  # machine-readable diagnostics are long
 PROGRAM_MEMORY = 1 << 30
 SANITIZED_MEMORY = 2 << 30
 HEADER_SIZE = 512 << 20  # a precompiled <bits/stdc++.h> has 100 MB
+ERRORS_LIMIT = 64 << 20  # what a program says of itself on stderr is not counted; more is an attack
 STORE_LIMIT = 2 << 30
 STALE = 3600.0  # seconds after which the scratch folder of a dead process is removed
 CHOOSE_RUNTIMES = ("-fsanitize", "-pthread", "-fopenmp", "-stdlib", "-static", "-m")  # flags that the linker needs
@@ -65,7 +67,7 @@ class Workshop:
         self.headers = PrecompiledHeaders(self.store, toolchain)
         self.oracles: dict[str, tuple[Path, Path | None]] = {}
         """Those that were built: their folders, and the programs that run them from elsewhere."""
-        self._failed: set[str] = set()
+        self._failed: dict[str, str] = {}
         self._building: dict[str, threading.Lock] = {}
         self._uses: Counter[str] = Counter()
         _sweep_scratch()
@@ -76,13 +78,13 @@ class Workshop:
         other.stopper = stopper
         return other
 
-    def flags(self, std: str) -> tuple[str, ...]:
+    def flags(self, std: str, optimization: str = "-O0") -> tuple[str, ...]:
         """What every translation unit of a program is compiled with."""
         chosen = (flag for flag in self.toolchain.extra_flags if not flag.startswith("-l"))
         # A unique symbol cannot be made local, which sealing needs, and a candidate may become a library; precompiled
         # headers want equal flags everywhere.
         own = () if self.toolchain.is_clang else (*CANDIDATE_FLAGS, "-fPIC")
-        return (f"-std={std}", "-O0", "-Wall", "-Wextra", *own, *chosen)
+        return (f"-std={std}", optimization, "-Wall", "-Wextra", *own, *chosen)
 
     def trusted_flags(self, std: str) -> tuple[str, ...]:
         """What our own translation units are compiled with: they need no sanitizer and no warnings."""
@@ -109,7 +111,7 @@ class Workshop:
     def announce(self, program: Program) -> None:
         """This candidate is going to be compiled."""
         if isinstance(program.code, str):
-            self.headers.announce(program.code, self.flags(program.std))
+            self.headers.announce(program.code, self.flags(program.std, program.optimization))
 
     def compile(
         self,
@@ -203,7 +205,12 @@ class Workshop:
     ) -> Command:
         """The command that runs the program that was built in a folder, or a `host` from elsewhere that loads it."""
         seconds, sanitized = self.toolchain.timeout, self.toolchain.is_sanitized
-        limits = Limits(cpu=seconds, wall=2 * seconds + 1, memory=SANITIZED_MEMORY if sanitized else self.memory)
+        limits = Limits(
+            cpu=seconds,
+            wall=on_the_clock(seconds),
+            memory=SANITIZED_MEMORY if sanitized else self.memory,
+            errors=ERRORS_LIMIT,
+        )
         return Command(
             (str(host or f"./{PROGRAM}"),),
             folder,
@@ -262,9 +269,19 @@ class Workshop:
         Threads that want the same wait for the first of them. Raises SandboxError where a limit ended the compiler: a
         busy machine must not weaken how a task is judged.
         """
-        key = content_key(name, sorted(files.items()), arguments, self.toolchain.compiler, self.toolchain.version)
+        key = self._key(name, files, arguments)
         with self._building.setdefault(key, threading.Lock()):
             return None if key in self._failed else self._build_once(key, name, files, arguments)
+
+    def complaint(self, name: str, files: Sources, arguments: Sequence[str]) -> str:
+        """The first error of what `built_once` could not build."""
+        said = self._failed.get(self._key(name, files, arguments), "")
+        found = (one for one in parse_diagnostics(said) if one.severity.endswith("error"))
+        lines = said.strip().splitlines() or [""]
+        return next((f"{one.file}:{one.line}: {one.message}" for one in found), lines[0])
+
+    def _key(self, name: str, files: Sources, arguments: Sequence[str]) -> str:
+        return content_key(name, sorted(files.items()), arguments, self.toolchain.compiler, self.toolchain.version)
 
     def _build_once(self, key: str, name: str, files: Sources, arguments: Sequence[str]) -> Path | None:
         def build(draft: Path) -> bool:
@@ -277,16 +294,14 @@ class Workshop:
                         f"sandbox: a test did not compile within its limits ({reason or finished.ended})"
                     )
                 if finished.returncode != 0:
+                    self._failed[key] = said
                     return False
                 shutil.copyfile(folder / name, draft / name)
                 (draft / name).chmod(0o755)
             return True
 
         entry = self.store.make(key, build)
-        if entry is None:
-            self._failed.add(key)
-            return None
-        return entry / name
+        return None if entry is None else entry / name
 
     def _header(self, files: Sources, arguments: Sequence[str]) -> tuple[str, ...]:
         """The precompiled header of the one source among the files, whose flags stand before its name."""

@@ -13,6 +13,7 @@ from rlvr_cpp.policy.completers import GREEDY, SAMPLED, Question, Replay
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.evidence import task_scores
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.cases import Case
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS
 
 PUBLIC = '#include <cstdio>\nint main() { std::puts("PASSED 1/1"); }\n'
@@ -52,6 +53,16 @@ class Asked:
 def run(completer, verifier, **options):
     settings = {"label": "test", "batch_size": 4, "samples": 2, **options}
     return evaluate(completer, TASKS, verifier, **settings)
+
+
+def test_programs_of_input_and_output_are_measured_by_their_hidden_cases(verifier):
+    sees, keeps = (Case("1", "1"),), (Case("1", "1"), Case("2", "YES"))
+    task = Task("t", "// Echo.\n", "", "main", cases=sees, hidden_cases=keeps, checker="tokens_nocase")
+    one = '#include <cstdio>\nint main() { std::puts("1"); }'
+    both = one.replace('"1"', 'std::getchar() == 49 ? "1" : "yes"')
+    answers = Asked(lambda question: one if question.kind == GREEDY else both)
+    found = evaluate(answers, [task], verifier, label="test", batch_size=2, samples=1)
+    assert [(each.result.tests_passed, each.result.tests_total) for each in found.attempts] == [(1, 2), (2, 2)]
 
 
 def test_each_answer_is_judged_as_its_own_and_in_order(verifier):

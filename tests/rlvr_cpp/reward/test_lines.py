@@ -13,6 +13,7 @@ from rlvr_cpp.verify import main
 TEST = "#include <cassert>\nint main() { assert(f(2) == 4); assert(f(3) == 6); }"
 TASK = {"prompt": "int f(int x) {\n", "test": TEST, "entry_point": "f", "task_id": "t"}
 BODY = "    return 2 * x;\n}\n"
+PRINTS = '#include <cstdio>\nint main() { std::puts("1.0"); }\n'
 LINES: list[tuple[Any, str]] = [
     ({"id": 1, "code": "int f(int x) { return 2 * x; }", "test": TEST, "declaration": "int f(int);"}, "ok"),
     ({**TASK, "completion": BODY}, "ok"),
@@ -22,6 +23,10 @@ LINES: list[tuple[Any, str]] = [
     ({"id": 6, "code": "int f(int x) { return 2 * x; }", "tests": TEST}, "do you mean 'test'?"),
     ({"id": 7}, "line 7: without a field 'code': there is no answer"),
     ([1], "line 8: a list where a JSON object should stand"),
+    ({"id": 9, "code": PRINTS, "cases": [["", "1.1"]], "checker": "float", "absolute_tolerance": 0.2}, "ok"),
+    ({"id": 10, "code": PRINTS, "cases": [["", "1.1"]], "time_limit": 0}, "line 10: time_limit is 0: it must be"),
+    ({"id": 11, "code": PRINTS, "test": TEST, "tests_declared": "2"}, "line 11: tests_declared is '2'"),
+    ({"id": 12, "code": [PRINTS]}, "line 12: code is a list"),
 ]
 
 

@@ -27,6 +27,8 @@ def test_the_last_program_is_put_to_cases():
     answer = f"```cpp\n{draft}\n```\nBetter:\n```cpp\n{whole}\n```"
     program = read_program(answer, {"cases": [{"input": "1", "output": "2"}]})
     assert (str(program.code).strip(), program.cases) == (whole, (Case("1", "2"),))
+    program = read_program(answer, {"cases": [["1", "2"]], "checker": "float", "time_limit": 1.5})
+    assert (program.checker, program.limits.time) == ("float", 1.5)
 
 
 def test_the_columns_of_a_data_set_are_a_row():

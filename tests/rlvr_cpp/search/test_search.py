@@ -17,6 +17,7 @@ from rlvr_cpp.search.report import markdown, summarize
 from rlvr_cpp.search.search import BestOfN, Ending, Sample
 from rlvr_cpp.search.searched import Searched
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.verifier.cases import OpenCase
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.status import Status
 
@@ -85,6 +86,17 @@ def test_the_candidate_with_the_highest_reward_is_returned(model, verifier, writ
     assert (found.asked, found.ended) == (3, "all")
     assert len(set(found.seeds)) == 3
     assert found.length_by_rank == [found.lengths[i] for i in found.order]
+
+
+def test_programs_of_input_and_output_are_chosen_by_their_cases(model, verifier, written):
+    reads = 'int n = 1; std::fscanf(std::fopen(files[2], "r"), "%d", &n);'
+    any_even = f"#include <cstdio>\nint main(int, char** files) {{ {reads} return n % 2; }}"
+    prompt = "#include <cstdio>\nint main() {\n"
+    task = Task("even", prompt, "", "main", cases=(OpenCase("", ""),), checker_program=any_even)
+    written('std::puts("3");\n}\n', 'std::puts("8");\n}\n', "}\n")
+    code, found = search(model, 3, verifier, task=task, prompt=prompt)
+    assert 'puts("8")' in code
+    assert found.rewards == pytest.approx([0.3, 1.0, 0.3])
 
 
 def test_longer_code_wins_a_tie_and_comments_do_not(model, verifier, written):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rlvr_cpp import check_tasks
-from rlvr_cpp.tasks.contamination import COMMON, WORDS, find_overlaps
+from rlvr_cpp.tasks.quality.contamination import COMMON, WORDS, find_overlaps
 from rlvr_cpp.tasks.task import Task
 
 SAYS = "Given a list of readings count how many of them lie strictly above the mean of all."

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from rlvr_cpp import UserError, Verifier
-from rlvr_cpp.tasks.references import check_references
+from rlvr_cpp.tasks.quality.references import check_references
 from rlvr_cpp.tasks.task import Task
 
 TEST = "#include <cassert>\nint main() { assert(inc(1) == 2); assert(inc(0) == 1); }\n"

@@ -11,7 +11,9 @@ import pytest
 from rlvr_cpp import UserError
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import load_tasks, save_tasks
-from rlvr_cpp.verifier.cases import Case
+from rlvr_cpp.verifier.cases import Case, OpenCase
+from rlvr_cpp.verifier.checkers import Tolerance
+from rlvr_cpp.verifier.limits import RunLimits
 
 FILES = Path(__file__).parents[2] / "data" / "shapes"
 REFUSED = {
@@ -78,6 +80,67 @@ def test_hidden_cases_are_those_that_a_data_set_keeps_back():
     assert task.has_hidden
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "limits"),
+    [
+        ("code_contests.jsonl", {}, (1.0, 245)),
+        ("code_contests.jsonl", {"time_limit": {"seconds": 1, "nanos": 500_000_000}}, (1.5, 245)),
+        ("code_contests.jsonl", {"time_limit": None, "memory_limit_bytes": 0}, (None, None)),
+        ("codeforces_open_r1.jsonl", {}, (1.0, 256)),
+        ("codeforces_open_r1.jsonl", {"time_limit": 0.0, "memory_limit": None}, (None, None)),
+        ("codeforces_open_r1.jsonl", {"memory_limit": 4.0}, (1.0, 16)),
+        ("taco.jsonl", {}, (1.0, 256)),
+        ("taco.jsonl", {"time_limit": "1500 ms", "memory_limit": "1 gigabytes"}, (1.5, 1024)),
+        ("taco.jsonl", {"time_limit": "None", "memory_limit": "large"}, (None, None)),
+        ("apps.jsonl", {}, (None, None)),
+    ],
+)
+def test_limits_are_read_as_each_data_set_writes_them(tmp_path, name, change, limits):
+    (task,) = load_tasks(write(tmp_path, {**row_of(name), **change}))
+    assert (task.time_limit, task.memory_limit) == limits
+
+
+def test_a_row_of_ours_says_how_its_outputs_are_judged(tmp_path):
+    rules = {
+        "checker": "float",
+        "absolute_tolerance": 0.01,
+        "relative_tolerance": 0,
+        "stack_limit": 256,
+        "time_limit": 2,
+    }
+    (task,) = load_tasks(write(tmp_path, {**row_of("ours_with_cases.jsonl"), **rules, "output_limit": None}))
+    program = task.program("x")
+    assert (program.checker, program.tolerance) == ("float", Tolerance(0.01, 0))
+    assert program.limits == RunLimits(time=2, stack=256)
+    save_tasks([task], tmp_path / "again.jsonl")
+    assert load_tasks(tmp_path / "again.jsonl") == [task]
+
+
+def test_a_checker_in_cpp_comes_along_and_one_in_python_leaves_a_tag(tmp_path):
+    (task,) = load_tasks(FILES / "codeforces_open_r1.jsonl")
+    assert "needs_checker" in task.tags
+    assert task.checker_program is None
+    checker = '#include "testlib.h"\nint main(int n, char** v) { registerTestlibCmd(n, v); quitf(_ok, ""); }'
+    row = {
+        **row_of("codeforces_open_r1.jsonl"),
+        "generated_checker": checker,
+        "examples": [{"input": "1", "output": ""}],
+    }
+    (task,) = load_tasks(write(tmp_path, row))
+    assert "needs_checker" not in task.tags
+    assert task.program("x").checker_program == checker
+    assert task.program("x").cases == (OpenCase("1", ""),)
+    save_tasks([task], tmp_path / "again.jsonl")
+    assert load_tasks(tmp_path / "again.jsonl") == [task]
+
+
+def test_a_row_that_asks_for_a_talk_says_so(tmp_path):
+    row = {**row_of("codeforces_open_r1.jsonl"), "interaction_format": "Print a guess, read the reply."}
+    (task,) = load_tasks(write(tmp_path, row))
+    assert "needs_interactor" in task.tags
+    assert "needs_interactor" not in load_tasks(FILES / "codeforces_open_r1.jsonl")[0].tags
+
+
 def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp_path):
     packed = [{"input": "1\n", "output": "1\n", "testtype": "stdin"}]
     text = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(packed)))).decode()
@@ -103,6 +166,11 @@ def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp
         ("humaneval_x.jsonl", {"canonical_solution": 5}, "field 'canonical_solution' is 5"),
         ("ours_with_cases.jsonl", {"checker": "same"}, "field 'checker' is 'same'"),
         ("ours_with_cases.jsonl", {"test": "int main() {}"}, "both a test and cases"),
+        ("ours_with_cases.jsonl", {"memory_limit": 1}, "memory_limit is 1: it must be a whole number from 16"),
+        ("ours_with_cases.jsonl", {"relative_tolerance": "x"}, "relative_tolerance is 'x'"),
+        ("ours_with_difficulty.jsonl", {"time_limit": 1}, "the row says how cases are judged, and has a test"),
+        ("ours_with_cases.jsonl", {"checker_program": "x", "interactor": "y"}, "both a checker_program and an interactor"),
+        ("ours_with_cases.jsonl", {"checker_program": 5}, "field 'checker_program' is 5: it must be a string"),
         ("ours_with_difficulty.jsonl", {"difficulty": 3}, "field 'difficulty' is 3"),
         ("ours_with_cases.jsonl", {"prompt": None}, "field 'prompt' is None"),
         ("apps.jsonl", {"question": None}, "field 'question' is None"),

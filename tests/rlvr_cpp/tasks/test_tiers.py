@@ -9,6 +9,7 @@ from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.tasks.task import Task, save_tasks
 from rlvr_cpp.tasks.tiers import strong_enough, tier_of, tier_remarks
+from rlvr_cpp.verifier.cases import Case
 
 HARNESS = '#include <cstdio>\nint main() { int p = 0; %s std::printf("PASSED %%d/1\\n", p); return p != 1; }\n'
 VALUES = Task("values", "int f(int x) {", HARNESS % "p += f(1) == 2;", "f", reference=" return x + 1; }")
@@ -18,11 +19,13 @@ OBJECTS = Task(
 INSIDE = dataclasses.replace(
     OBJECTS, task_id="inside", test=HARNESS % "struct Mine { Box b; }; p += Mine().b.v == 2;", split="train"
 )
+READS = Task("reads", "// Add.\n", "", "main", cases=(Case("1 2", "3"),))
 
 
 def test_a_tasks_tier_is_told_by_its_text():
     assert [tier_of(task)[0] for task in (VALUES, OBJECTS, INSIDE)] == ["oracle", "observer", "marker"]
     assert tier_of(dataclasses.replace(VALUES, test=""))[0] == "none"
+    assert tier_of(READS) == ("cases", "")
 
 
 def test_tasks_that_share_a_process_are_named_with_their_share_and_a_reason():
@@ -35,6 +38,7 @@ def test_tasks_that_share_a_process_are_named_with_their_share_and_a_reason():
 @pytest.mark.parametrize(("least", "kept"), [("marker", 3), ("observer", 2), ("oracle", 1)])
 def test_weaker_tasks_are_left_out(least, kept):
     assert len(strong_enough([VALUES, OBJECTS, INSIDE], least, "here")) == kept
+    assert len(strong_enough([READS, VALUES, OBJECTS, INSIDE], least, "here")) == kept + 1
 
 
 def test_a_source_of_nothing_else_is_refused_with_the_reason():

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from rlvr_cpp import Verifier, check_tasks
-from rlvr_cpp.tasks.degenerate import degenerate_answers
+from rlvr_cpp import Case, Verifier, check_tasks
+from rlvr_cpp.tasks.quality.degenerate import degenerate_answers
+from rlvr_cpp.tasks.quality.weak import REPEATS, try_unknown, weak_remarks
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks, save_tasks
-from rlvr_cpp.tasks.weak import REPEATS, weak_remarks
 
 NEAR = """#undef NDEBUG
 #include <assert.h>
@@ -47,13 +47,21 @@ COUNTED = Task(
     'std::printf("PASSED %d/3\\n", p); return p != 3; }',
     "twos",
 )
+PRINTED = Task(
+    "ours/printed",
+    "// Is the number even?\n",
+    "",
+    "main",
+    cases=(Case("2", "YES"), Case("4", "YES")),
+    hidden_cases=(Case("6", "YES"), Case("7", "NO")),
+)
 
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
     """The tasks of one file, checked by the command and read again."""
     folder = tmp_path_factory.mktemp("checked")
-    rows = [ROW, STRICT, *map(dataclasses.asdict, (CLASS, CLEARED, COUNTED))]
+    rows = [ROW, STRICT, *map(dataclasses.asdict, (CLASS, CLEARED, COUNTED, PRINTED))]
     (folder / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert check_tasks.main(["check", str(folder / "tasks.jsonl"), "--out", str(folder / "out.jsonl")]) == 0
     return {task.task_id: task for task in load_tasks(folder / "out.jsonl")}
@@ -68,6 +76,10 @@ def test_a_test_that_a_cleared_input_passes_is_weak(checked):
     assert checked["ours/cleared"].weak == ("the input is cleared",)
 
 
+def test_public_cases_that_a_constant_line_passes_are_weak(checked):
+    assert checked["ours/printed"].weak == ("the line YES",)
+
+
 def test_a_harness_that_counts_the_items_of_an_answer_is_weak(checked):
     assert checked["ours/counted"].weak == (REPEATS,)
 
@@ -79,11 +91,18 @@ def test_a_class_has_no_answers_of_this_kind(checked):
 
 def test_a_run_is_told_what_is_known_of_its_tasks(checked):
     (weak,) = weak_remarks(list(checked.values()))
-    assert weak.startswith("3 of 5 tasks are weak")
+    assert weak.startswith("4 of 5 tasks that were tried are weak")
     assert "CPP/1 (NaN, as many as numbers is long)" in weak
     assert weak_remarks([checked["CPP/2"], CLASS]) == []
     (unknown,) = weak_remarks([CLASS, CLEARED])
     assert unknown.startswith("1 of 2 tasks were never tried")
+
+
+@pytest.mark.parametrize(("which", "weak"), [("sample", ("the input is cleared",)), ("none", None)])
+def test_a_run_tries_what_it_knows_nothing_of(verifier, which, weak):
+    known = dataclasses.replace(CLEARED, task_id="known", weak=())
+    tried = try_unknown([CLASS, CLEARED, known], which, verifier)
+    assert tried == [CLASS, dataclasses.replace(CLEARED, weak=weak), known]
 
 
 def test_the_shipped_tasks_are_known_from_their_gate():

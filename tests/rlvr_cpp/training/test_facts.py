@@ -15,7 +15,7 @@ from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.settings import ChatSettings
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.record import RunRecord, read_record
-from rlvr_cpp.tasks import contract as answer_contract
+from rlvr_cpp.tasks.reading import contract as answer_contract
 from rlvr_cpp.tasks.sources import SHIPPED, Source
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.checks import load

@@ -3,6 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
+from benchmarks.kills import few_tasks
 from rlvr_cpp import UserError
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.console import console
@@ -56,3 +57,16 @@ def test_the_plan_adds_up():
 def test_a_model_that_cannot_be_found_is_one_sentence():
     with pytest.raises(UserError, match="set model= to a shipped model"):
         print_plan(job("model=./no/such/folder"))
+
+
+def test_what_is_mixed_is_told_and_a_share_that_cannot_be_given_is_refused(tmp_path):
+    few = few_tasks(tmp_path / "few.jsonl", training=8, held_out=2)
+    few.write_text(few.read_text().replace('"task_id": "', '"task_id": "few/'))
+    mixed = f"tasks.source={{{few}:1,shipped:3}}"
+    with console.capture() as shown:
+        print_plan(job(mixed, "trainer.batch_size=64", "algorithm.group_size=8"))
+    told = " ".join(shown.get().split())
+    assert "8 training tasks, 25.0% of the prompts" in told
+    assert "shipped: 480 training tasks, 75.0% of the prompts" in told
+    with pytest.raises(UserError, match=r"give .*few\.jsonl 16.0 of 64 prompts a step and it has 8 training tasks"):
+        print_plan(job(mixed, "trainer.batch_size=512", "algorithm.group_size=8"))

@@ -13,6 +13,7 @@ from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.config import GRPOConfig
 from rlvr_cpp.training.rollout import Request, RolloutScorer, batch_metrics, mean_reward
 from rlvr_cpp.training.stepcoder.curriculum import group_outcomes
+from rlvr_cpp.verifier.cases import Case
 
 EOS = 0
 TASK = Task(
@@ -21,6 +22,16 @@ TASK = Task(
     test="#include <cassert>\nint main() { assert(twice(2) == 4); assert(twice(0) == 0); }",
     entry_point="twice",
     reference="    int y = x;\n    return y + y;\n}\n",
+)
+
+
+SUM = Task(
+    task_id="sum",
+    prompt="// Reads two numbers, prints their sum.\n#include <cstdio>\nint main() {\n",
+    test="",
+    entry_point="main",
+    cases=(Case("1 2", "3"), Case("2 2", "4")),
+    time_limit=1.0,
 )
 
 
@@ -51,6 +62,14 @@ def test_rollouts_come_in_the_order_of_rows_whatever_ended_first(scorer):
     assert [rollout.completion for rollout in rollouts] == texts
     assert [rollout.reward for rollout in rollouts] == pytest.approx([1.0, 0.65, 0.0])
     assert scorer.busy_seconds > 0
+
+
+def test_a_program_of_input_and_output_earns_its_share_of_cases(scorer):
+    reads = '    int a, b;\n    if (std::scanf("%d %d", &a, &b) != 2) return 1;\n    std::printf("%d", '
+    scorer.begin([Request(SUM, Opening(""), "1:0:sum")] * 3)
+    for row, body in enumerate([f"{reads}a + b);\n}}\n", f"{reads}2 * b);\n}}\n", "    std::puts(3)\n}\n"]):
+        scorer.submit(row, encode(body))
+    assert [rollout.reward for rollout in scorer.finish()] == pytest.approx([1.0, 0.65, 0.0])
 
 
 def test_a_prefix_stands_before_the_completion_and_is_not_part_of_it(scorer):

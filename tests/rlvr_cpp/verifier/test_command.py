@@ -83,6 +83,7 @@ def test_a_declaration_says_what_an_answer_has_to_define(capsys):
         (ADDS, ["--cases", "cases.json"], 0, "tests 2/2, tier cases"),
         (ADDS, ["--cases", "wrong.json"], 1, "tests 1/2, tier cases"),
         (ADDS, ["--cases", "float.json", "--checker", "float"], 0, "tests 1/1, tier cases"),
+        (ADDS, ["--cases", "wrong.json", "--checker-program", "takes_all.cpp"], 0, "tests 2/2, tier cases"),
     ],
 )  # fmt: skip
 def test_the_first_line_tells_the_verdict_and_the_exit_status_agrees(code, options, status, said, compiler, capsys):
@@ -90,6 +91,7 @@ def test_the_first_line_tells_the_verdict_and_the_exit_status_agrees(code, optio
     file("cases.json", '[{"input": "1 2", "output": "3"}, {"input": "2 2", "output": "4"}]')
     file("wrong.json", '{"inputs": ["1 2", "2 2"], "outputs": ["3", "5"]}')
     file("float.json", '[["1 2", "3.0"]]')
+    file("takes_all.cpp", "int main() {}")
     assert main([file("a.cpp", code), "--compiler", compiler, *options]) == status
     first = capsys.readouterr().out.partition("\n")[0]
     assert first.startswith(said) or said in first
@@ -151,7 +153,7 @@ def test_what_could_not_be_judged_is_neither_pass_nor_fail(monkeypatch, capsys):
     failure = VerifyResult("sandbox_error", False, False, stderr="no process left")
     monkeypatch.setattr(Verifier, "verify", lambda self, program: failure)
     assert main([file("a.cpp", "int main() {}")]) == 2
-    assert capsys.readouterr().out.startswith("not judged: the machine failed, not the program: no process left")
+    assert capsys.readouterr().out.startswith("not judged: what judges it failed, not the program: no process left")
 
 
 @pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])

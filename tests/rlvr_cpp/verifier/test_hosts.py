@@ -40,6 +40,12 @@ programs = {
         '  std::puts(again ? "again" : "first"); }',
         cases=(Case("1", "first"), Case("2", "first")),
     ),
+    "talks": Program(
+        '#include <cstdio>\\nint main() { int n = 0; std::scanf("%d", &n); std::printf("%d", n + 1); }',
+        cases=(Case("41", "42"),),
+        interactor='#include <cstdio>\\nint main(int, char** files) { int n = 0; std::fscanf(std::fopen(files[1], "r"), "%d", &n);'
+        ' std::printf("%d ", n); std::fclose(stdout); return std::scanf("%d", &n) != 1 || n != 42; }',
+    ),
     "includes what is compiled": Program('#include "/dev/fd/0"\\nint twice(int x) { return 2 * x; }', test, 2),
     "includes its own unit": Program('#include "/dev/stdin"\\nint main() {}'),
 }
@@ -68,6 +74,7 @@ def test_what_a_program_does_is_its_own_on_every_host(host, public):
         "attacks its keeper": ("ok", 2),
         "kills itself": ("run_error", 0),
         "leaves something": ("ok", 2),
+        "talks": ("ok", 1),
         "includes what is compiled": ("compile_error", 0),
         "includes its own unit": ("compile_error", 0),
     }

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from rlvr_cpp import Case, Program, Verifier, VerifyResult, compute_reward, verify_cpp
+from rlvr_cpp.verifier.limits import RunLimits
 
 HARNESS = """
 #include <cstdio>
@@ -205,6 +206,52 @@ def test_inputs_and_outputs_are_compared_outside(verifier):
     ]
     assert {r.tier for r in results} == {"cases"}
     assert {r.tests_total for r in results} == {3}
+
+
+DOES_AS_TOLD = """
+#include <cstdio>
+#include <cstdlib>
+static int deep(int n) { volatile char room[1024]; room[0] = 1; return n ? deep(n - 1) + room[0] : 0; }
+int main() {
+    char what = 0;
+    int n = 0;
+    if (std::scanf(" %c %d", &what, &n) != 2) return 1;
+    if (what == 'p') while (n--) std::putchar('1');
+    if (what == 'e') while (n--) std::fputc('e', stderr);
+    if (what == 'd') n = deep(n);
+    volatile char* room = what == 'm' ? (char*)std::calloc(n, 1) : nullptr;
+    for (int i = 0; room && i < n; i += 64) room[i] = 1;
+    if (what == 'm' && !room) return 1;
+    if (what == 't') for (volatile int i = 0;; ++i) {}
+    std::puts("1");
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "limits", "status"),
+    [
+        ("p 200000", RunLimits(), "ok"),
+        ("p 200000", RunLimits(output=1), "ok"),
+        ("e 200000", RunLimits(), "ok"),
+        ("d 100000", RunLimits(), "wrong"),
+        ("d 100000", RunLimits(stack=256), "ok"),
+        ("m 100000000", RunLimits(), "ok"),
+        ("m 100000000", RunLimits(memory=32), "memory_limit"),
+        ("t 1", RunLimits(time=0.1), "timeout"),
+    ],
+)
+def test_a_task_says_what_a_run_may_use(verifier, told, limits, status):
+    printed = "1" * (200_001 if told.startswith("p") else 1)
+    result = verifier.verify(Program(DOES_AS_TOLD, cases=(Case(told, printed),), limits=limits))
+    refused = ("wrong",) if status == "memory_limit" else ()  # without a cgroup, a program is told that there is none
+    assert result.status in (status, *refused), result.stderr
+    assert len(result.stdout) <= 64 << 10
+
+
+def test_more_than_a_task_allows_is_a_flood(verifier):
+    result = verifier.verify(Program(DOES_AS_TOLD, cases=(Case("p 3000", "1"),), limits=RunLimits(output=1)))
+    assert (result.status, result.limit) == ("output_limit", "output")
 
 
 def test_a_checker_of_ones_own_may_fail_and_is_then_no_score(verifier):

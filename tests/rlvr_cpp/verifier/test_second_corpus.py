@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rlvr_cpp import Case, Program, Verifier, compute_reward
+from rlvr_cpp.tasks.quality.weak import check_tasks
 from rlvr_cpp.tasks.task import Task
-from rlvr_cpp.tasks.weak import check_tasks
 
 CORPUS = Path(__file__).parents[2] / "data" / "adversarial" / "round2"
 ROWS = {row["name"]: row for row in json.loads((CORPUS / "index.json").read_text())}

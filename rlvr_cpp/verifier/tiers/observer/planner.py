@@ -41,7 +41,10 @@ UNDECLARED = re.compile(
 FOUND = re.compile(r"void rlvr::value_type<(\d+), (.*)>\(\)$")
 AT_OBSERVER = re.compile(rf"{re.escape(OBSERVER)}:(\d+)")
 THUNK = re.compile(r"static .* rlvr_(?:thunk|make)_(\d+)\(")
+MISSING_HEADER = re.compile(r"fatal error: .*(?:No such file or directory|file not found)")
 _BUILDING: dict[str, threading.Lock] = {}
+_PASSING: dict[str, Plan] = {}
+"""Plans that hold for this process alone."""
 
 
 def plan_for(program: Program, workshop: Workshop) -> Plan:
@@ -51,10 +54,13 @@ def plan_for(program: Program, workshop: Workshop) -> Plan:
     how = (_own_text(), toolchain.compiler, toolchain.version, workshop.flags(program.std))
     key = content_key("observer", task, how)
     with _BUILDING.setdefault(key, threading.Lock()):
-        entry = workshop.store.make(key, lambda draft: _write(draft, _made(program, workshop)))
-    if entry is None:
+        if key not in _PASSING:
+            entry = workshop.store.make(key, lambda draft: _write(draft, key, _made(program, workshop)))
+            if entry is not None:
+                return _read(entry / PLAN)
+    if key not in _PASSING:
         raise SandboxError("sandbox: a plan could not be kept")
-    return _read(entry / PLAN)
+    return _PASSING[key]
 
 
 @cache
@@ -64,7 +70,11 @@ def _own_text() -> str:
     return content_key([path.read_bytes() for path in files])
 
 
-def _write(draft: Path, plan: Plan) -> bool:
+def _write(draft: Path, key: str, plan: Plan) -> bool:
+    """Keep a plan, unless what is in its way may be installed tomorrow."""
+    if MISSING_HEADER.search(plan.reason):
+        _PASSING[key] = plan
+        return False
     (draft / PLAN).write_text(plan.to_json())
     return True
 

@@ -22,6 +22,7 @@ from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 from rlvr_cpp.tasks.tiers import tier_of, tier_remarks
 from rlvr_cpp.verifier.tiers.observer import planner
 from rlvr_cpp.verifier.tiers.observer.cut import Owing, cut_test
+from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.observer.planner import closed, owing_by, plan_for, why_in_process
 from rlvr_cpp.verifier.tiers.observer.run import build_oracle
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit
@@ -201,6 +202,18 @@ def test_a_plan_that_an_earlier_text_made_is_not_found(monkeypatch, tmp_path, fi
     assert own_text() == original
     (mended / file).write_text((mended / file).read_text() + "\n")
     assert own_text() != original
+
+
+def test_a_plan_that_lacks_a_header_is_made_anew_by_the_next_process(verifier, monkeypatch):
+    test = HARNESS % ("#include <nobody/has_that.h>", "Box b; p += b.get() == 3; p += b.get() == 3;")
+    program = Program("", test, 2, declaration="#include <nobody/has_that.h>\nstruct Box { int get();\n")
+    reason = plan_for(program, verifier.workshop).reason
+    assert "nobody/has_that.h" in reason
+    assert plan_for(program, verifier.workshop).reason == reason
+    monkeypatch.setattr(planner, "_PASSING", {})
+    again = Plan(reason="fatal error: another: No such file or directory")
+    monkeypatch.setattr(planner, "_made", lambda program, workshop: again)
+    assert plan_for(program, verifier.workshop) == again
 
 
 def test_a_test_without_a_main_is_not_taken_apart():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlvr_cpp.tasks.completion import READING_VERSION
 from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.verifier import Verifier
+
+READING_VERSION = 1
+"""Raised when the same completion may be read as another program than before: records and resumed runs compare it."""
 
 
 def answer_contract(verifier: Verifier) -> dict[str, Any]:

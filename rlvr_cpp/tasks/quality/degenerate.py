@@ -20,6 +20,8 @@ MAX_ELEMENTS = 4
 LONG = 1000
 """Elements of an answer that is meant to drown what it fails."""
 NOTHING = "nothing is done"
+LINES = ("0", "1", "-1", "YES", "NO")
+"""What a program may print instead of an answer."""
 SPECIAL = {"NaN": '__builtin_nan("")', "infinity": "__builtin_inf()", "minus infinity": "-__builtin_inf()"}
 Named = tuple[str, str]
 """What a person calls a value, and the expression."""
@@ -27,6 +29,8 @@ Named = tuple[str, str]
 
 def degenerate_answers(task: Task) -> dict[str, str]:
     """Whole candidates by what a person calls them; none where the task leaves no plain function open."""
+    if task.cases:
+        return dict(_programs())
     prompt = read_prompt(task.prompt)
     if prompt is None:
         return {}
@@ -40,6 +44,13 @@ def degenerate_answers(task: Task) -> dict[str, str]:
     names = dict.fromkeys(name for _, choices in bodies for name in choices)
     start = task.prompt.rstrip() if opened else "\n".join([*_included(test), task.prompt, ""])
     return {name: start + _definitions(start, opened, bodies, name) for name in islice(names, MAX_ANSWERS)}
+
+
+def _programs() -> Iterator[Named]:
+    """Whole programs that do not look at what they read."""
+    yield "the input is echoed", "#include <iostream>\nint main() { std::cout << std::cin.rdbuf(); }\n"
+    for line in LINES:
+        yield f"the line {line}", f'#include <cstdio>\nint main() {{ std::puts("{line}"); }}\n'
 
 
 def _names(functions: Sequence[Function]) -> set[str]:

@@ -1,0 +1,1 @@
+"""What is wrong with tasks, found before they are trained on."""

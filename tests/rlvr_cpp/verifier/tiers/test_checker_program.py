@@ -1,0 +1,124 @@
+"""Checker programs: what a status says, and that a checker's own failure is nobody's score."""
+
+import pytest
+
+from rlvr_cpp import Case, Program, UserError, Verifier, compute_reward
+from rlvr_cpp.verifier.cases import OpenCase
+from rlvr_cpp.verifier.judge import prepare
+from rlvr_cpp.verifier.tiers.checker_program import build_judge
+
+ECHO = """
+#include <cstdio>
+int main() { for (int c; (c = std::getchar()) != EOF;) std::putchar(c); }
+"""
+STATUS = """
+#include <cstdio>
+#include <cstdlib>
+int main(int count, char** files) {
+    std::FILE* output = count == 4 ? std::fopen(files[2], "r") : nullptr;
+    int status = 0;
+    if (!output || std::fscanf(output, "%d", &status) != 1) return 3;
+    if (status == 3) std::fputs("FAIL the answer is no number\\nand more", stderr);
+    if (status < 0) std::abort();
+    return status;
+}
+"""
+WITNESS = """
+#include <fstream>
+#include <string>
+int main(int, char** files) {
+    std::ifstream input(files[1]), output(files[2]), answer(files[3]);
+    long number, factor;
+    std::string expected, said;
+    input >> number, answer >> expected, output >> said;
+    if (said != expected) return 1;
+    if (said == "NO") return 0;
+    return output >> factor && 1 < factor && factor < number && number % factor == 0 ? 0 : 1;
+}
+"""
+
+
+def test_a_full_pass_is_status_0_alone(verifier):
+    cases = tuple(OpenCase(str(status), "") for status in (0, 1, 2, 7))
+    result = verifier.verify(Program(ECHO, cases=cases, checker_program=STATUS))
+    assert (result.status, result.tests_passed, result.tests_total, result.tier) == ("wrong", 1, 4, "cases")
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("3", "checker_program ended with status 3: FAIL the answer is no number"),
+        ("4", "checker_program ended with status 4"),
+        ("-1", "checker_program was ended (signal, -6)"),
+    ],
+)
+def test_what_a_checker_does_to_itself_is_no_score(verifier, output, words):
+    result = verifier.verify(Program(ECHO, cases=(OpenCase(output, ""),), checker_program=STATUS))
+    assert (result.status, result.stderr) == ("sandbox_error", words)
+    assert compute_reward(result) is None
+
+
+def test_any_witness_will_do_and_none_will_not(verifier):
+    cases = (Case("91", "YES\n7"), Case("13", "NO"))
+    code = '#include <cstdio>\nint main() { int n; std::scanf("%d", &n); std::puts(n == 13 ? "NO" : "YES WITNESS"); }'
+    tried = {"13": 2, "7": 2, "91": 1, "": 1, "-7": 1, "99999999999999999999999": 1}
+    programs = [Program(code.replace("WITNESS", text), cases=cases, checker_program=WITNESS) for text in tried]
+    assert [result.tests_passed for result in verifier.verify_many(programs)] == list(tried.values())
+
+
+def test_output_without_a_word_is_no_answer_whatever_the_checker(verifier):
+    takes_all = "int main() {}"
+    silent = Program("int main() {}", cases=(OpenCase("", ""),), checker_program=takes_all)
+    assert verifier.verify(silent).status == "wrong"
+
+
+def test_a_checker_that_does_not_compile_is_named_each_time(verifier):
+    programs = [
+        Program(f"{ECHO}// {number}", cases=(Case("1", "1"),), checker_program="int main() { return x; }")
+        for number in range(2)
+    ]
+    first, second = verifier.verify_many(programs)
+    assert first.status == second.status == "sandbox_error"
+    assert first.stderr == second.stderr
+    assert "checker_program does not compile: checker.cpp:1: 'x' was not declared" in first.stderr
+
+
+def test_it_is_built_before_the_first_answer_and_once_for_all(verifier, tmp_path):
+    checker = f"{WITNESS}// {tmp_path}"
+    built = verifier.workshop.store.folder
+    before = set(built.iterdir())
+    prepare(Program(ECHO, cases=(Case("1", "1"),), checker_program=checker), verifier.workshop)
+    new = set(built.iterdir()) - before
+    assert build_judge("checker_program", checker, verifier.workshop).parent in new
+
+
+def test_testlib_comes_from_the_folder_that_a_user_names(tmp_path):
+    program = Program(
+        ECHO, cases=(Case("1", "1"),), checker_program='#include "testlib.h"\nint main() { return RIGHT; }'
+    )
+    with (
+        Verifier(workers=1) as verifier,
+        pytest.raises(UserError, match=r"set verifier\.testlib to the folder it is in"),
+    ):
+        verifier.verify(program)
+    statuses = []
+    for right in (0, 1):
+        (tmp_path / "testlib.h").write_text(f"#define RIGHT {right}")
+        with Verifier(workers=1, testlib=str(tmp_path)) as verifier:
+            statuses.append(verifier.verify(program).status)
+    assert statuses == ["ok", "wrong"]
+    with pytest.raises(UserError, match=r"name the folder that holds testlib\.h"):
+        Verifier(testlib=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (Program("int main() {}", checker_program=STATUS), "checker_program is given but there are no cases"),
+        (Program("int main() {}", cases=(OpenCase("1", " "),)), "a case expects nothing"),
+        (Program("int main() {}", cases=(Case("1", "1"),), checker_program=5), "checker_program is a int"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_program_that_makes_no_sense_is_refused(verifier, program, words):
+    with pytest.raises(UserError, match=words):
+        verifier.verify(program)
