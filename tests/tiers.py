@@ -53,6 +53,7 @@ TIERS = {
     "rlvr_cpp/adapters/test_merge.py": "torch",
     "rlvr_cpp/evaluation/test_attempts.py": "compiler",
     "rlvr_cpp/search": "torch",
+    "rlvr_cpp/runs/test_trackers.py": "torch",
     "rlvr_cpp/training": "torch",
 }
 PACKAGES = {
@@ -66,6 +67,7 @@ PACKAGES = {
     "rlvr_cpp/evaluation": "hydra",
     "rlvr_cpp/runs": "hydra",
     "rlvr_cpp/search": "trl",
+    "rlvr_cpp/runs/test_trackers.py": "transformers",
     "rlvr_cpp/training": "trl",
 }
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from rlvr_cpp.reward.own import reward_problems
 from rlvr_cpp.runs.config import read_job
+from rlvr_cpp.runs.trackers import tracker_problems
 from rlvr_cpp.training.config import FACTS, GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
-from rlvr_cpp.training.trackers import tracker_problems
 
 ALLOWED = frozenset(
     (

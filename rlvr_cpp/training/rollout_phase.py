@@ -23,12 +23,12 @@ from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.policy.policy import Policy
 from rlvr_cpp.policy.sampling import completion_seed, sample
 from rlvr_cpp.tasks.choice import evenly_spaced
+from rlvr_cpp.tasks.learnability import LearnableTasks
 from rlvr_cpp.tasks.mixture import Mixture
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch, TaskOrder, is_per_row, join_batches
 from rlvr_cpp.training.config import GenerationSettings, GRPOConfig, StepCoderConfig, TrainerSettings
 from rlvr_cpp.training.groups import Signal
-from rlvr_cpp.training.learnability import LearnableTasks
 from rlvr_cpp.training.passes import deal_passes, own_rows, signal_of, with_signal, with_token_masks
 from rlvr_cpp.training.rollout import Request, Rollout, RolloutScorer, batch_metrics, mean_reward
 from rlvr_cpp.training.stepcoder.curriculum import PrefixCurriculum, group_outcomes
@@ -332,7 +332,8 @@ class RolloutPhase:
             self._told["prefix_frac"] = self.curriculum.mean_fraction(self.tasks.values())
         if self._learnable is not None:
             self._told["learnability"] = self._learnable.gain({rollout.task_id for rollout in self.rollouts})
-            self._learnable.observe(self.rollouts)
+            judged = (r for r in self.rollouts if r.result.status != "sandbox_error")
+            self._learnable.observe((r.task_id, r.result.passed) for r in judged)
         if self.accelerator.is_main_process:
             with (self.out / COMPLETIONS).open("a") as log:
                 log.writelines(rollout.log_line(self.step) + "\n" for rollout in self.rollouts)

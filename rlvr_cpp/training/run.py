@@ -35,6 +35,7 @@ from rlvr_cpp.reward.score import Score
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now
+from rlvr_cpp.runs.trackers import open_trackers, tracker_names
 from rlvr_cpp.tasks.choice import split_sources
 from rlvr_cpp.tasks.mixture import Mixture, describe_sources, mixture_of
 from rlvr_cpp.tasks.quality.references import check_references
@@ -58,7 +59,6 @@ from rlvr_cpp.training.report import (
     write_report,
 )
 from rlvr_cpp.training.steps import HEADER, StepLog, StepMetrics, read_steps, step_line
-from rlvr_cpp.training.trackers import open_trackers, tracker_names
 from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
 from rlvr_cpp.verifier.coverage import find_gcov
 from rlvr_cpp.verifier.verifier import Verifier, open_verifier

@@ -21,8 +21,8 @@ from rlvr_cpp.training.batches import Batch
 from rlvr_cpp.training.config import GRPOConfig, GuardSettings
 from rlvr_cpp.training.guards.guards import Finding, Guards, heed
 from rlvr_cpp.training.guards.start import fingerprint, nothing_moved, scale_exhausted, start_differs
-from rlvr_cpp.training.loss_scale import LossScale
 from rlvr_cpp.training.objective import (
+    LossScale,
     Window,
     clipped,
     importance_ratio,

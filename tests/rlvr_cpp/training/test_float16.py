@@ -9,7 +9,7 @@ from rlvr_cpp.errors import RunStopped
 from rlvr_cpp.policy.policy import load_policy
 from rlvr_cpp.policy.settings import PolicySettings
 from rlvr_cpp.training.config import GSPOConfig, GuardSettings
-from rlvr_cpp.training.loss_scale import GROWTH_INTERVAL, LossScale
+from rlvr_cpp.training.objective import GROWTH_INTERVAL, LossScale
 from tests.rlvr_cpp.training.decided import MIXED, DecidedVerifier, build, trained_weights
 
 LONGER = GSPOConfig(group_size=4, max_gen_len=32)

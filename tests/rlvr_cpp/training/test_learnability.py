@@ -3,21 +3,20 @@
 import json
 from collections import Counter
 from random import Random
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from rlvr_cpp.tasks.learnability import LearnableTasks
 from rlvr_cpp.training.config import GSPOConfig
-from rlvr_cpp.training.learnability import LearnableTasks
 from rlvr_cpp.verifier.status import Status
-from tests.rlvr_cpp.training.decided import DecidedVerifier, build, result_with, trained_weights
+from tests.rlvr_cpp.training.decided import DecidedVerifier, build, trained_weights
 
 NAMES = ["always", "half", "never", "unknown"]
 
 
 def answers(task: str, passed: int, failed: int) -> list:
-    return [SimpleNamespace(task_id=task, result=result_with("ok" if n < passed else "wrong")) for n in range(passed + failed)]  # fmt: skip
+    return [(task, True)] * passed + [(task, False)] * failed
 
 
 @pytest.fixture
@@ -49,12 +48,6 @@ def test_what_was_never_solved_is_asked_again(known):
         known.observe([])
     assert known.learnability("never") == pytest.approx(1 / 6, rel=0.1)
     assert known.learnability("never") > 2 * before
-
-
-def test_what_the_infrastructure_failed_to_judge_says_nothing(known):
-    before = known.learnability("unknown")
-    known.observe([SimpleNamespace(task_id="unknown", result=result_with("sandbox_error"))] * 8)
-    assert known.learnability("unknown") == before
 
 
 def test_the_tasks_of_a_draw_are_different_and_a_refill_takes_others_first(known):
@@ -92,6 +85,13 @@ def test_of_tasks_that_mostly_tie_more_than_twice_as_many_groups_say_something()
 
 
 LEARNABLE = GSPOConfig(group_size=4, max_gen_len=8, refill_rounds=1, prompt_sampling="learnability")
+
+
+def test_what_the_infrastructure_failed_to_judge_says_nothing(tasks, tmp_path):
+    trainer = build(tasks, DecidedVerifier("sandbox_error"), tmp_path, LEARNABLE, steps=1)
+    trainer.train()
+    known = trainer.rollout_phase.state()["learnable"]
+    assert known == {}
 
 
 def test_a_run_that_goes_on_asks_the_same_tasks_and_ends_with_the_same_bits(tasks, tmp_path):

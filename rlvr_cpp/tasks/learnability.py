@@ -16,10 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rlvr_cpp.training.rollout import Rollout
+from typing import Any
 
 MEMORY = 0.98
 """What a step leaves of what was known: half of it after 34 steps."""
@@ -43,14 +40,12 @@ class LearnableTasks:
         clocks = {task: random.expovariate(weight) for task, weight in self._weights().items()}
         return sorted(clocks, key=lambda task: (task in without, clocks[task]))[:count]
 
-    def observe(self, rollouts: Iterable[Rollout]) -> None:
-        """Take in a whole step's completions; those that could not be judged say nothing."""
+    def observe(self, answers: Iterable[tuple[str, bool]]) -> None:
+        """Take in a whole step: the task of each answer that was judged, and whether it passed."""
         self._known = {task: (MEMORY * passed, MEMORY * failed) for task, (passed, failed) in self._known.items()}
-        for rollout in rollouts:
-            if rollout.result.status != "sandbox_error":
-                passed, failed = self._known.get(rollout.task_id, (0.0, 0.0))
-                one = float(rollout.result.passed)
-                self._known[rollout.task_id] = (passed + one, failed + 1 - one)
+        for task, is_pass in answers:
+            passed, failed = self._known.get(task, (0.0, 0.0))
+            self._known[task] = (passed + is_pass, failed + (not is_pass))
 
     def learnability(self, task: str) -> float:
         """The expected p (1 - p), in (0, 1/4]."""

@@ -10,7 +10,7 @@ from transformers import TrainerControl, TrainerState
 
 from rlvr_cpp import UserError
 from rlvr_cpp.runs.record import RunRecord
-from rlvr_cpp.training.trackers import TRACKERS, open_trackers, tracker_names, tracker_problems
+from rlvr_cpp.runs.trackers import TRACKERS, open_trackers, tracker_names, tracker_problems
 
 
 def trainer_of(callbacks: list, steps: int = 1) -> SimpleNamespace:
