@@ -225,7 +225,7 @@ def is_refused(zygote, folder: Path, *arguments: str) -> str:
 def test_other_settings_are_refused(zygote, finished):
     sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.batch_size=8", "seed=1")
     assert "goes on with the config that the run has, but trainer.batch_size=8 seed=1 was given" in sentence
-    assert "accept_changes, trainer.steps, trainer.learning_rate may be changed" in sentence
+    assert "accept_changes, trainer.steps, trainer.learning_rate, tracker may be changed" in sentence
 
 
 def test_fewer_steps_than_were_made_are_refused(zygote, finished):
