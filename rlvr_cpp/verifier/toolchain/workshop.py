@@ -184,14 +184,18 @@ class Workshop:
         """Run one program."""
         return run(command, self.controls, self.stopper)
 
-    def run_split(self, oracle: Command, worker: Command) -> tuple[Finished, Finished]:
-        """Run a harness and the candidate that it calls. A worker that let its oracle down still has all its time."""
-        harness, candidate = run_together(
-            [oracle, worker],
-            self.controls,
-            grace=lambda oracle: math.inf if oracle.returncode == WORKER_GONE else LAST_WORDS,
-            stopper=self.stopper,
-        )
+    def run_split(self, oracle: Command, worker: Command, afterwards: float = math.inf) -> tuple[Finished, Finished]:
+        """Run a harness and the candidate that it calls. A worker that let its oracle down still has all its time.
+
+        `afterwards` is how many seconds the oracle has when its worker has ended.
+        """
+
+        def grace(place: int, ended: Finished) -> float:
+            of_worker = math.inf if ended.returncode == WORKER_GONE else LAST_WORDS
+            return of_worker if place == 0 else afterwards
+
+        commands = [oracle, worker]
+        harness, candidate = run_together(commands, self.controls, grace=grace, stopper=self.stopper)
         return harness, candidate
 
     def program(
