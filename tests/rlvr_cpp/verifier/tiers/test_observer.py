@@ -24,10 +24,10 @@ from rlvr_cpp.verifier.tiers.observer import planner
 from rlvr_cpp.verifier.tiers.observer.cut import Owing, cut_test
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.observer.planner import closed, owing_by, plan_for, why_in_process
-from rlvr_cpp.verifier.tiers.observer.run import build_oracle
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned
 from rlvr_cpp.verifier.tiers.oracle import ORACLE_CHANNEL
+from rlvr_cpp.verifier.tiers.two_processes import link_oracle
 from rlvr_cpp.verifier.verdict import WORKER_GONE, WORKER_LIED
 
 KINDS = Path(__file__).parents[3] / "data" / "observer"
@@ -240,8 +240,8 @@ def oracle(verifier):
     program = Program(TALKER, TALK, 2, reference=TALKER)
     plan = plan_for(program, verifier.workshop)
     assert not plan.reason
-    folder, _ = build_oracle(program.std, verifier.workshop, plan)
-    return folder / "rlvr_program"
+    unsigned = link_oracle(program.std, verifier.workshop, plan.oracle)
+    return unsigned.folder / "rlvr_program"
 
 
 def play(oracle, messages):
