@@ -35,6 +35,7 @@ TIERS = {
     "rlvr_cpp/verifier/toolchain/test_store.py": None,
     "rlvr_cpp/reward": "compiler",
     "rlvr_cpp/reward/test_former_addresses.py": None,
+    "rlvr_cpp/reward/test_own.py": None,
     "rlvr_cpp/reward/test_tiers.py": None,
     "rlvr_cpp/reward/test_trl.py": "torch",
     "rlvr_cpp/tasks": "compiler",
@@ -52,6 +53,7 @@ TIERS = {
     "rlvr_cpp/adapters/test_merge.py": "torch",
     "rlvr_cpp/evaluation/test_attempts.py": "compiler",
     "rlvr_cpp/search": "torch",
+    "rlvr_cpp/runs/test_trackers.py": "torch",
     "rlvr_cpp/training": "torch",
 }
 PACKAGES = {
@@ -65,6 +67,7 @@ PACKAGES = {
     "rlvr_cpp/evaluation": "hydra",
     "rlvr_cpp/runs": "hydra",
     "rlvr_cpp/search": "trl",
+    "rlvr_cpp/runs/test_trackers.py": "transformers",
     "rlvr_cpp/training": "trl",
 }
 

@@ -29,8 +29,8 @@ class ChatSettings:
 class PolicySettings:
     """How the model is loaded and asked."""
 
-    dtype: str = field(metadata={"choices": ("float32", "bfloat16")})
-    """Weights and compute: `float32` or `bfloat16`."""
+    dtype: str = field(metadata={"choices": ("float32", "bfloat16", "float16")})
+    """Weights and compute: `float32`, `bfloat16`, or `float16` for cards that compute bfloat16 slowly or not at all."""
     quantization: str | None = field(metadata={"choices": (None, "nf4")})
     """None, or `nf4`: the base in 4 bits through bitsandbytes, its adapter's weights in float32."""
     device: str

@@ -23,6 +23,7 @@ its test calls, or for cases `main`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -85,6 +86,15 @@ def read_task(row: Mapping[str, Any]) -> Task:
         cases=read_cases(given["cases"], kind=OpenCase if JUDGES & given.keys() else Case) if "cases" in given else (),
         **{name: given[name] for name in RULES if name in given},
     )
+
+
+def row_of(task: Task) -> dict[str, Any]:
+    """The fields that `read_task` reads a task's public tests from: no solution, no hidden test, as JSON has them."""
+    fields = {name: getattr(task, name) for name in ("tests_declared", "entry_point", "std", "checker")}
+    if task.cases:
+        cases = {"inputs": [case.stdin for case in task.cases], "outputs": [case.stdout for case in task.cases]}
+        return {"test": None, "cases": json.dumps(cases), "declaration": None, **fields}
+    return {"test": task.test, "cases": None, "declaration": task.prompt, **fields}
 
 
 def _has(row: Mapping[str, Any], columns: Sequence[str]) -> bool:

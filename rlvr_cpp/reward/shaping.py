@@ -17,15 +17,12 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.reward.score import BY_PASSING, BY_TESTS, Score
-from rlvr_cpp.reward.settings import RewardSettings
 from rlvr_cpp.reward.terms import (
     WEIGHTS,
     Measured,
@@ -36,7 +33,6 @@ from rlvr_cpp.reward.terms import (
     is_sampled,
     shaped_reward,
 )
-from rlvr_cpp.reward.tiers import compute_reward
 from rlvr_cpp.verifier.cpp.lexemes import readings
 from rlvr_cpp.verifier.judge import judge
 from rlvr_cpp.verifier.program import Program
@@ -134,16 +130,6 @@ class CompilerRewardShaper:
         speed is not measured. CPU times are those of the whole run, user and system, as the verifier's flags build it.
         """
         return self._score(programs, results, groups, references or {}, False)
-
-    def values(
-        self,
-        programs: Sequence[Program],
-        results: Sequence[VerifyResult],
-        groups: Sequence[str],
-        references: Mapping[str, Program],
-    ) -> list[float | None]:
-        """The numbers of `score_many` without their terms."""
-        return [reward.value for reward in self.score_many(programs, results, groups, references)]
 
     def _score(
         self,
@@ -289,16 +275,3 @@ def _fraction(name: str, value: float, weight: float) -> float:
     if not _is_number(value) or not 0 <= value <= 1:
         raise UserError(f"{name} is {value!r}: it must be a fraction of the groups, between 0 and 1")
     return value if weight else 0.0
-
-
-@contextmanager
-def open_score(reward: RewardSettings, verifier: Verifier, seed: int) -> Iterator[Score]:
-    """What a config pays for, with the shaper of its own that `shaped` needs. Raises UserError as the shaper does."""
-    if reward.kind == "binary":
-        yield BY_PASSING
-    elif reward.kind == "tiers":
-        yield BY_TESTS
-    else:
-        sanitizer, tidy = reward.sanitizer_fraction, reward.tidy_fraction
-        with CompilerRewardShaper(verifier, seed=seed, sanitizer_fraction=sanitizer, tidy_fraction=tidy) as shaper:
-            yield Score(compute_reward, shaper.values)

@@ -20,8 +20,9 @@ from functools import cache
 from typing import Any
 
 from rlvr_cpp.errors import UserError
-from rlvr_cpp.reward.rows import FIELDS, read_program
+from rlvr_cpp.reward.rows import FIELDS, read_program, row_of
 from rlvr_cpp.reward.tiers import compute_reward
+from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.verifier import Verifier
 from rlvr_sandbox import SandboxError
 
@@ -59,6 +60,21 @@ def compute_score(
         "compiled": float(result.compile_ok),
         "tests_passed": float(result.tests_passed),
         "tests_total": float(result.tests_total),
+    }
+
+
+def verl_row(task: Task) -> dict[str, Any]:
+    """What verl's data set needs of a task beside its `prompt`: the tests that `compute_score` reads, and no solution.
+
+    Every row has the same fields of the same types, as a parquet file needs them.
+    """
+    fields = row_of(task)
+    tests = [fields.pop(name) for name in ("cases", "test")]
+    return {
+        "data_source": "rlvr-cpp",
+        "ability": "code",
+        "reward_model": {"style": "rule", "ground_truth": tests[0] or tests[1]},
+        "extra_info": {"index": task.task_id, **fields},
     }
 
 

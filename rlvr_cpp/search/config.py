@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from rlvr_cpp.policy.settings import PolicySettings
+from rlvr_cpp.reward.own import reward_problems
 from rlvr_cpp.reward.settings import RewardSettings
 from rlvr_cpp.runs.config import read_job
 from rlvr_cpp.tasks.settings import TaskSettings
@@ -61,6 +62,7 @@ def load(raw: Any) -> BestOfNJob:
 
 def _problems(job: BestOfNJob) -> Iterator[str]:
     yield from search_problems(job.n, job.temperature, job.max_new_tokens, job.batch_size, job.length, job.budget_s)
+    yield from reward_problems(job.reward.kind)
     if job.reward.kind == "shaped" and job.budget_s is not None:
         yield f"reward.kind is 'shaped' with budget_s {job.budget_s}: its measurements know no budget; use reward=tiers"
     if job.dataset and job.split != "train":

@@ -10,15 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from rlvr_cpp.adapters.locate import find_weights, put_adapter_on
 from rlvr_cpp.policy.lengths import fitting
 from rlvr_cpp.policy.policy import Policy, load_policy
 from rlvr_cpp.policy.sampling import completion_seed
 from rlvr_cpp.policy.weights import weights_hash
-from rlvr_cpp.reward.score import Payment
-from rlvr_cpp.reward.shaping import open_score
+from rlvr_cpp.reward.configured import open_score
+from rlvr_cpp.reward.own import own_reward_facts
+from rlvr_cpp.reward.score import Judged, Payment
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.console import banner, progress_bar
 from rlvr_cpp.runs.files import JsonLines, contract_hash
@@ -64,7 +65,7 @@ def prepare(job: BestOfNJob, folder: Path) -> Iterator[Searching]:
         model, adapter = find_weights(job.model, job.adapter_from)
         policy = load_policy(model, job.policy)
         tasks = fitting(tasks, policy, job.tasks.max_prompt_tokens, job.max_new_tokens)
-        fixed = _fixed(policy, tasks, verifier)
+        fixed = _fixed(job, policy, tasks, verifier)
         if adapter is not None:
             fixed["adapter_hash"] = put_adapter_on(policy, Path(adapter))
         record = stack.enter_context(RunRecord(folder, job, verifier.version, fixed))
@@ -94,12 +95,13 @@ def _choose(job: BestOfNJob) -> list[Task]:
     return evenly_spaced(tasks, job.limit)
 
 
-def _fixed(policy: Policy, tasks: Sequence[Task], verifier: Verifier) -> dict[str, str]:
+def _fixed(job: BestOfNJob, policy: Policy, tasks: Sequence[Task], verifier: Verifier) -> dict[str, Any]:
     """What has to stay the same when a run goes on."""
     return {
         "tasks_hash": content_key([task.to_json() for task in tasks]),
         "contract_hash": contract_hash(answer_contract(verifier)),
         "model_hash": weights_hash(policy.model.named_parameters()),
+        "reward": own_reward_facts(job.reward.kind),
     }
 
 
@@ -146,5 +148,9 @@ def _search(parts: Searching, task: Task) -> Searched:
 
 def _score(paid: Payment, task: Task) -> TaskScore:
     """The rewards of one task's candidates, which are one group."""
-    references = {} if task.reference is None else {task.task_id: task.program(task.prompt + task.reference)}
-    return lambda programs, results: paid(programs, results, [task.task_id] * len(programs), references)
+    return lambda programs, results: paid(
+        [
+            Judged(task, "", "\n".join(program.files.values()), program, result, task.task_id)
+            for program, result in zip(programs, results, strict=True)
+        ]
+    )

@@ -22,7 +22,7 @@ class Mixture:
         """`tasks` are the ids of each source that has a weight."""
         total = sum(weights.values())
         self.shares = {name: weight / total for name, weight in weights.items()}
-        self._tasks, self._seed = tasks, seed
+        self.tasks, self._seed = tasks, seed
         self._waiting: dict[str, list[str]] = {name: [] for name in weights}
         """What is left of each source's round."""
         self._rounds = dict.fromkeys(weights, 0)
@@ -42,23 +42,23 @@ class Mixture:
 
     def again(self, purpose: str) -> Mixture:
         """Another order of the same tasks, from its beginning."""
-        return Mixture(self.shares, self._tasks, f"{purpose}:{self._seed}")
+        return Mixture(self.shares, self.tasks, f"{purpose}:{self._seed}")
 
     def check(self, count: int) -> None:
         """Raise UserError where a source cannot give its share of so many different tasks."""
         for name, share in self.shares.items():
-            if len(self._tasks[name]) < share * count:
+            if len(self.tasks[name]) < share * count:
                 raise UserError(
                     f"the weights of tasks.source give {name} {share * count:.1f} of {count} prompts a step and it has "
-                    f"{len(self._tasks[name])} training tasks: lower its weight or trainer.batch_size"
+                    f"{len(self.tasks[name])} training tasks: lower its weight or trainer.batch_size"
                 )
 
     def _next(self, name: str, taken: Sequence[str]) -> str | None:
         """The source's next task that is not taken; None where all are."""
         waiting = self._waiting[name]
         found = next((task for task in waiting if task not in taken), None)
-        if found is None and not set(self._tasks[name]) <= {*taken}:
-            more = [*self._tasks[name]]
+        if found is None and not set(self.tasks[name]) <= {*taken}:
+            more = [*self.tasks[name]]
             Random(f"{self._seed}:{name}:{self._rounds[name]}").shuffle(more)
             self._rounds[name] += 1
             waiting += more

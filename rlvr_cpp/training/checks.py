@@ -9,7 +9,9 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
+from rlvr_cpp.reward.own import reward_problems
 from rlvr_cpp.runs.config import read_job
+from rlvr_cpp.runs.trackers import tracker_problems
 from rlvr_cpp.training.config import FACTS, GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
 
 ALLOWED = frozenset(
@@ -24,7 +26,7 @@ ALLOWED = frozenset(
         *("vllm_tensor_parallel_size", "vllm_max_model_length", "vllm_enable_sleep_mode", "vllm_model_impl"),
         *("vllm_server_timeout", "vllm_group_port", "vllm_importance_sampling_clip_min"),
         *("vllm_importance_sampling_clip_max", "transformers_continuous_batching_config"),
-        *("report_to", "run_name", "project", "trackio_space_id", "log_level"),
+        *("project", "trackio_space_id", "log_level"),
     )
 )
 """Arguments of trl that a job may set: those that change how it is updated, where it runs and whom it tells, and that
@@ -76,6 +78,8 @@ INSTEAD = {
     "mask_truncated_completions": "use algorithm.truncated",
     "disable_dropout": "with dropout the ratio of an unchanged policy is not 1",
     "output_dir": "it is the run folder; use hydra.run.dir",
+    "report_to": "use tracker",
+    "run_name": "it is the run folder's name; use hydra.run.dir",
     "seed": "use seed",
 }
 """What to use instead of arguments that people know from trl, and why."""
@@ -90,6 +94,8 @@ def check(job: TrainingJob) -> list[str]:
         *_algorithm_problems(job.algorithm),
         *_stepcoder_problems(job.stepcoder, job.algorithm),
         *_model_problems(job),
+        *reward_problems(job.reward.kind),
+        *tracker_problems(job.tracker),
         *_resume_problems(job),
         *_evaluation_problems(job),
     ]
@@ -171,6 +177,11 @@ def _model_problems(job: TrainingJob) -> Iterator[str]:
         yield (
             f"policy.quantization is {job.policy.quantization!r} with adapter.enabled false: quantized weights cannot "
             "be trained; use an adapter or quantization null"
+        )
+    if job.policy.dtype == "float16" and not job.adapter.enabled:
+        yield (
+            "policy.dtype is 'float16' with adapter.enabled false: trained weights in 16 bits lose small updates; use "
+            "an adapter, whose weights are float32, or dtype float32"
         )
     if job.policy.quantization == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         yield "policy.quantization is 'nf4' but bitsandbytes is not installed: pip install bitsandbytes, or use null"

@@ -16,6 +16,7 @@ FACTS = {
     "compiler": "the compiler's path",
     "controls": "what keeps programs apart",
     "tools": "what reads programs beside the compiler: clang-tidy, gcov",
+    "reward": "the source file of a reward of your own",
     "prompt": "the tokenizer, the chat template and its settings, the words of the request",
     "base_sha256": "the weights of the base",
     "base_dtype": "the base's dtype",
@@ -24,7 +25,7 @@ FACTS = {
     "reference_sha256": "the weights that KL is measured against",
 }
 """What a run notes when it begins and compares when it goes on, by the names that `accept_changes` takes."""
-CHANGEABLE = ("accept_changes", "trainer.steps", "trainer.learning_rate")
+CHANGEABLE = ("accept_changes", "trainer.steps", "trainer.learning_rate", "tracker")
 """What may be told to a run that goes on."""
 RATIOS = {"choices": ("token", "sequence")}
 
@@ -75,6 +76,9 @@ class GRPOConfig:
     """Optimizer steps on each batch of completions. With one there is nothing to clip: GSPO equals GRPO."""
     zero_variance: str = field(default="discard", metadata={"choices": ("discard", "keep")})
     """Groups whose rewards are all equal: `discard` (DAPO, arXiv 2503.14476), or `keep` for their KL term."""
+    prompt_sampling: str = field(default="uniform", metadata={"choices": ("uniform", "learnability")})
+    """Which tasks are asked: each as often as any other, or in proportion to the p (1 - p) that is expected of its pass
+    rate p, in refills as well (arXiv 2502.12272)."""
     refill_rounds: int = field(default=0, metadata={"least": 0})
     """How often a step may sample further prompts in the place of discarded groups. What is missing then is missing."""
     truncated: str = field(default="keep", metadata={"choices": ("keep", "mask")})
@@ -177,8 +181,8 @@ class TrainingJob:
     model: str
     """The name of a shipped model, `demo` for the embedded one, a Hugging Face id, or a local folder."""
     resume: str | None
-    """The folder of a run to go on with, with the config it has; with `trainer.steps` or `trainer.learning_rate` beside
-    it, the run goes on so."""
+    """The folder of a run to go on with, with the config it has; with `trainer.steps`, `trainer.learning_rate` or
+    `tracker` beside it, the run goes on so."""
     accept_changes: list[str]
     """Facts that may be others than those of the run that goes on, by the names that its refusal tells; noted."""
     dry_run: bool
@@ -195,3 +199,6 @@ class TrainingJob:
     guards: GuardSettings
     trainer: TrainerSettings
     evaluation: EvaluationSettings
+    tracker: Any = "tensorboard"
+    """Who is told of each step: `tensorboard`, `wandb`, `trackio` or `mlflow`, a list of them, or None. The run
+    folder has every number in any case."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -25,28 +25,43 @@ def score_in_float32(models: Iterable[Any], temperature: float) -> None:
             add_fused_lm_head(base, temperature, cast_lm_head_to_fp32=True, outputs=("log_probs", "entropy"))
 
 
-def scored_by_length(
+def scored_in_batches(
     forward: Callable[..., Scored],
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
     kept: int,
-    batch_size: int | None,
+    batches: Iterable[torch.Tensor],
     **options: Any,
 ) -> Scored:
-    """What trl's `forward` says of the last `kept` tokens of `input_ids` (B, L), by batches of `batch_size` rows.
+    """What trl's `forward` says of the last `kept` tokens of `input_ids` (B, L), by batches of row numbers.
 
-    Where there are several, rows of like length share one, without the padding that none of them needs.
+    Each without the padding that none of its rows needs. Rows in no batch have 0.
     """
-    size = batch_size or len(input_ids)
-    if size >= len(input_ids):
-        return forward(input_ids, attention_mask, kept, size, **options)
     found: torch.Tensor | None = None
-    for rows in torch.split(attention_mask.sum(dim=1).argsort(stable=True), size):
+    for rows in batches:
         used = attention_mask[rows].any(dim=0).nonzero().flatten()
         first, last = int(used[0]), int(used[-1])
         keep = kept - (input_ids.shape[1] - 1 - last)
         chosen = input_ids[rows, first : last + 1], attention_mask[rows, first : last + 1]
-        logps = forward(*chosen, keep, **options)[0]
+        logps = forward(*chosen, keep, len(rows), **options)[0]
         found = logps.new_zeros(len(input_ids), kept) if found is None else found
         found[rows, :keep] = logps
-    return found, None, None
+    return input_ids.new_zeros(len(input_ids), kept, dtype=torch.float32) if found is None else found, None, None
+
+
+def by_length(attention_mask: torch.Tensor, size: int) -> Sequence[torch.Tensor]:
+    """Batches of `size` rows of like length."""
+    return torch.split(attention_mask.sum(dim=1).argsort(stable=True), size)
+
+
+def by_groups(
+    attention_mask: torch.Tensor, size: int, group_size: int, is_dead: Callable[[int], bool]
+) -> Iterator[torch.Tensor]:
+    """The same of each group by itself, but for those that `is_dead`, asked by the first row when their turn comes.
+
+    Which rows share a batch does not depend on its answers, so that neither do the bits of the others.
+    """
+    for first in range(0, len(attention_mask), group_size):
+        if not is_dead(first):
+            for rows in by_length(attention_mask[first : first + group_size], size):
+                yield first + rows

@@ -10,6 +10,7 @@ live rows, whatever passes and processes they fall into.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ SEQUENCE_SUMS = ("grpo", "sapo", "luspo", "dr_grpo")
 TOKEN_SUMS = ("dapo", "cispo", "vespo", "bnpo")
 """trl's losses that divide by tokens; `bnpo` by those of each pass, so it alone depends on how passes are cut."""
 LOG_RATIO_LIMIT = 20.0
+GROWTH_INTERVAL = 2000
+"""Updates in a row without an overflow, after which the scale doubles."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,33 @@ def window_of(batch: dict[str, Any], update: torch.Tensor, step: int) -> torch.T
     response = batch["completion_mask"][rows]
     tokens = response * batch["loss_mask"][rows]
     return torch.stack([rows.sum(), tokens.sum(), response.sum()])
+
+
+@dataclass
+class LossScale:
+    """A constant that lifts the gradients of a policy in float16 out of its zero (arXiv 1710.03740, section 3.2).
+
+    float16 ends at 6e-8 below and at 65504 above. The loss is multiplied by `value`, and the gradients of the trained
+    weights, which are float32, are divided by it before they are clipped. An update in which one overflowed is not
+    taken and halves it, and a long time without doubles it: torch.amp.GradScaler's rule with its constants. That one
+    works on GPUs only, asserts where an update has no gradient at all, and does not resume exactly.
+    """
+
+    value: float = 65536.0
+    steady: int = 0
+    """Updates since the last overflow or doubling."""
+
+    def unscale(self, parameters: Sequence[torch.nn.Parameter]) -> bool:
+        """Divide the gradients by the scale; tells whether all of them are finite."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for gradient in gradients:
+            gradient.div_(self.value)
+        return all(bool(gradient.isfinite().all()) for gradient in gradients)
+
+    def update(self, overflowed: bool) -> None:
+        """Adapt the scale to what the last update showed."""
+        self.steady = 0 if overflowed else self.steady + 1
+        if overflowed:
+            self.value /= 2
+        elif self.steady == GROWTH_INTERVAL:
+            self.value, self.steady = self.value * 2, 0

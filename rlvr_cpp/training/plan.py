@@ -102,7 +102,7 @@ def estimate_memory(job: TrainingJob, micro: int) -> Memory:
     """From the model's config; prompts are taken to have 256 tokens. Raises UserError where there is no config."""
     config, model = _skeleton(job.model)
     text = config.get_text_config()
-    width = {"float32": 4, "bfloat16": 2}[job.policy.dtype]
+    width = {"float32": 4, "bfloat16": 2, "float16": 2}[job.policy.dtype]
     weights = sum(p.numel() for p in model.parameters())
     length = PROMPT_TOKENS + job.algorithm.max_gen_len
     layers, hidden = text.num_hidden_layers, text.hidden_size

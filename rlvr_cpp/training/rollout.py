@@ -12,17 +12,21 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rlvr_cpp.policy.openings import Opening
-from rlvr_cpp.reward.score import BY_TESTS, Score
+from rlvr_cpp.reward.score import BY_TESTS, Judged, Score
 from rlvr_cpp.tasks.completion import Candidate, read_completion
-from rlvr_cpp.tasks.quality.references import reference_program
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.training.groups import TIE
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.result import VerifyResult
 from rlvr_cpp.verifier.stream import VerificationStream
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts
 from rlvr_cpp.verifier.verifier import Verifier
+
+if TYPE_CHECKING:
+    from rlvr_cpp.training.config import GRPOConfig
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Rollout:
     truncated: bool
     """It reached the length limit without an end."""
     primary: float | None
-    """The reward of the tests alone, which group rules look at; None where the infrastructure failed."""
+    """The reward of the tests alone, which group rules look at, or one of the user's own; None is unscorable."""
     reward: float | None
     """What the policy is paid: `primary`, or the shaped reward."""
     candidate: Candidate
@@ -123,22 +127,32 @@ class RolloutScorer:
         self._order.append(index)
         self._stream.submit(draft.program)
 
+    def is_dead(self, rows: Sequence[int], algorithm: GRPOConfig) -> bool:
+        """Whether a group is judged already, and its tests say nothing: then nothing is learned from its rows."""
+        assert self._stream is not None
+        primary = self.score.primary
+        if primary is None or algorithm.zero_variance == "keep":
+            return False
+        known = dict(zip(self._order, self._stream.known(), strict=True))
+        results = [known[row] for row in rows]
+        if None in results:
+            return False
+        metric = [primary(result) for result in results if result is not None]
+        scorable = [value for value in metric if value is not None]
+        return len(scorable) < 2 or max(scorable) - min(scorable) <= TIE
+
     def finish(self) -> list[Rollout]:
         """Every row's rollout, in order, once all are judged."""
         assert self._stream is not None
         results = dict(zip(self._order, self._stream.results(), strict=True))
         self.busy_seconds = self._stream.seconds
         self._open.close()
-        rows = range(len(self._requests))
-        rewards = self._rewards([self._drafts[i].program for i in rows], [results[i] for i in rows])
-        return [self._rollout(i, results[i], rewards[i]) for i in rows]
+        rewards = self.score.paid([self._judged(i, results[i]) for i in range(len(self._requests))])
+        return [self._rollout(i, results[i], reward) for i, reward in enumerate(rewards)]
 
-    def _rewards(self, programs: Sequence[Program], results: Sequence[VerifyResult]) -> Sequence[float | None]:
-        groups = [request.group for request in self._requests]
-        references = {
-            r.group: reference for r in self._requests if (reference := reference_program(r.task)) is not None
-        }
-        return self.score.paid(programs, results, groups, references)
+    def _judged(self, index: int, result: VerifyResult) -> Judged:
+        request, draft = self._requests[index], self._drafts[index]
+        return Judged(request.task, request.opening.text, draft.text, draft.program, result, request.group)
 
     def _rollout(self, index: int, result: VerifyResult, reward: float | None) -> Rollout:
         request, draft = self._requests[index], self._drafts[index]
@@ -148,7 +162,7 @@ class RolloutScorer:
             completion=draft.text,
             ids=draft.ids,
             truncated=draft.ids[-1] not in self.eos_ids,
-            primary=self.score.primary(result),
+            primary=reward if self.score.primary is None else self.score.primary(result),
             reward=reward,
             candidate=draft.candidate,
             program=draft.program,

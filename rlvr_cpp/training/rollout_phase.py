@@ -8,7 +8,7 @@ log-probabilities, and asks back for tokens (`prompt_ids`), completions (`genera
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
@@ -23,6 +23,7 @@ from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.policy.policy import Policy
 from rlvr_cpp.policy.sampling import completion_seed, sample
 from rlvr_cpp.tasks.choice import evenly_spaced
+from rlvr_cpp.tasks.learnability import LearnableTasks
 from rlvr_cpp.tasks.mixture import Mixture
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.batches import Batch, TaskOrder, is_per_row, join_batches
@@ -72,6 +73,7 @@ class RolloutPhase:
         """The number of the step that is under way or was the last one, from 1."""
         self.rollouts: list[Rollout] = []
         """The last batch, of all processes and rounds."""
+        self._in_round = False
         self._batch_size = settings.batch_size
         self._passes_of_update = pass_sizes(algorithm, settings, accelerator.num_processes)[1]
         self._requests: Sequence[Request] = []
@@ -80,6 +82,7 @@ class RolloutPhase:
         """How many tasks the refills have taken so far."""
         self._mixture = mixture
         self._refills = mixture.again("refill") if mixture else None
+        self._learnable = self._by_learnability() if algorithm.prompt_sampling == "learnability" else None
         self._epochs_before = 0
         """The epochs that the interrupted run had finished."""
         self._told: StepMetrics = {}
@@ -139,6 +142,16 @@ class RolloutPhase:
             self.rollouts = self.scorer.finish()
         return [rollout.reward for rollout in self.rollouts]
 
+    def dead_groups(self) -> Callable[[int], bool] | None:
+        """Tells of a group of the round under way, by its first row here, whether it is known to say nothing.
+
+        None outside of a round, and where a group may be shared by processes.
+        """
+        size = self.algorithm.group_size
+        if not self._in_round or len(self._requests) % size:
+            return None
+        return lambda first: self.scorer.is_dead(range(first, first + size), self.algorithm)
+
     def order_of(self, sampler: Any) -> TaskOrder:
         """trl's order of tasks, which draws each epoch's from what the last one left: past the epochs that are done."""
         if (mixture := self._mixture) is not None:
@@ -171,6 +184,7 @@ class RolloutPhase:
             "epochs": self.step // self._steps_in_epoch,
             "refilled": self._refilled,
             "curriculum": self.curriculum.state() if self.curriculum else None,
+            "learnable": self._learnable.state() if self._learnable else None,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -181,18 +195,23 @@ class RolloutPhase:
                 self._refills.take(1)
         if self.curriculum is not None:
             self.curriculum.load_state(state["curriculum"])
+        if self._learnable is not None:
+            self._learnable.load_state(state["learnable"])
 
     def _roll_out(self, rows: Rows, score_rows: Callable[[Rows], Batch]) -> Batch:
         """A batch of scored rows, some of them refilled, with what the group rules and masks say of each."""
         self.clock.restart()
         wanted = self._batch_size // self.algorithm.group_size
+        if self._learnable is not None:
+            rows = self._own_rows(self._learnable.take(wanted, self.step))
         batch, everyone = self._round(rows, 0, score_rows)
         signal = signal_of(_joined(everyone), self.algorithm)
         for number in range(1, self.algorithm.refill_rounds + 1):
             missing = wanted - signal.rows.kept
             if missing <= 0:
                 break
-            more, others = self._round(self._refill(missing), number, score_rows)
+            asked = {rollout.task_id for rollout in _joined(everyone)}
+            more, others = self._round(self._refill(missing, number, asked), number, score_rows)
             batch, everyone = join_batches(batch, more), [*everyone, *others]
             signal = signal_of(_joined(everyone), self.algorithm)
         self.rollouts = _joined(everyone)
@@ -209,7 +228,9 @@ class RolloutPhase:
         requests = {name: self._request(name, number) for name in dict.fromkeys(names)}
         self._requests = [requests[name] for name in names]
         self.scorer.begin(self._requests)
+        self._in_round = True
         batch = score_rows(rows)
+        self._in_round = False
         self._counts["verify"] += self.scorer.busy_seconds
         by_row = {key: value for key, value in batch.items() if is_per_row(value, len(rows))}
         return by_row, gather_object([self.rollouts])
@@ -226,13 +247,26 @@ class RolloutPhase:
         asked = len(self.policy.prompt_ids(task)) + len(opening.ids)
         return opening if context is None or asked < context else Opening()
 
-    def _refill(self, groups: int) -> Rows:
-        """This process's rows of further prompts in the place of discarded groups."""
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        size = self.algorithm.group_size
-        while groups * size % processes:
+    def _by_learnability(self) -> LearnableTasks:
+        if (mixture := self._mixture) is None:
+            return LearnableTasks({"": [*self.tasks]}, {"": 1.0}, self.seed)
+        return LearnableTasks(mixture.tasks, mixture.shares, self.seed)
+
+    def _refill(self, groups: int, number: int, asked: Collection[str]) -> Rows:
+        """This process's rows of further prompts in the place of discarded groups, in a step that has `asked` some."""
+        while groups * self.algorithm.group_size % self.accelerator.num_processes:
             groups += 1
-        names = [self._next_refill() for _ in range(groups)]
+        if self._learnable is not None:
+            return self._own_rows(self._learnable.take(groups, self.step, number, asked))
+        return self._own_rows([self._next_refill() for _ in range(groups)])
+
+    def _own_rows(self, names: Sequence[str]) -> Rows:
+        """This process's rows of a group for each of the tasks."""
+        processes, rank, size = (
+            self.accelerator.num_processes,
+            self.accelerator.process_index,
+            self.algorithm.group_size,
+        )
         rows = [{"prompt": self.policy.prompt(self.tasks[n]), "task_id": n} for n in names for _ in range(size)]
         share = len(rows) // processes
         return rows[rank * share : (rank + 1) * share]
@@ -296,12 +330,19 @@ class RolloutPhase:
         if self.curriculum is not None:
             self.curriculum.observe(group_outcomes(self.rollouts, self.algorithm.group_size))
             self._told["prefix_frac"] = self.curriculum.mean_fraction(self.tasks.values())
+        if self._learnable is not None:
+            self._told["learnability"] = self._learnable.gain({rollout.task_id for rollout in self.rollouts})
+            judged = (r for r in self.rollouts if r.result.status != "sandbox_error")
+            self._learnable.observe((r.task_id, r.result.passed) for r in judged)
         if self.accelerator.is_main_process:
             with (self.out / COMPLETIONS).open("a") as log:
                 log.writelines(rollout.log_line(self.step) + "\n" for rollout in self.rollouts)
 
     def _next_tasks(self) -> list[Task]:
         """The next step's; none at the end of an epoch, for the next one's order is not drawn yet."""
+        if self._learnable is not None:
+            wanted = self._batch_size // self.algorithm.group_size
+            return [self.tasks[name] for name in self._learnable.take(wanted, self.step + 1)]
         tasks, number = list(self.tasks.values()), self.step % self._steps_in_epoch
         return [tasks[index] for index in self._order.rollout(number)] if number else []
 

@@ -30,11 +30,12 @@ from rlvr_cpp.policy.completers import LocalModel
 from rlvr_cpp.policy.lengths import fitting
 from rlvr_cpp.policy.policy import Policy, attach_adapter, load_policy
 from rlvr_cpp.policy.settings import Sampling
+from rlvr_cpp.reward.configured import open_score
 from rlvr_cpp.reward.score import Score
-from rlvr_cpp.reward.shaping import open_score
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now
+from rlvr_cpp.runs.trackers import open_trackers, tracker_names
 from rlvr_cpp.tasks.choice import split_sources
 from rlvr_cpp.tasks.mixture import Mixture, describe_sources, mixture_of
 from rlvr_cpp.tasks.quality.references import check_references
@@ -185,6 +186,7 @@ def prepare(job: TrainingJob, folder: Path) -> Iterator[Parts]:
             console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
         record.add(prompts_left_out=left_out, sources=describe_sources(sources, train_tasks))
         trainer.check_gradients()
+        stack.enter_context(open_trackers(job.tracker, trainer, record))
         yield Parts(job, folder, record, train_tasks, held_out, policy, verifier, trainer, last)
 
 
@@ -328,7 +330,7 @@ def _train_steps(parts: Parts, curve: Curve, done: int, before: Evaluation) -> N
     columns = (TextColumn("{task.description:<23}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4) as progress,
-        StepLog(parts.folder, done, write=parts.record.write) as log,
+        StepLog(parts.folder, done, write=parts.record.write, board="tensorboard" in tracker_names(job.tracker)) as log,
     ):
         bar = progress.add_task("train", total=job.trainer.steps, completed=done)
 

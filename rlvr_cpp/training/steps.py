@@ -1,4 +1,4 @@
-"""The steps of a run on disk: `metrics.jsonl`, one JSON object a step, and the same numbers as TensorBoard events.
+"""The steps of a run on disk: `metrics.jsonl`, one JSON object a step, and, where asked for, TensorBoard events.
 
 A run that was killed may have told of steps that its last checkpoint does not hold. When it goes on they are made
 again, so what was told of them is taken back first.
@@ -28,14 +28,17 @@ COMPLETIONS = "completions.jsonl"
 
 
 class StepLog:
-    """Appends steps to what the first `done` steps left; with `write` false it does nothing."""
+    """Appends steps to what the first `done` steps left; with `write` false it does nothing.
 
-    def __init__(self, folder: Path, done: int, *, write: bool = True) -> None:
+    Without a `board` there are no TensorBoard events.
+    """
+
+    def __init__(self, folder: Path, done: int, *, write: bool = True, board: bool = True) -> None:
         self._write = write
         if write:
             keep_steps(folder / COMPLETIONS, done)
             self._metrics = JsonLines[StepMetrics](folder / METRICS, json.loads, lambda row: row["step"] <= done)
-            self._board = SummaryWriter(folder / "tensorboard", purge_step=done + 1)
+            self._board = SummaryWriter(folder / "tensorboard", purge_step=done + 1) if board else None
 
     def __enter__(self) -> StepLog:
         return self
@@ -45,13 +48,16 @@ class StepLog:
     ) -> None:
         if self._write:
             self._metrics.__exit__(kind, error, trace)
-            self._board.close()
+            if self._board is not None:
+                self._board.close()
 
     def write(self, row: StepMetrics) -> None:
         """Note one step by its metrics; `step` is its number."""
         if not self._write:
             return
         self._metrics.write([json.dumps(row)])
+        if self._board is None:
+            return
         for name, value in row.items():
             if isinstance(value, int | float) and name != "step":
                 self._board.add_scalar(name, value, row["step"])

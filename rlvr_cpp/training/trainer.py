@@ -9,7 +9,7 @@ them, hands trl's questions on to them, and is the only one that knows trl's pri
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from rlvr_cpp.training.guards.canary import canary_due, canary_finding
 from rlvr_cpp.training.guards.guards import Finding
 from rlvr_cpp.training.guards.prefix import answered_both_ways, prefix_finding
 from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint, gradients_differ
-from rlvr_cpp.training.logps import Scored, score_in_float32, scored_by_length
+from rlvr_cpp.training.logps import Scored, by_groups, by_length, score_in_float32, scored_in_batches
 from rlvr_cpp.training.rollout import RolloutScorer
 from rlvr_cpp.training.rollout_phase import RolloutPhase
 from rlvr_cpp.training.steps import StepMetrics
@@ -255,10 +255,26 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         batch_size: Any = None,
         **options: Any,
     ) -> Scored:
-        forward = partial(super()._get_per_token_logps_and_entropies, model)
-        return self._scored or scored_by_length(
-            forward, input_ids, attention_mask, logits_to_keep, batch_size, **options
-        )
+        if self._scored:
+            return self._scored
+        size = batch_size or len(input_ids)
+        score = partial(super()._get_per_token_logps_and_entropies, model)
+        if (is_dead := self._dead_groups()) is not None:
+            batches: Iterable[torch.Tensor] = by_groups(attention_mask, size, self.algorithm.group_size, is_dead)
+        elif size < len(input_ids):
+            batches = by_length(attention_mask, size)
+        else:
+            whole: Scored = score(input_ids, attention_mask, logits_to_keep, size, **options)
+            return whole
+        return scored_in_batches(score, input_ids, attention_mask, logits_to_keep, batches, **options)
+
+    def _dead_groups(self) -> Callable[[int], bool] | None:
+        """Tells of a group, by its first row, that it need not be scored; None where all rows are.
+
+        Sharded processes have to make the same passes, and vLLM's log-probabilities are corrected for, dead or alive.
+        """
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return None if sharded or self.use_vllm else self.rollout_phase.dead_groups()
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         scored = self._score(model, inputs)
@@ -290,7 +306,8 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """trl's forward and backward pass; an update without a live row is not taken."""
-        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        scale = self.update_phase.loss_scale
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch) / scale
         self.update_phase.leave_out_empty(self.optimizer, self.model.parameters())
         return loss
 

@@ -57,7 +57,8 @@ def to_trl(
         "use_cpu": device.type == "cpu",
         "save_strategy": "no" if settings.save_every is None else "steps",
         "save_steps": (settings.save_every or 1) * updates,
-        "report_to": "none",
+        "report_to": "none",  # see trackers.py
+        "project": "rlvr-cpp",
         "disable_tqdm": True,
         "dataloader_pin_memory": device.type != "cpu",
         "ddp_find_unused_parameters": False,

@@ -8,7 +8,8 @@ and the guards are asked about it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from rlvr_cpp.runs.console import console
 from rlvr_cpp.training.batches import Batch
 from rlvr_cpp.training.config import GRPOConfig, GuardSettings
 from rlvr_cpp.training.guards.guards import Finding, Guards, heed
-from rlvr_cpp.training.guards.start import fingerprint, nothing_moved, start_differs
+from rlvr_cpp.training.guards.start import fingerprint, nothing_moved, scale_exhausted, start_differs
 from rlvr_cpp.training.objective import (
+    LossScale,
     Window,
     clipped,
     importance_ratio,
@@ -50,6 +52,8 @@ class UpdatePhase:
             num_minibatches=algorithm.num_minibatches,
             low_precision=dtype != torch.float32,
         )
+        self.scale = LossScale() if dtype == torch.float16 else None
+        """What the loss is multiplied by; None where nothing has to be lifted out of float16's zero."""
         self.start: dict[str, int] | None = None
         """Fingerprint of the trained weights, until the first update was seen to move them."""
         self._totals: dict[str, float] = defaultdict(float)
@@ -90,18 +94,35 @@ class UpdatePhase:
             loss = loss + algorithm.kl_coeff * processes * self._kl(new, old, inputs)
         if router_term is not None:
             loss = loss + router_term / passes
-        return loss
+        return loss * self.loss_scale
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss of the pass under way is multiplied by."""
+        return 1.0 if self.scale is None else self.scale.value
 
     def leave_out_empty(self, optimizer: Any, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """At the end of an update: without a live row it is not taken, nor the schedule's step."""
+        """At the end of an update: without a live row or after an overflow, neither it nor the schedule steps."""
         if not self.accelerator.sync_gradients:
             return
-        skipped = self._window.sequences == 0
+        parameters = list(parameters)
+        skipped = self._window.sequences == 0 or self._overflows(parameters)
         optimizer._is_overflow = skipped  # what accelerate asks before the schedule steps
         self._totals["skipped_updates"] += skipped
         if skipped:
             for parameter in parameters:
                 parameter.grad = None  # the optimizer then leaves weights and momentum alone
+
+    def _overflows(self, parameters: Sequence[torch.nn.Parameter]) -> bool:
+        """Bring the gradients to their true size; tells whether they are lost, in any process."""
+        if self.scale is None:
+            return False
+        lost = {"lost": float(not self.scale.unscale(parameters))}
+        overflowed = summed(lost, self.accelerator)["lost"] > 0
+        self.scale.update(overflowed)
+        self._totals["overflows"] += overflowed
+        self.heed(scale_exhausted(self.scale.value, action=self.guards.settings.action))
+        return overflowed
 
     def metrics(self) -> StepMetrics:
         """What the passes of a step added up, over all processes; the next step begins at 0."""
@@ -119,6 +140,8 @@ class UpdatePhase:
         if total["sampler_tokens"]:
             found["sampler_error"] = total["sampler_error"] / total["sampler_tokens"]
         found |= {name: totals[name] for name in ("start_ratio_error", "start_kl") if name in totals}
+        if self.scale is not None:
+            found |= {"loss_scale": self.scale.value, "overflows": totals["overflows"]}
         totals.clear()
         return found
 
@@ -138,12 +161,15 @@ class UpdatePhase:
 
     def state(self) -> dict[str, Any]:
         """What a run that goes on needs, as JSON has it."""
-        return {"guards": self.guards.state(), "start": self.start}
+        scale = None if self.scale is None else asdict(self.scale)
+        return {"guards": self.guards.state(), "start": self.start, "scale": scale}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self.guards.load_state(state["guards"])
         self.start = state["start"]
+        if self.scale is not None:
+            self.scale = LossScale(**state["scale"])
 
     def _policy_data(self, inputs: Batch, new: torch.Tensor, old: torch.Tensor) -> tuple[Batch, str]:
         """The pass as trl's policy loss has to see it, and the level of its ratio."""

@@ -104,6 +104,14 @@ class VerificationStream:
         self._endings.update(result.status for result in results)
         return results
 
+    def known(self) -> list[VerifyResult | None]:
+        """What is judged by now, in the order of submission; None for what is still on its way."""
+        return [self._known.get(key) or self._outcome_of(key) for key in self._keys]
+
+    def _outcome_of(self, key: str) -> VerifyResult | None:
+        future = self._judging[key]
+        return _outcome(future) if future.done() and not future.cancelled() else None
+
     def stop(self) -> None:
         """End what is running, now and from now on; any thread may ask for it, at any time."""
         with self._lock:

@@ -8,6 +8,7 @@ and ends them: at the output limit, when a companion is done, or when the caller
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -125,10 +126,13 @@ def run_together(
     commands: Sequence[Command],
     controls: Controls,
     *,
-    grace: Callable[[Finished], float] = lambda first: 1.0,
+    grace: Callable[[int, Finished], float] = lambda place, ended: 1.0 if place == 0 else math.inf,
     stopper: Stopper | None = None,
 ) -> list[Finished]:
-    """Run commands that talk to each other; when the first is done the others have `grace(first)` seconds left."""
+    """Run commands that talk to each other; when one is done the others have `grace(place, ended)` seconds left.
+
+    `place` is that of the command that is done, whose end is `ended`; without a limit it is `math.inf`.
+    """
     running: list[_Running] = []
     try:
         try:
@@ -321,7 +325,7 @@ def _environment(command: Command, controls: Controls) -> tuple[str, ...]:
     return ("PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", f"TMPDIR={place}")
 
 
-def _attend(running: Sequence[_Running], grace: Callable[[Finished], float], stopper: Stopper | None) -> None:
+def _attend(running: Sequence[_Running], grace: Callable[[int, Finished], float], stopper: Stopper | None) -> None:
     """Read what comes until every launcher has reported and closed its status."""
     with selectors.DefaultSelector() as selector:
         for one in running:
@@ -350,8 +354,8 @@ def _attend(running: Sequence[_Running], grace: Callable[[Finished], float], sto
                 selector.unregister(key.fileobj)
                 if pipe is one.status:
                     one.over = True
-                    if one is running[0] and len(running) > 1:
-                        last_call = time.monotonic() + grace(one.finished())
+                    if len(running) > 1:
+                        last_call = min(last_call, time.monotonic() + grace(running.index(one), one.finished()))
 
 
 def _enforce_output_limit(one: _Running, pipe: _Pipe) -> None:

@@ -133,6 +133,16 @@ def test_a_mixture_goes_on_where_it_was(zygote, settings, tmp_path):
     assert differences(tmp_path / "whole", run) == []
 
 
+@pytest.mark.slow
+def test_what_is_known_of_pass_rates_goes_on_where_it_was(zygote, settings, tmp_path):
+    learnable = (*settings, "algorithm.prompt_sampling=learnability", "trainer.save_every=1")
+    status, text = zygote.run(*learnable, f"hydra.run.dir={tmp_path}/whole")
+    assert status == 0, text
+    run = begin(zygote, tmp_path, learnable, kill_at=f"4/{STEPS}")
+    assert "resume  after step 3," in resume(zygote, run)
+    assert differences(tmp_path / "whole", run) == []
+
+
 @pytest.fixture
 def finished(uninterrupted, tmp_path):
     return shutil.copytree(uninterrupted, tmp_path / "run")
@@ -215,7 +225,7 @@ def is_refused(zygote, folder: Path, *arguments: str) -> str:
 def test_other_settings_are_refused(zygote, finished):
     sentence = is_refused(zygote, finished, f"resume={finished}", "trainer.batch_size=8", "seed=1")
     assert "goes on with the config that the run has, but trainer.batch_size=8 seed=1 was given" in sentence
-    assert "accept_changes, trainer.steps, trainer.learning_rate may be changed" in sentence
+    assert "accept_changes, trainer.steps, trainer.learning_rate, tracker may be changed" in sentence
 
 
 def test_fewer_steps_than_were_made_are_refused(zygote, finished):

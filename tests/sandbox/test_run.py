@@ -215,8 +215,10 @@ def test_two_commands_can_talk(folder, controls):
 def test_a_companion_does_not_outstay(folder, controls):
     limits = Limits(cpu=5.0, wall=500.0)
     commands = [Command(("/bin/sh", "-c", f"sleep {seconds}"), folder, limits, SYSTEM) for seconds in (0, 500)]
-    first, second = run_together(commands, controls, grace=lambda first: 0.1)
+    first, second = run_together(commands, controls, grace=lambda place, ended: 0.1)
     assert (first.ended, second.ended) == ("exit", "killed")
+    first, second = run_together(commands[::-1], controls, grace=lambda place, ended: 0.1 if place else 500.0)
+    assert (first.ended, second.ended) == ("killed", "exit")
 
 
 def test_another_thread_can_stop_it(folder, controls):

@@ -57,10 +57,11 @@ def model_card(name: str, metadata: AdapterMetadata, record: EvaluationRecord | 
     from huggingface_hub import ModelCardData
 
     measured = {} if record is None or record.status != PASS else measures(record)
+    is_path = metadata.base_model.startswith(("/", ".", "~"))  # the hub takes no card that names a path
     head = ModelCardData(
         model_name=name,
-        base_model=metadata.base_model,
-        base_model_relation="adapter",
+        base_model=None if is_path else metadata.base_model,
+        base_model_relation=None if is_path else "adapter",
         library_name="peft",
         pipeline_tag="text-generation",
         tags=["lora", "c++", "code", "rlvr-cpp", metadata.training_method],

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlvr_cpp.policy.policy import CHAT_REQUEST, Policy
+from rlvr_cpp.reward.own import own_reward_facts
 from rlvr_cpp.tasks.reading.contract import answer_contract
 from rlvr_cpp.tasks.sources import Source
 from rlvr_cpp.tasks.task import Task
@@ -42,6 +43,7 @@ def reward_facts(
         "compiler": verifier.toolchain.compiler,
         "controls": sorted(verifier.workshop.controls.names),
         "tools": _tools(job, verifier),
+        "reward": own_reward_facts(job.reward.kind),
         "prompt": prompt_facts(policy),
     }
 

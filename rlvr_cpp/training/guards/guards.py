@@ -172,14 +172,14 @@ class Guards:
                 "all_unscorable",
                 f"no completion of the last {patience} steps could be judged, which is the infrastructure's failure "
                 "and not the programs': run `python -m rlvr_sandbox doctor` and read a `sandbox_error` in "
-                "completions.jsonl",
+                "completions.jsonl, or the warnings that a reward of your own left",
             )
         elif len(rates) == patience and fmean(rates) > most:
             yield self._found(
                 "infrastructure",
                 f"{fmean(rates):.0%} of the completions of the last {patience} steps could not be judged, more than "
                 f"guards.max_infra_rate {most:.0%}: free memory and disk on this host, lower verifier.workers, or "
-                "run `python -m rlvr_sandbox doctor`",
+                "run `python -m rlvr_sandbox doctor`, or read the warnings that a reward of your own left",
             )
 
     def _sampler_differs(self, known: Mapping[str, float]) -> Iterator[Finding]:

@@ -123,6 +123,18 @@ def _relative_error(wanted: torch.Tensor, found: torch.Tensor) -> float:
     return difference / size
 
 
+def scale_exhausted(scale: float, *, action: str = "stop") -> Finding | None:
+    """Whether float16 overflows with a loss that is not scaled at all: then it is the model that does not fit it."""
+    if scale >= 1:
+        return None
+    return Finding(
+        "scale_exhausted",
+        "gradients in float16 overflow although the loss is no longer scaled, so that no update is taken: this model's "
+        "values do not fit float16; use policy.dtype=bfloat16 or float32",
+        action == "stop",
+    )
+
+
 def start_differs(
     max_ratio_error: float, mean_kl: float | None, dtype: torch.dtype, *, action: str = "stop"
 ) -> Finding | None:

@@ -20,7 +20,7 @@ from rlvr_cpp.verifier.tiers.object_policy import ENTRY, SHARED, MalformedObject
 from rlvr_cpp.verifier.tiers.oracle import Split
 from rlvr_cpp.verifier.toolchain.bench import Bench
 from rlvr_cpp.verifier.toolchain.built import Built
-from rlvr_cpp.verifier.toolchain.workshop import CHOOSE_RUNTIMES, LIBRARY, PROGRAM, Sources, Workshop
+from rlvr_cpp.verifier.toolchain.workshop import CHOOSE_RUNTIMES, LIBRARY, PROGRAM, Oracle, Sources, Workshop
 from rlvr_sandbox import SandboxError
 
 RUNTIME = "rlvr_runtime.o"
@@ -37,8 +37,8 @@ PAYS_AFTER = 3
 MAX_LENGTH = 1 << 16  # of a candidate: the linker's part of a larger one is small
 
 
-def build_loadable_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[Path, Path] | None:
-    """The oracle's folder and the program that runs it there. None where it has to be linked whole."""
+def build_loadable_oracle(std: str, workshop: Workshop, parts: Split) -> Oracle | None:
+    """The oracle as a library, with the program that runs it. None where it has to be linked whole."""
     offered = _offered(workshop)
     if offered is None or offered.ambiguous & _words(parts.oracle):
         return None
@@ -50,7 +50,9 @@ def build_loadable_oracle(std: str, workshop: Workshop, parts: Split) -> tuple[P
     files: Sources = {"oracle.cpp": parts.oracle, RUNTIME: runtime.read_bytes()}
     whole = [*workshop.oracle_flags(std), "oracle.cpp", "-DRLVR_APART", RUNTIME, *AS_LIBRARY]
     library = workshop.built_once(LIBRARY, files, whole)
-    return (library.parent, host) if library is not None and _trusted_fits(library, host, workshop.libraries) else None
+    if library is None or not _trusted_fits(library, host, workshop.libraries):
+        return None
+    return Oracle(library.parent, host, workshop.signature in parts.oracle)
 
 
 def build_loadable(bench: Bench, parts: Split) -> Built | None:

@@ -33,7 +33,8 @@ def judge_alone(bench: Bench) -> Judged:
 def judge_by_cases(bench: Bench) -> Judged:
     """Feed each input and compare what comes out here, where the candidate has no say.
 
-    A run that a limit ends is the last one: the cases after it are not tried, and those before it do not count.
+    A run that a limit ends is the last one: the cases after it are not tried, and those before it do not count. So is
+    one that broke or wore out what judges it, which would take as long again; there those before it do count.
     """
     built = bench.build()
     if built.failure is not None:
@@ -47,32 +48,42 @@ def judge_by_cases(bench: Bench) -> Judged:
         if run.ended in LIMITS:
             limited = Verdict(LIMITS[run.ended], total=total)
             return Judged(tier="cases", built=built, verdict=limited, run=run, seconds=seconds)
+        if is_right is None:
+            break
         passed += is_right
     verdict = Verdict("ok" if passed == total else "wrong", passed, total)
     return Judged(tier="cases", built=built, verdict=verdict, run=run, seconds=seconds)
 
 
-def _attempt(bench: Bench) -> Callable[[Case], tuple[Finished, bool]]:
-    """How a case is tried: to its run, and whether it is passed. Raises CheckerError where that cannot be told."""
+def _attempt(bench: Bench) -> Callable[[Case], tuple[Finished, bool | None]]:
+    """How a case is tried: to its run, and whether it is passed; None where it is lost and the last one.
+
+    It raises CheckerError where that cannot be told.
+    """
     if bench.program.interactor is not None:
         interactor = build_judge("interactor", bench.program.interactor, bench.workshop)
         return lambda case: talk(bench, interactor, case)
     is_right = _comparison(bench)
 
-    def run(case: Case) -> tuple[Finished, bool]:
+    def run(case: Case) -> tuple[Finished, bool | None]:
         run = bench.workshop.run(_with_room(bench.command(stdin=case.stdin.encode(errors="replace")), case))
         return run, read_verdict(run, False, None).status == "ok" and is_right(case, run.stdout)
 
     return run
 
 
-def _comparison(bench: Bench) -> Callable[[Case, bytes], bool]:
-    """How this program's outputs are compared. It raises CheckerError where that cannot be told."""
+def _comparison(bench: Bench) -> Callable[[Case, bytes], bool | None]:
+    """How this program's outputs are compared. It raises CheckerError where that cannot be told.
+
+    A checker program is not shown output with a zero byte: where a C string ends, it reads less than there is.
+    """
     program, workshop = bench.program, bench.workshop
     if program.checker_program is None:
         return lambda case, output: outputs_match(program.checker, case, output, program.tolerance)
     checker = build_judge("checker_program", program.checker_program, workshop)
-    return lambda case, output: bool(output.strip()) and accepts(checker, case, output, workshop)
+    return lambda case, output: (
+        bool(output.strip()) and b"\0" not in output and accepts(checker, case, output, workshop)
+    )
 
 
 def _with_room(command: Command, case: Case) -> Command:

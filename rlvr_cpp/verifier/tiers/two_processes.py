@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from pathlib import Path
+from dataclasses import replace
 
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
+from rlvr_cpp.verifier.cpp.marker import signed, unsigned
 from rlvr_cpp.verifier.program import Program
 from rlvr_cpp.verifier.tiers.loadable import PAYS_AFTER, build_host, build_loadable, build_loadable_oracle
 from rlvr_cpp.verifier.tiers.oracle import (
@@ -25,13 +26,11 @@ from rlvr_cpp.verifier.tiers.sealed import between
 from rlvr_cpp.verifier.toolchain.bench import OWN_MAIN, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.toolchain.store import content_key
-from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
+from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Oracle, Workshop
 from rlvr_cpp.verifier.verdict import read_oracle
 from rlvr_sandbox import Finished, SandboxError
 
 WORKER = "rlvr_worker.o"
-Oracle = tuple[Path, Path | None]
-"""The folder that it is run in and, where that is not in it, the program."""
 
 
 def judge_in_two(bench: Bench) -> Judged | None:
@@ -92,11 +91,14 @@ def _judge_split(bench: Bench, parts: Split) -> Judged | None:
 def run_in_two(bench: Bench, oracle: Oracle) -> tuple[Finished, Finished]:
     """Run the harness and the candidate that it calls."""
     ask, answer = (end.detach() for end in socket.socketpair())
-    folder, host = oracle
-    return bench.workshop.run_split(
-        bench.workshop.program(folder, host=host, descriptors=((ask, ORACLE_CHANNEL),)),
+    workshop = bench.workshop
+    harness, candidate = workshop.run_split(
+        workshop.program(oracle.folder, host=oracle.host, descriptors=((ask, ORACLE_CHANNEL),)),
         bench.command(descriptors=((answer, WORKER_CHANNEL),)),
     )
+    if oracle.is_signed:
+        harness = replace(harness, stdout=unsigned(harness.stdout, workshop.signature))
+    return harness, candidate
 
 
 def build_worker(bench: Bench, parts: Split) -> Built | None:
@@ -132,16 +134,17 @@ def build_oracle(std: str, workshop: Workshop, parts: Split) -> Oracle | None:
     """The oracle, built once for all answers. None where it does not compile."""
     key = content_key(std, parts.oracle)
     known = workshop.oracles.get(key)
-    if known is not None and all(workshop.still_has(path) for path in known):
+    if known is not None and workshop.still_has(known.folder) and workshop.still_has(known.host):
         return known
+    parts = replace(parts, oracle=signed(parts.oracle, workshop.signature))
     built = build_loadable_oracle(std, workshop, parts) or link_oracle(std, workshop, parts.oracle)
     if built is not None:
         workshop.oracles[key] = built
     return built
 
 
-def link_oracle(std: str, workshop: Workshop, oracle: str) -> tuple[Path, None] | None:
-    """The folder of a test that was made a program of its own; None where it does not compile."""
+def link_oracle(std: str, workshop: Workshop, oracle: str) -> Oracle | None:
+    """A test that was made a program of its own; None where it does not compile."""
     arguments = [*workshop.oracle_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
     whole = workshop.built_once(PROGRAM, {"oracle.cpp": oracle}, arguments)
-    return None if whole is None else (whole.parent, None)
+    return None if whole is None else Oracle(whole.parent, None, workshop.signature in oracle)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rlvr_sandbox import SandboxError
 from rlvr_sandbox.launcher import make_public
 
 DRAFT = ".draft-"
+SECRET = "secret"
 IN_USE = 600.0  # seconds since its last use for which an entry is safe: longer than any build that may need it
 SHARERS = 8  # processes that may fill one folder at once
 
@@ -56,6 +59,19 @@ class Store:
             return self.find(key)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+    def secret(self) -> str:
+        """A word that is drawn at random once for all who share the folder, and again where it was removed."""
+
+        def draw(draft: Path) -> bool:
+            (draft / SECRET).touch(0o600)
+            (draft / SECRET).write_text(f"rlvr_{secrets.token_hex(8)}")
+            return True
+
+        entry = self.make(SECRET, draw)
+        if entry is None:
+            raise SandboxError(f"sandbox: {self.folder} does not keep what is put into it")
+        return (entry / SECRET).read_text()
 
     def _make_room(self, coming: int) -> None:
         """Look through the folder when a part of what was free then may have been used up since the last time."""

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, parse_diagnostics, toolchain_trouble
 from rlvr_cpp.verifier.limits import on_the_clock
@@ -54,6 +55,17 @@ Descriptors = tuple[tuple[int, int], ...]
 _LIBRARIES: dict[tuple[str, tuple[str, ...], Controls], tuple[str, ...]] = {}
 
 
+class Oracle(NamedTuple):
+    """A test that was made a program of its own."""
+
+    folder: Path
+    """The one that it is run in."""
+    host: Path | None
+    """The program, where that is not in the folder."""
+    is_signed: bool
+    """It prints its marker behind the workshop's signature."""
+
+
 class Workshop:
     """Builds and runs with one toolchain under one set of controls."""
 
@@ -65,8 +77,10 @@ class Workshop:
         self.stopper: Stopper | None = None
         self.store = Store(_cache(controls) / "built", STORE_LIMIT)
         self.headers = PrecompiledHeaders(self.store, toolchain)
-        self.oracles: dict[str, tuple[Path, Path | None]] = {}
-        """Those that were built: their folders, and the programs that run them from elsewhere."""
+        self.signature = self.store.secret()
+        """With what a harness signs its marker; no candidate knows it."""
+        self.oracles: dict[str, Oracle] = {}
+        """Those that were built."""
         self._failed: dict[str, str] = {}
         self._building: dict[str, threading.Lock] = {}
         self._uses: Counter[str] = Counter()
@@ -93,10 +107,11 @@ class Workshop:
     def oracle_flags(self, std: str) -> tuple[str, ...]:
         """What a test is compiled with that runs in a process of its own.
 
-        An index that the candidate chose must not reach the test's other variables.
+        An index or iterator that the candidate chose must not reach the test's other variables.
         """
         bounds = "array-bounds" if self.toolchain.is_clang else "bounds"  # clang's other bounds forbid shared headers
-        return ("-w", *self.trusted_flags(std), f"-fsanitize={bounds}", "-fsanitize-undefined-trap-on-error")
+        checked = (f"-fsanitize={bounds}", "-fsanitize-undefined-trap-on-error", "-D_GLIBCXX_DEBUG")
+        return ("-w", *self.trusted_flags(std), *checked)
 
     @property
     def link_flags(self) -> tuple[str, ...]:
@@ -184,14 +199,18 @@ class Workshop:
         """Run one program."""
         return run(command, self.controls, self.stopper)
 
-    def run_split(self, oracle: Command, worker: Command) -> tuple[Finished, Finished]:
-        """Run a harness and the candidate that it calls. A worker that let its oracle down still has all its time."""
-        harness, candidate = run_together(
-            [oracle, worker],
-            self.controls,
-            grace=lambda oracle: math.inf if oracle.returncode == WORKER_GONE else LAST_WORDS,
-            stopper=self.stopper,
-        )
+    def run_split(self, oracle: Command, worker: Command, afterwards: float = math.inf) -> tuple[Finished, Finished]:
+        """Run a harness and the candidate that it calls. A worker that let its oracle down still has all its time.
+
+        `afterwards` is how many seconds the oracle has when its worker has ended.
+        """
+
+        def grace(place: int, ended: Finished) -> float:
+            of_worker = math.inf if ended.returncode == WORKER_GONE else LAST_WORDS
+            return of_worker if place == 0 else afterwards
+
+        commands = [oracle, worker]
+        harness, candidate = run_together(commands, self.controls, grace=grace, stopper=self.stopper)
         return harness, candidate
 
     def program(

@@ -3,10 +3,12 @@
 import pytest
 
 from rlvr_cpp import Program, Verifier, VerifyResult
+from rlvr_cpp.reward.configured import open_score
+from rlvr_cpp.reward.score import Judged
 from rlvr_cpp.reward.settings import RewardSettings
-from rlvr_cpp.reward.shaping import open_score
 from rlvr_cpp.reward.terms import shaped_reward
 from rlvr_cpp.reward.tiers import compute_reward
+from rlvr_cpp.tasks.task import Task
 
 HALF = VerifyResult("wrong", True, False, 1, tests_passed=1, tests_total=2, warnings=3)
 BROKEN = VerifyResult("sandbox_error", False, False, None)
@@ -23,9 +25,10 @@ def verifier():
 
 @pytest.mark.parametrize("kind", PAID)
 def test_the_kind_of_the_reward_decides_what_is_paid_and_what_groups_are_judged_by(verifier, kind):
-    programs = [Program("int f() { return 1; }\n")] * 2
+    task = Task("f", "int f() {\n", entry_point="f", test="int main() {}")
+    judged = [Judged(task, "", "", Program("int f() { return 1; }\n"), result, "a") for result in (HALF, BROKEN)]
     with open_score(RewardSettings(kind, 0.0, 0.0), verifier, seed=0) as score:
-        assert score.paid(programs, [HALF, BROKEN], ["a", "a"], {}) == PAID[kind]
+        assert score.paid(judged) == PAID[kind]
         assert [score.primary(result) for result in (HALF, BROKEN)] == PRIMARY[kind]
 
 

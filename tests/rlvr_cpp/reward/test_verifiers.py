@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from rlvr_cpp import UserError, VerifyResult
 from rlvr_cpp.reward.rows import shared_verifier
 from rlvr_cpp.reward.verifiers import compiler_reward, rubric_reward
+from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 from rlvr_sandbox import SandboxError
 
 TEST = """
@@ -117,6 +119,22 @@ def test_verifiers_takes_a_failure_for_an_error_and_not_for_a_score(broken):
     with pytest.raises(vf.TaskError, match="could not be judged"):
         asyncio.run(task.score(trace))
     assert trace.rewards["compiler"] is None
+
+
+def test_the_example_is_loaded_by_its_id_and_scores_a_task(monkeypatch):
+    verifiers_v1()
+    loaders = pytest.importorskip("verifiers.v1.utils.loaders")
+    vf = pytest.importorskip("verifiers.v1")
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "docs" / "verifiers")
+    config = loaders.taskset_config_type("rlvr-cpp-tasks")(id="rlvr-cpp-tasks", split="held_out")
+    tasks = list(loaders.load_taskset(config))
+    known = {task.task_id: task for task in load_tasks(BUILTIN) if task.split == "held_out"}
+    assert {task.data.name for task in tasks} == known.keys()
+    reference = known[tasks[0].data.name]
+    assert reference.reference not in tasks[0].data.model_dump_json()
+    trace = finished_trace(vf, tasks[0], f"```cpp\n{reference.prompt}{reference.reference}\n```")
+    asyncio.run(tasks[0].score(trace))
+    assert trace.rewards["compiler"].score == 1.0
 
 
 def test_a_rubric_of_verifiers_scores_with_it():

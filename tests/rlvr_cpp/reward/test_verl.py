@@ -4,13 +4,18 @@ import ast
 import importlib.util
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rlvr_cpp import UserError, Verifier, VerifyResult
 from rlvr_cpp.reward import verl
-from rlvr_cpp.reward.verl import compute_score
+from rlvr_cpp.reward.verl import compute_score, verl_row
+from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
+from rlvr_cpp.verifier.cases import Case
 from rlvr_sandbox import SandboxError
 
 TEST = """
@@ -103,6 +108,32 @@ def test_a_ground_truth_that_holds_no_tests_is_named(ground_truth, said):
         ask(RIGHT, ground_truth)
 
 
+@pytest.fixture(scope="module")
+def own_tasks():
+    """One whose tests are a harness, one with cases."""
+    harness = next(task for task in load_tasks(BUILTIN) if task.reference)
+    adds = Task("adds", "", "", "main", cases=(Case("1 2", "3"), Case("2 2", "4")), reference=ADDS)
+    return harness, adds
+
+
+def test_a_row_made_of_a_task_is_judged_as_the_task_is(own_tasks):
+    for task, answer in zip(
+        own_tasks, (f"```cpp\n{own_tasks[0].prompt}{own_tasks[0].reference}\n```", ADDS), strict=True
+    ):
+        row = json.loads(json.dumps(verl_row(task)))
+        ground_truth = row["reward_model"]["ground_truth"]
+        score = compute_score(row["data_source"], answer, ground_truth, row["extra_info"])
+        assert (score["score"], score["acc"]) == (1.0, 1.0)
+        assert compute_score(row["data_source"], "no code", ground_truth, row["extra_info"])["acc"] == 0.0
+
+
+def test_rows_have_the_same_fields_and_no_solution(own_tasks):
+    rows = [verl_row(task) for task in own_tasks]
+    assert rows[0].keys() == rows[1].keys()
+    assert rows[0]["extra_info"].keys() == rows[1]["extra_info"].keys()
+    assert all(task.reference not in json.dumps(row) for task, row in zip(own_tasks, rows, strict=True))
+
+
 def calls_of_compute_score(source: Path) -> list[ast.Call]:
     return [
         node
@@ -147,3 +178,47 @@ def test_verl_loads_it_by_the_name_of_its_module():
     loader = managers[0].parents[3] / "utils/import_utils.py"
     assert 'PKG_PATH_PREFIX = "pkg://"' in loader.read_text()
     assert importlib.import_module("rlvr_cpp.reward.verl").compute_score is verl.compute_score
+
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "verl"
+
+
+def leaves(config: dict, prefix: str = "") -> list[str]:
+    """The dotted names of a config's values."""
+    return [
+        name
+        for key, value in config.items()
+        for name in (leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+    ]
+
+
+def test_the_example_sets_what_verl_has_and_is_found_by_its_command():
+    folder = verl_sources()[0].parents[3] / "trainer/config"
+    pytest.importorskip("hydra", reason="needs hydra")
+    main = "import sys, hydra; hydra.main(config_path=sys.argv.pop(1), config_name='ppo_trainer', version_base=None)(lambda c: None)()"
+
+    def composed(*arguments: str) -> dict:
+        call = [sys.executable, "-c", main, str(folder), *arguments, "--cfg", "job"]
+        done = subprocess.run(call, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return yaml.safe_load(done.stdout)
+
+    theirs, ours = (
+        composed(),
+        composed("--config-dir", str(EXAMPLE), "--config-name", "gspo", "actor_rollout_ref.model.path=x"),
+    )
+    own = {name for name in leaves(ours) if "reward_kwargs" not in name}
+    assert own == set(leaves(theirs))
+    assert ours["actor_rollout_ref"]["actor"]["policy_loss"]["loss_mode"] == "gspo"
+    reward = ours["reward"]["custom_reward_function"]
+    inspect.signature(compute_score).bind("", "", "", **reward["reward_kwargs"])
+    assert loaded_by_verl(reward["path"], reward["name"]) is compute_score
+
+
+def loaded_by_verl(path: str, name: str):
+    """By verl's own loader, a file that imports nothing of verl."""
+    source = verl_sources()[0].parents[3] / "utils/import_utils.py"
+    spec = importlib.util.spec_from_file_location("verl_import_utils", source)
+    loader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loader)
+    return loader.load_extern_object(path, name)

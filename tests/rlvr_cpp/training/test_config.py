@@ -120,6 +120,7 @@ def test_the_papers_presets_have_the_papers_clip_ranges(algorithm, band):
         (["stepcoder.cccs_min_prefix_frac=0.9"], "stepcoder.cccs_min_prefix_frac is 0.9"),
         (["policy.quantization=int3"], "policy.quantization is 'int3'"),
         (["policy.quantization=nf4", "adapter=none"], "policy.quantization is 'nf4' with adapter.enabled false"),
+        (["policy.dtype=float16", "adapter=none"], "policy.dtype is 'float16' with adapter.enabled false"),
         (["adapter=none", "adapter.start=x"], "adapter.start is 'x'"),
         (["guards.action=shout"], "guards.action is 'shout'"),
         (["+trainer.trl.beta=1"], "trainer.trl.beta cannot be set"),

@@ -205,6 +205,19 @@ def test_rules_of_verdicts_of_another_version_are_refused(run, folder, monkeypat
         RunRecord(folder, run.job, "g++", run.facts(), write=False)
 
 
+def test_a_reward_of_ones_own_that_was_edited_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "a_reward_that_is_edited.py"
+    source.write_text("def paid(**_):\n    return 1.0\n")
+    reward = dataclasses.replace(run.job.reward, kind="a_reward_that_is_edited:paid")
+    own = dataclasses.replace(run, job=dataclasses.replace(run.job, reward=reward))
+    with RunRecord(tmp_path, own.job, "g++", own.facts()):
+        pass
+    source.write_text("def paid(**_):\n    return 2.0\n")
+    with pytest.raises(UserError, match=r"reward of the run in .* \(sha256: .*accept_changes=\[reward\]"):
+        RunRecord(tmp_path, own.job, "g++", own.facts(), accepted=[])
+
+
 @pytest.mark.parametrize("change", ["template", "asked", "thoughts"])
 def test_a_chat_that_is_asked_otherwise_is_refused(run, tmp_path, monkeypatch, change):
     asked = ChatSettings("You write C++.", {"enable_thinking": False})

@@ -7,8 +7,10 @@ import pytest
 
 from rlvr_cpp import Verifier
 from rlvr_cpp.policy.openings import Opening
-from rlvr_cpp.reward.score import BY_PASSING
+from rlvr_cpp.reward.own import OwnReward
+from rlvr_cpp.reward.score import BY_PASSING, Score
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.training.config import GRPOConfig
 from rlvr_cpp.training.rollout import Request, RolloutScorer, batch_metrics, mean_reward
 from rlvr_cpp.training.stepcoder.curriculum import group_outcomes
 from rlvr_cpp.verifier.cases import Case
@@ -94,6 +96,33 @@ def test_a_batch_that_was_left_leaves_nothing_to_the_next(scorer):
     scorer.begin(requests(""))
     scorer.submit(0, encode("    return 2 * x;\n}\n"))
     assert [rollout.reward for rollout in scorer.finish()] == [1.0]
+
+
+def test_a_group_is_dead_once_its_verdicts_are_there_and_say_nothing(scorer):
+    scorer.begin(requests(*[""] * 4))
+    for row, text in enumerate(("return x;", "return x;", "return 2 * x;", "return x;")):
+        scorer.submit(row, encode(f"    {text}\n}}\n"))
+    assert not scorer.is_dead([0, 1], GRPOConfig())  # nothing is compiled yet
+    scorer.finish()
+    assert scorer.is_dead([0, 1], GRPOConfig())
+    assert not scorer.is_dead([2, 3], GRPOConfig())
+    assert not scorer.is_dead([0, 1], GRPOConfig(zero_variance="keep"))
+
+
+def test_a_reward_of_ones_own_decides_what_is_paid_and_which_groups_say_nothing():
+    def shorter_is_better(completion, result, **_):
+        return result.passed - 0.01 * len(completion)
+
+    with Verifier(workers=1, timeout=2.0) as verifier:
+        score = Score(None, OwnReward("m:f", shorter_is_better, "").values)
+        scorer = RolloutScorer(verifier, decode, [EOS], chat=False, score=score)
+        scorer.begin(requests("", ""))
+        texts = ["    return 2 * x;\n}\n", "    return 2 * x;   \n}\n"]
+        for row, text in enumerate(texts):
+            scorer.submit(row, encode(text))
+        rollouts = scorer.finish()
+    assert [rollout.reward for rollout in rollouts] == [1 - 0.01 * len(text) for text in texts]
+    assert [rollout.primary for rollout in rollouts] == [rollout.reward for rollout in rollouts]
 
 
 def test_a_binary_reward_knows_passes_only():

@@ -83,6 +83,13 @@ def test_a_step_is_on_disk_when_it_was_told(tmp_path):
         assert [(event.step, event.value) for event in events.Scalars("reward")] == [(1, 0.5)]
 
 
+def test_without_a_board_there_are_no_events_and_every_number(tmp_path):
+    with StepLog(tmp_path, 0, board=False) as log:
+        log.write({"step": 1, "reward": 0.5})
+    assert [path.name for path in tmp_path.iterdir()] == [METRICS]
+    assert read_steps(tmp_path, 1) == [{"step": 1, "reward": 0.5}]
+
+
 def test_the_processes_that_are_not_the_first_leave_the_files_alone(tmp_path):
     (tmp_path / METRICS).write_text(lines(1, 2, 3))
     with StepLog(tmp_path, 0, write=False) as log:

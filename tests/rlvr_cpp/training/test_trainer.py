@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+import trl
 
 from rlvr_cpp import UserError
 from rlvr_cpp.errors import RunStopped
@@ -163,6 +164,43 @@ def test_discarded_groups_are_refilled_with_further_prompts(tasks, tmp_path):
     run = train(tasks, FirstTied(), tmp_path, algorithm, steps=1)
     assert run.moved > 0
     assert (run.steps[0]["kept_groups"], run.steps[0]["tied_groups"]) == (2, 2)
+
+
+FIRST_TIED: tuple[Status, ...] = ("wrong", "wrong", "wrong", "wrong", *MIXED)
+"""Of a step's two groups the first says nothing."""
+LONGER = GSPOConfig(group_size=4, max_gen_len=32)
+"""Long enough for the completions of a group to differ."""
+
+
+def scored_without_gradient(monkeypatch) -> list[int]:
+    """The rows of each pass that is made to score completions and not to learn from them."""
+    rows: list[int] = []
+    forward = trl.GRPOTrainer._get_per_token_logps_and_entropies
+
+    def counted(self, model, input_ids, *args, **kwargs):
+        if not torch.is_grad_enabled():
+            rows.append(len(input_ids))
+        return forward(self, model, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(trl.GRPOTrainer, "_get_per_token_logps_and_entropies", counted)
+    return rows
+
+
+def test_dead_rows_are_scored_neither_under_the_policy_nor_under_the_reference(tasks, tmp_path, monkeypatch):
+    rows = scored_without_gradient(monkeypatch)
+    run = train(tasks, DecidedVerifier(*FIRST_TIED), tmp_path / "half", LONGER, steps=1)
+    assert (run.steps[0]["kept_groups"], rows) == (1, [4, 4])
+    rows.clear()
+    train(tasks, DecidedVerifier("wrong"), tmp_path / "none", LONGER, steps=1)
+    assert rows == []
+
+
+def test_leaving_dead_rows_out_changes_no_update(tasks, tmp_path, monkeypatch):
+    spared = train(tasks, DecidedVerifier(*FIRST_TIED), tmp_path / "spared", LONGER, steps=2)
+    monkeypatch.setattr("rlvr_cpp.training.rollout.RolloutScorer.is_dead", lambda *_: False)
+    scored = train(tasks, DecidedVerifier(*FIRST_TIED), tmp_path / "scored", LONGER, steps=2)
+    assert spared.moved > 0
+    assert torch.equal(trained_weights(spared.trainer.model), trained_weights(scored.trainer.model))
 
 
 def test_a_refill_that_finds_nothing_degrades(tasks, tmp_path):

@@ -104,4 +104,4 @@ def test_what_a_job_may_set_or_is_told_an_alternative_to_are_arguments_of_trl():
 
 def test_nothing_that_our_words_decide_may_be_set_beside_them():
     decided = set(inspect.getsource(to_trl).split('"')) | set(inspect.getsource(_engine).split('"'))
-    assert ALLOWED & decided <= {"report_to", "ddp_find_unused_parameters", "weight_decay"}
+    assert ALLOWED & decided <= {"project", "ddp_find_unused_parameters", "weight_decay"}

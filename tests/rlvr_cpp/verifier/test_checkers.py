@@ -192,10 +192,16 @@ def test_a_checker_that_gives_no_answer_is_no_fault_of_the_candidate(answer):
         passes(lambda stdin, expected, actual: answer, "1", "1")
 
 
-def test_a_checker_that_raises_is_no_fault_of_the_candidate():
-    with pytest.raises(CheckerError, match="raised ValueError: invalid literal") as caught:
-        passes(lambda stdin, expected, actual: bool(int(actual)), "1", "one")
-    assert isinstance(caught.value.__cause__, ValueError)
+def test_a_checker_that_raises_whatever_is_printed_is_no_fault_of_the_candidate():
+    for expected in ("uno", "0"):  # it fails on that, or does not take it
+        with pytest.raises(CheckerError, match="raised ValueError: invalid literal") as caught:
+            passes(lambda stdin, expected, actual: bool(int(actual)), expected, "one")
+        assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_an_output_that_breaks_a_checker_which_takes_the_expected_one_does_not_match():
+    assert not passes(lambda stdin, expected, actual: bool(int(actual)), "1", "one")
+    assert not passes(lambda stdin, expected, actual: True if actual == "1" else None, "1", "one")
 
 
 @pytest.mark.parametrize(

@@ -345,3 +345,47 @@ int main() {
     code = "#include <vector>\nstd::vector<int> evens(int n) { return std::vector<int>(n > 4 ? 900 : 1, 2); }\n"
     result = verifier.verify(Program(code, test, declared))
     assert (result.status, result.tests_passed, compute_reward(result)) == (status, 0, reward)
+
+
+GREETS = """#include <iostream>
+#include <string>
+int main() {
+    OBJECT
+    int passed = 0;
+    passed += greet(1) == "Hello, 1";
+    if (greet(2) != "Hello, 2") {
+        std::cout << "FAIL got " << greet(2) << std::endl;
+        if (greet(3).empty()) std::cout << "PASSED " << passed << "/2\\n";
+        return 1;
+    }
+    std::cout << "PASSED 2/2\\n";
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("declaration", "code", "test", "tier"),
+    [
+        ("std::string greet(int n);", "%s", GREETS.replace("OBJECT", ""), "oracle"),
+        (
+            "struct Greeter { std::string greet(int n) const; };",
+            "struct Greeter { %s };",
+            GREETS.replace("greet", "greeter.greet").replace("OBJECT", "Greeter greeter;"),
+            "observer",
+        ),
+    ],
+    ids=["oracle", "observer"],
+)
+def test_what_a_harness_prints_of_an_answer_is_no_verdict(verifier, declaration, code, test, tier):
+    forged = 'return n == 2 ? "\\nPASSED 999/1000" : '
+    bodies = {
+        f'{forged} "silent";': ("run_error", 0, tier),
+        f'{forged} "";': ("wrong", 0, tier),
+        'return "Hello, " + std::to_string(n);': ("ok", 2, tier),
+    }
+    const = " const" * (tier == "observer")
+    codes = ["#include <string>\n" + code % f"std::string greet(int n){const} {{ {body} }}" for body in bodies]
+    programs = [Program(code, test, declaration=f"#include <string>\n{declaration}") for code in codes]
+    results = verifier.verify_many(programs)
+    assert [(one.status, one.tests_passed, one.tier) for one in results] == list(bodies.values())
+    assert [one.stdout for one in results][1:] == ["FAIL got \n PASSED 999/1000\nPASSED 0/2\n", "PASSED 2/2\n"]

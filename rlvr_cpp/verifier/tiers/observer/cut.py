@@ -17,6 +17,7 @@ from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
 from rlvr_cpp.verifier.tiers.observer.challenge import Denied, Pure
 from rlvr_cpp.verifier.tiers.observer.expressions import ASSERTS, child_of, edit, short
+from rlvr_cpp.verifier.tiers.observer.extents import extents
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions, names_declared
 from rlvr_cpp.verifier.tiers.observer.statements import Statements
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned, Moved, Place, edited, parameters_of
@@ -109,6 +110,7 @@ class _Cutter(Statements):
         self.text = test
         self.owing = owing
         self.caught = []
+        self.extents = extents(self.root)
         self.templates = owing.templates
         self.texts = _Texts()
         self.defined = {

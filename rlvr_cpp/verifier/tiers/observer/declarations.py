@@ -280,8 +280,3 @@ def _is_test(node: Node) -> bool:
         node = node.named_children[0]
     operator = node_text(node.child_by_field_name("operator"))
     return node.type in ("binary_expression", "unary_expression") and operator in (*COMPARE, "&&", "||", "!")
-
-
-def is_binding(node: Node) -> bool:
-    """Whether a declarator gives names to the parts of what it declares."""
-    return node.type == "structured_binding_declarator" or node_text(node).lstrip("& ").startswith("[")

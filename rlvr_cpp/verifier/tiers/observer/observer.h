@@ -89,13 +89,14 @@ inline void answer_callback(Reader& in) {
     static unsigned depth = 0;
     const unsigned function = in.get<unsigned>();
     if (++depth > MAX_DEPTH) lost();
-    Callback& called = *callbacks().at(function);
+    Callback* const called = callbacks().at(function);
+    if (called == nullptr) lost();  // what it refers to has ended
     Writer out;
     out.put(RESULT);
 #ifdef RLVR_EXCEPTIONS
     try {
         Writer value;
-        called.answer(in, value);
+        called->answer(in, value);
         out.put(RETURNED);
         out.bytes(value.message.data, value.message.used);
     } catch (...) {
@@ -103,7 +104,7 @@ inline void answer_callback(Reader& in) {
     }
 #else
     out.put(RETURNED);
-    called.answer(in, out);
+    called->answer(in, out);
 #endif
     --depth;
     send(CHANNEL, out.message);
@@ -289,6 +290,18 @@ template <class... A, class F> struct Answer<void(A...), F> : Callback {
 };
 template <class Signature, class F> unsigned called_back(F function) {  // never released: a candidate may keep it
     return callbacks().add(new Answer<Signature, F>(static_cast<F&&>(function)));
+}
+// Stands behind the variables that closures refer to: when they end, nobody may call those closures any more.
+struct Extent {
+    List<unsigned> closures;
+    ~Extent() {
+        for (unsigned n = 0; n < closures.used; ++n) callbacks().at(closures.data[n]) = nullptr;
+    }
+};
+template <class Signature, class F> unsigned called_back(F function, Extent& extent) {
+    const unsigned closure = called_back<Signature>(static_cast<F&&>(function));
+    extent.closures.add(closure);
+    return closure;
 }
 
 #ifdef RLVR_CHALLENGE

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+from rlvr_cpp.verifier.cpp.marker import signed
 from rlvr_cpp.verifier.cpp.signature import read_unit
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.sealed import between
-from rlvr_cpp.verifier.tiers.two_processes import Oracle, link_oracle, run_in_two
+from rlvr_cpp.verifier.tiers.two_processes import link_oracle, run_in_two
 from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, OWN_MAIN, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
-from rlvr_cpp.verifier.toolchain.workshop import Workshop
+from rlvr_cpp.verifier.toolchain.workshop import Oracle, Workshop
 from rlvr_cpp.verifier.verdict import read_oracle
 from rlvr_sandbox import SandboxError
 
@@ -21,7 +22,7 @@ WRONG_TYPE = "the tests ask for a value of another type here"
 
 def build_oracle(std: str, workshop: Workshop, plan: Plan) -> Oracle | None:
     """The oracle; None where it does not compile."""
-    return link_oracle(std, workshop, plan.oracle)
+    return link_oracle(std, workshop, signed(plan.oracle, workshop.signature))
 
 
 def build_apart(std: str, workshop: Workshop, observer: str) -> bytes | None:

@@ -132,6 +132,11 @@ def declared_name(declarator: Node | None) -> str:
     return node_text(declarator)
 
 
+def is_binding(node: Node) -> bool:
+    """Whether a declarator gives names to the parts of what it declares."""
+    return node.type == "structured_binding_declarator" or node_text(node).lstrip("& ").startswith("[")
+
+
 def names_declared(nodes: Iterable[Node]) -> set[str]:
     """What the parts of a text name at the scope of namespaces."""
     found: set[str] = set()

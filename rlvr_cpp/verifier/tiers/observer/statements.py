@@ -7,14 +7,16 @@ an exception unwinds them. Exceptions of the candidate's own types are stood in 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import node_text, walk
 from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
-from rlvr_cpp.verifier.tiers.observer.declarations import Declarations, is_binding
+from rlvr_cpp.verifier.tiers.observer.declarations import Declarations
 from rlvr_cpp.verifier.tiers.observer.expressions import TRUTH, child_of, edit, short
-from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name
+from rlvr_cpp.verifier.tiers.observer.extents import begin
+from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, is_binding
 from rlvr_cpp.verifier.tiers.observer.thunks import edited, place_of
 from rlvr_cpp.verifier.tiers.observer.values import element_type, part_types, sent_type
 from rlvr_cpp.verifier.tiers.oracle import CAN_BE_CAUGHT
@@ -33,9 +35,15 @@ class Statements(Declarations):
 
     caught: list[str]
     """Types of the candidate's that the test catches."""
+    extents: Mapping[tuple[int, int], str]
+    """Statements behind which closures may be called, and by what variable that ends."""
 
     def statement(self, node: Node) -> str:
         """The oracle's text of a statement. Raises `Moved` or CannotSplit."""
+        extent = self.extents.get((node.start_byte, node.end_byte))
+        return self._statement(node) if extent is None else begin(node, self._statement(node), extent)
+
+    def _statement(self, node: Node) -> str:
         if node.type == "init_statement":
             return self._compound(node)
         if node.type in BLOCKS or node.type in WITH_BODIES or node.type == "catch_clause":

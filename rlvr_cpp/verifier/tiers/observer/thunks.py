@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text, walk
+from rlvr_cpp.verifier.tiers.observer.extents import extent_of
 from rlvr_cpp.verifier.tiers.observer.scope import (
     NAMES,
     OF_TEMPLATES,
@@ -263,9 +264,11 @@ class _Taking:
     def _call_back(self, node: Node) -> None:
         signature = signature_of(node, self.lifter.known)
         name = f"rlvr_given_{len(self.lifted.arguments)}"
+        extent = extent_of(node)
+        given = self.lifter.write_lambda(node) + (f", {extent}" if extent else "")
         self.lifted.send(
             f"const rlvr::Stub<{signature}> {name}{{rlvr_in.get<unsigned>()}};",
-            f"rlvr::called_back<{signature}>({self.lifter.write_lambda(node)})",
+            f"rlvr::called_back<{signature}>({given})",
         )
         self.edits.append(Edit(node.start_byte, node.end_byte, name))
 

@@ -5,6 +5,8 @@ import pytest
 from rlvr_cpp import Case, Program, UserError, Verifier, compute_reward
 from rlvr_cpp.verifier.cases import OpenCase
 from rlvr_cpp.verifier.judge import prepare
+from rlvr_cpp.verifier.limits import RunLimits
+from rlvr_cpp.verifier.tiers import checker_program
 from rlvr_cpp.verifier.tiers.checker_program import build_judge
 
 ECHO = """
@@ -56,6 +58,76 @@ def test_what_a_checker_does_to_itself_is_no_score(verifier, output, words):
     result = verifier.verify(Program(ECHO, cases=(OpenCase(output, ""),), checker_program=STATUS))
     assert (result.status, result.stderr) == ("sandbox_error", words)
     assert compute_reward(result) is None
+
+
+FRAGILE = """
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+struct Read { char given[16], expected[16]; };
+int main(int, char** files) {
+    std::FILE *input = std::fopen(files[1], "r"), *output = std::fopen(files[2], "r"), *answer = std::fopen(files[3], "r");
+    char how[16], word[64] = "";
+    Read read;
+    std::vector<int> entries(8, 7);
+    entries.resize(4);
+    std::fscanf(input, "%15s", how), std::fscanf(answer, "%15s", read.expected), std::fscanf(output, "%63s", word);
+    const int number = std::atoi(word), rows[5] = {1, 2, 3, 4, 5};
+    volatile int place = number;
+    if (!std::strcmp(how, "status")) return number;
+    if (!std::strcmp(how, "huge")) return std::vector<int>(number).size() != 3;
+    if (!std::strcmp(how, "vector")) return entries[place] != 7;
+    if (!std::strcmp(how, "array")) return rows[place] == 1;
+    if (!std::strcmp(how, "copy")) return std::strcpy(read.given, word), std::strncmp(read.given, read.expected, 8);
+    while (number < 0) place = number;
+    return number != 3;
+}
+"""
+
+
+@pytest.fixture
+def impatient(verifier, monkeypatch):
+    """A verifier whose checkers have but a moment."""
+    monkeypatch.setattr(checker_program, "LIMITS", RunLimits(time=0.3, memory=1024, stack=256))
+    return verifier
+
+
+def test_an_output_that_breaks_a_checker_which_takes_the_expected_one_has_lost_the_case(impatient):
+    right = Case("huge", "3")
+    tried = [
+        (Case("huge -1", "3"), 2),  # bad_alloc
+        (Case("status 99", "0"), 2),
+        (Case("vector 7", "3"), 2),
+        (Case("array 9", "3"), 2),
+        (Case(f"copy {'A' * 31}", "A"), 2),
+        (Case("loop -1", "3"), 1),  # and the one behind it, on which it would loop as well
+    ]
+    last_word = (
+        'int main() { char how[64], word[64]; if (std::scanf("%63s%63s", how, word) < 2) std::strcpy(word, "3");'
+    )
+    code = f"#include <cstdio>\n#include <cstring>\n{last_word} std::puts(word); }}"
+    programs = [Program(code, cases=(right, case, right), checker_program=FRAGILE) for case, _ in tried]
+    results = impatient.verify_many(programs)
+    assert [(result.status, result.tests_passed, result.tests_total) for result in results] == [
+        ("wrong", passed, 3) for _, passed in tried
+    ], [result.stderr for result in results]
+
+
+def test_a_checker_that_fails_on_the_expected_output_too_is_no_score(verifier):
+    cases = (Case("status 99", "98"), OpenCase("status 99", ""))
+    programs = [
+        Program(ECHO.replace("int main() {", 'int main() { std::puts("99");'), cases=(case,), checker_program=FRAGILE)
+        for case in cases
+    ]
+    for result in verifier.verify_many(programs):
+        assert (result.status, result.stderr) == ("sandbox_error", "checker_program ended with status 99")
+
+
+def test_a_checker_is_not_shown_what_a_c_string_would_hide(verifier):
+    code = '#include <cstdio>\nint main() { std::fwrite("A\\0B", 1, 3, stdout); }'
+    result = verifier.verify(Program(code, cases=(Case("zero", "A"),), checker_program="int main() {}"))
+    assert result.status == "wrong"
 
 
 def test_any_witness_will_do_and_none_will_not(verifier):

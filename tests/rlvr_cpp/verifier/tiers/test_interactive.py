@@ -73,6 +73,45 @@ def test_an_interactor_that_fails_is_no_score_unless_the_candidate_has_failed(ve
     assert (lost.status, lost.tests_passed) == ("wrong", 0)
 
 
+CARELESS = """
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+int main(int, char** files) {
+    int secret = 0, guess = 1, how = 0;
+    std::FILE* input = std::fopen(files[1], "r");
+    std::fscanf(input, "%d%d", &secret, &how);
+    if (how == 1) std::abort();
+    if (how == 2) for (;;) secret += guess;
+    for (int read;;) {
+        std::puts("guess"), std::fflush(stdout);
+        if ((read = std::scanf("%d", &guess)) != 1 && how == 3) std::abort();
+        if (std::vector<int>(guess)[0], guess == secret) return 0;
+        guess = 1;
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "said", "status"),
+    [
+        ("7 0", "7", "ok"),
+        ("7 0", "", "wrong"),  # it asks for ever
+        ("7 3", "", "wrong"),
+        ("7 0", "-1", "wrong"),
+        ("7 1", "7", "sandbox_error"),
+        ("7 2", "7", "sandbox_error"),
+    ],
+)
+def test_an_interactor_that_waits_for_a_word_is_broken_by_the_candidate_alone(verifier, case, said, status):
+    program = Program(
+        f'#include <cstdio>\nint main() {{ std::puts("{said}"); }}', cases=(OpenCase(case, ""),), interactor=CARELESS
+    )
+    result = verifier.verify(program)
+    assert (result.status, result.tests_passed) == (status, int(status == "ok")), result.stderr
+
+
 def test_who_goes_on_alone_is_out_of_time_only_where_it_was_right():
     killed = Finished("killed", -9)
     assert read_talk(Finished("exit", 0), killed) == (Finished("wall", -9), False)

@@ -24,10 +24,10 @@ from rlvr_cpp.verifier.tiers.observer import planner
 from rlvr_cpp.verifier.tiers.observer.cut import Owing, cut_test
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.observer.planner import closed, owing_by, plan_for, why_in_process
-from rlvr_cpp.verifier.tiers.observer.run import build_oracle
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned
 from rlvr_cpp.verifier.tiers.oracle import ORACLE_CHANNEL
+from rlvr_cpp.verifier.tiers.two_processes import link_oracle
 from rlvr_cpp.verifier.verdict import WORKER_GONE, WORKER_LIED
 
 KINDS = Path(__file__).parents[3] / "data" / "observer"
@@ -347,8 +347,8 @@ def oracle(verifier):
     program = Program(TALKER, TALK, 2, reference=TALKER)
     plan = plan_for(program, verifier.workshop)
     assert not plan.reason
-    folder, _ = build_oracle(program.std, verifier.workshop, plan)
-    return folder / "rlvr_program"
+    unsigned = link_oracle(program.std, verifier.workshop, plan.oracle)
+    return unsigned.folder / "rlvr_program"
 
 
 def play(oracle, messages):
@@ -523,6 +523,45 @@ def test_a_candidate_cannot_reach_past_an_array_of_the_test(verifier):
         *(("ok", "observer"), ("run_error", "observer")),
         *(("ok", "oracle"), ("run_error", "oracle")),
     ]
+
+
+@pytest.mark.parametrize(
+    "element", ["data[nth(k)]", "*(data.begin() + nth(k))", "data.at(0) + 0 * *std::next(data.begin(), nth(k))"]
+)
+def test_an_index_that_a_candidate_chose_reads_no_expectation(verifier, element):
+    check = f"for (int k = 0; k < 2; ++k) p += {element} == want[k];"
+    body = f"std::vector<int> data{{42, 42, 3, 7, 5, 1}}, want{{42, 42, 1, 1, 1, 1}}; {check}"
+    test = HARNESS % ("#include <iterator>\n#include <vector>\nint nth(int k);", body)
+    honest, reaching = verifier.verify_many(
+        [Program(f"int nth(int k) {{ return k{more}; }}", test, 2) for more in ("", " + 8")]
+    )
+    assert (honest.status, honest.tests_passed) == ("ok", 2)
+    assert (reaching.status, reaching.tests_passed) == ("run_error", 0)
+
+
+LATER = """#undef NDEBUG
+#include <cassert>
+int main() {
+    Bus bus;
+    int sum = 0;
+    { int n = 0; bus.on([&](int v) { n += v; sum += v; }); bus.emit(1); assert(n == 1); }
+    for (int i = 0; i < 2; ++i) { bus.on([&](int v) { sum += i * v; }); bus.emit(2); }
+    { int n = 5; bus.on([&sum](int v) { sum += v; }); bus.on(bus.kept()); }
+    bus.emit(3);
+    assert(sum == 6);
+}
+"""
+
+
+def test_a_closure_is_not_called_when_what_it_refers_to_has_ended(verifier):
+    bus = BUS.replace("int count()", "std::function<void(int)> kept() const { return f; } int count()")
+    first = "std::function<void(int)> g; void on(std::function<void(int)> h) { if (!g) g = h; f = h; }"
+    keeping = bus.replace("void on(std::function<void(int)> g) { f = g; }", first)
+    honest, late = verifier.verify_many(
+        [Program(code, LATER, reference=bus % EMIT) for code in (bus % EMIT, keeping % "++n; f(x); if (n > 3) g(x);")]
+    )
+    assert (honest.status, honest.tier) == ("ok", "observer")
+    assert (late.status, late.tier) == ("forged", "observer")
 
 
 def test_a_reference_that_fails_leaves_the_test_in_one_process(verifier):

@@ -61,3 +61,9 @@ def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(tmp_path):
 def test_keys_tell_parts_apart():
     assert content_key("ab", "c") != content_key("a", "bc")
     assert content_key("\udcff") == content_key("\udcff")
+
+
+def test_a_secret_is_one_for_all_who_share_the_folder_and_no_others(tmp_path):
+    first, second, other = (Store(tmp_path / name, 1000) for name in ("shared", "shared", "other"))
+    assert first.secret() == second.secret() != other.secret()
+    assert all((path.stat().st_mode & 0o077) == 0 for path in (tmp_path / "shared").glob("*/*"))
