@@ -128,7 +128,7 @@ def _takes_expected(checker: Callable[[str, str, str], bool], case: Case) -> boo
 def _answer(checker: Callable[[str, str, str], bool], case: Case, text: str) -> bool:
     try:
         answer = checker(case.stdin, case.stdout, text)
-    except Exception as error:  # a user's function raises whatever it likes
+    except (Exception, SystemExit) as error:  # a user's function raises whatever it likes
         raise CheckerError(f"the checker raised {type(error).__name__}: {error}") from error
     if not isinstance(answer, bool):
         raise CheckerError(f"the checker returned {answer!r}: it must return True or False")

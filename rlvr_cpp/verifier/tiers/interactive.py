@@ -30,8 +30,8 @@ from rlvr_sandbox import Command, Finished
 NOTHING = "/dev/null"  # testlib's output of an interactor is for a checker behind it, and there is none
 PATIENCE = 5.0  # seconds that an interactor has beyond its candidate's clock
 AFTERWARDS = 2.0  # seconds that it has for its verdict when the candidate has ended
-SILENCE = 1.0  # seconds for which nobody speaks to it, to see whether it fails by itself
-IDLE = 0.1  # CPU seconds: an interactor that used no more in that time has waited
+SILENCE = 3.0  # seconds for which an interactor that is asked once more hears nothing
+BUSY = 0.8  # what part of them one that never waits for a word would use the processor
 
 
 def talk(bench: Bench, interactor: Path, case: Case) -> tuple[Finished, bool | None]:
@@ -69,7 +69,7 @@ def _bears_silence(judge: Command, workshop: Workshop) -> bool:
         run = workshop.run(alone)
     finally:
         os.close(never_speaks)
-    return opinion(run) is not None or (run.ended == "wall" and run.cpu_seconds < IDLE)
+    return opinion(run) is not None or (run.ended == "wall" and run.cpu_seconds < BUSY * SILENCE)
 
 
 def _has_failed(candidate: Finished) -> bool:

@@ -526,11 +526,18 @@ def test_a_candidate_cannot_reach_past_an_array_of_the_test(verifier):
 
 
 @pytest.mark.parametrize(
-    "element", ["data[nth(k)]", "*(data.begin() + nth(k))", "data.at(0) + 0 * *std::next(data.begin(), nth(k))"]
+    "element",
+    [
+        "data[nth(k)]",
+        "*(data.begin() + nth(k))",
+        "data.at(0) + 0 * *std::next(data.begin(), nth(k))",
+        "parts[0].d[nth(k)]",
+    ],
 )
 def test_an_index_that_a_candidate_chose_reads_no_expectation(verifier, element):
     check = f"for (int k = 0; k < 2; ++k) p += {element} == want[k];"
-    body = f"std::vector<int> data{{42, 42, 3, 7, 5, 1}}, want{{42, 42, 1, 1, 1, 1}}; {check}"
+    struct = "struct Part { int d[6]; int more[6]; }; Part parts[] = {{{42, 42}, {}}};"
+    body = f"{struct} std::vector<int> data{{42, 42, 3, 7, 5, 1}}, want{{42, 42, 1, 1, 1, 1}}; {check}"
     test = HARNESS % ("#include <iterator>\n#include <vector>\nint nth(int k);", body)
     honest, reaching = verifier.verify_many(
         [Program(f"int nth(int k) {{ return k{more}; }}", test, 2) for more in ("", " + 8")]
@@ -562,6 +569,37 @@ def test_a_closure_is_not_called_when_what_it_refers_to_has_ended(verifier):
     )
     assert (honest.status, honest.tier) == ("ok", "observer")
     assert (late.status, late.tier) == ("forged", "observer")
+
+
+VALUES = """#undef NDEBUG
+#include <cassert>
+int main() {
+    Bus bus;
+    int sum = 0, v = 3;
+    for (int i = 1; i < 3; ++i) { int w = i; bus.on([&sum, i, k = w + 1](int v) { sum += i * v * k; }); }
+    bus.emit(2);
+    assert(sum == 12 && v == 3);
+}
+"""
+HELD = {
+    "a pointer": "int log[9] = {}; int* p = log; bus.on([p](int v) { p[0] = v; }); bus.emit(3); assert(log[0] == 3);",
+    "its value": "int log[9] = {}; bus.on([p = &log[0]](int v) { p[0] = v; }); bus.emit(3); assert(log[0] == 3);",
+    "a pointee": "int* s = new int(0); bus.on([&](int v) { *s = v; }); bus.emit(3); assert(*s == 3); delete s;",
+    "a closure": "int n = 0; auto f = [&n](int v) { n = v; }; bus.on([f](int v) { f(v); }); bus.emit(3); assert(n == 3);",
+}
+
+
+def test_a_closures_own_values_live_as_long_as_it_does(verifier):
+    honest = verifier.verify(Program(BUS % EMIT, VALUES, reference=BUS % EMIT))
+    assert (honest.status, honest.tier) == ("ok", "observer")
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_a_closure_that_may_hold_a_pointer_is_not_taken_apart(verifier, held):
+    test = f"#undef NDEBUG\n#include <cassert>\nint main() {{ Bus bus; {HELD[held]} }}\n"
+    assert plan_for(Program("", test, reference=BUS % EMIT), verifier.workshop).reason == (
+        "a callback of the test holds a pointer, or what may hold one"
+    )
 
 
 def test_a_reference_that_fails_leaves_the_test_in_one_process(verifier):
