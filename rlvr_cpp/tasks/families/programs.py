@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlvr_cpp.tasks.families.exercise import Exercise, Predicate, predicates
-from rlvr_cpp.tasks.families.reductions import AGGREGATES, TRANSFORMS, draw_array
+from rlvr_cpp.tasks.families.exercise import Exercise, Predicate
+from rlvr_cpp.tasks.families.reductions import AGGREGATES, TRANSFORMS, combinations, draw_array
 
 STUBS = (
     "}\n",
@@ -22,13 +22,7 @@ HABITS = {"smallest": ("r = 999", "r = 0"), "count": ("++r", "r += x")}
 
 def exercises() -> list[Exercise]:
     """Every combination of aggregate, transform and predicate."""
-    return [
-        _exercise(aggregate, transform, predicate)
-        for aggregate in AGGREGATES
-        for transform in TRANSFORMS
-        if aggregate != "count" or transform == "elements"
-        for predicate in predicates(range(2, 10))
-    ]
+    return [_exercise(*combination) for combination in combinations()]
 
 
 def _exercise(aggregate: str, transform: str, predicate: Predicate) -> Exercise:

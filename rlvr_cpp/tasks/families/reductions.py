@@ -23,8 +23,13 @@ AGGREGATES: dict[str, tuple[str, str, Callable[[list[int]], int]]] = {
 
 def exercises() -> list[Exercise]:
     """Every combination of aggregate, transform and predicate."""
+    return [_exercise(*combination) for combination in combinations()]
+
+
+def combinations() -> list[tuple[str, str, Predicate]]:
+    """Aggregates with transforms and predicates; what is counted need not be transformed."""
     return [
-        _exercise(aggregate, transform, predicate)
+        (aggregate, transform, predicate)
         for aggregate in AGGREGATES
         for transform in TRANSFORMS
         if aggregate != "count" or transform == "elements"

@@ -114,22 +114,31 @@ def _place(closure: Node, names: set[str]) -> Node | None:
     scope = found
     while scope.type not in HEADS and scope.parent is not None:
         scope = scope.parent
+    return _body(scope)
+
+
+def _body(scope: Node) -> Node | None:
     return scope.child_by_field_name("body") or scope.child_by_field_name("consequence")
+
+
+def _in_head(scope: Node) -> list[Node]:
+    """What declares something in the head of a statement or function."""
+    body = _body(scope)
+    return [part for part in walk(scope, lambda part: part != body) if part.type in DECLARES and part != body]
 
 
 def _declaration(closure: Node, names: set[str]) -> Node | None:
     """The last declaration, in the innermost scope, of one of these names; None for what never ends."""
     inner = closure
     while (scope := inner.parent) is not None:
+        found = None
         if scope.type == BLOCK:
             earlier = [one for one in scope.named_children if one.end_byte <= inner.start_byte]
-            if found := next((one for one in reversed(earlier) if _ends(one) and names & _declared(one)), None):
-                return found
+            found = next((one for one in reversed(earlier) if _ends(one) and names & _declared(one)), None)
         elif scope.type in HEADS:
-            body = scope.child_by_field_name("body") or scope.child_by_field_name("consequence")
-            parts = [part for part in walk(scope, lambda part: part != body) if part.type in DECLARES]  # noqa: B023
-            if found := next((part for part in reversed(parts) if part != body and names & _own(part)), None):
-                return found
+            found = next((part for part in reversed(_in_head(scope)) if names & _own(part)), None)
+        if found is not None:
+            return found
         inner = scope
     return None
 
