@@ -30,8 +30,8 @@ class EvaluationJob:
     endpoint: str | None
     """Base URL of a server with OpenAI's API, such as `http://localhost:8000/v1`, that answers in the model's place."""
     completions: str | None = None
-    """A file of answers that were written elsewhere, judged in the place of a model's; `greedy`, `samples` and
-    `temperature` are then what the file has."""
+    """A file, or MultiPL-E's folder, of answers that were written elsewhere, judged in the place of a model's;
+    `greedy`, `samples` and `temperature` are then what it has."""
     resume: str | None
     """The folder of an evaluation to go on with, with the config it has; nothing else can be set then."""
     greedy: bool
