@@ -22,7 +22,7 @@ REPLAYED = ("canonical", "negated")
 class EvaluationJob:
     """Everything that the command may be told."""
 
-    seed: int
+    seed: int = field(metadata={"least": 0, "most": 2**32 - 1})
     model: str
     """A shipped model, a Hugging Face id, a folder (of a model, a checkpoint, a run), `canonical` or `negated`."""
     adapter_from: str | None

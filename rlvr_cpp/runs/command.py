@@ -1,11 +1,10 @@
-"""How a command begins and how it ends: a mistake is one sentence, an interruption no traceback.
+"""How a command with a config and a run folder begins and ends: a mistake is one sentence, an interruption no trace.
 
-`hydra_main` is the body of commands that have a config and a run folder, `plain_main` of those with options alone.
+Commands that have options alone: `options.py`.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
 import math
 import os
@@ -14,42 +13,27 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from rlvr_cpp.errors import RunStopped, UserError, first_line
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.config import CONF
+from rlvr_cpp.runs.files import remove_empty
 from rlvr_cpp.runs.help import help_page
+from rlvr_cpp.runs.options import BAD_INPUT, INSTALL
+from rlvr_cpp.runs.overrides import check_options, what_is_wrong
 from rlvr_cpp.runs.record import RUN_FILE, read_record
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+STOPPED, INTERRUPTED = 3, 130
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEAST_FREE = 1 << 20
 """Bytes; on a disk with less, whatever failed is taken for its fault."""
-INSTALL = "pip install 'rlvr-cpp[train]'"
 Settings = TypeVar("Settings")
 Job = Callable[[Settings, Path], float]
 Load = Callable[[Any], Settings]
-
-
-def plain_main(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequence[str] | None = None) -> int:
-    """Call the function `run` that the parsed command line brings along, with the parsed line; gives the exit status.
-
-    2 tells of a mistake in the input or of an extra that is not installed.
-    """
-    try:
-        call = make_parser().parse_args(argv)
-        call.run(call)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except ModuleNotFoundError as error:
-        print(f"error: {error.name} is missing: {INSTALL}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
 
 
 def hydra_main(
@@ -73,10 +57,11 @@ def hydra_main(
     try:
         import hydra
         from hydra.core.hydra_config import HydraConfig
+        from hydra.errors import HydraException
         from hydra.types import RunMode
+        from omegaconf.errors import OmegaConfBaseException
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is missing: this command needs the extra 'train': {INSTALL}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _refuse(f"{error.name} is missing: this command needs the extra 'train': {INSTALL}")
     began = False
 
     @hydra.main(version_base=None, config_path=CONF, config_name=config_name)
@@ -92,14 +77,32 @@ def hydra_main(
             return _run(job, load, raw, folder, own, asked, changeable)
 
     interruption.listen()  # a polite kill ends like Ctrl-C
-    if not _is_first():
-        sys.argv.append("hydra.output_subdir=null")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are told here, not by Hydra
     try:
+        check_options(sys.argv[1:])
+        _refuse_a_known_run(sys.argv[1:])
+        if not _is_first():
+            sys.argv.append("hydra.output_subdir=null")
         compose_and_run()
-    except SystemExit as end:
-        if end.code == 1 and not began:  # Hydra has said which override it could not apply
-            sys.exit(BAD_INPUT)
-        raise
+    except UserError as error:
+        _refuse(str(error))
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        if began and not isinstance(error, HydraException):
+            raise
+        _refuse(what_is_wrong(error, kind))
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _refuse_a_known_run(argv: Sequence[str]) -> None:
+    """Raise UserError for a run folder that holds a run, over whose files Hydra would write its own."""
+    given = dict(word.split("=", 1) for word in argv if "=" in word)
+    folder = Path(given.get("hydra.run.dir", ""))
+    if "hydra.run.dir" in given and "resume" not in given and (folder / RUN_FILE).exists():
+        raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
 
 
 def _one_of_many(job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path) -> float:
@@ -123,7 +126,7 @@ def _run(
     """Run what is asked for in `folder`, which is Hydra's `own` one unless a run goes on."""
     if raw.resume is not None:
         _forget(own)
-        settings = load(_resumed_config(folder, raw, asked, changeable))
+        settings = _known_settings(load, _resumed_config(folder, raw, asked, changeable), folder)
     elif (folder / RUN_FILE).exists():
         raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
     else:
@@ -131,6 +134,15 @@ def _run(
     value = job(settings, folder)
     _forget(own)
     return value
+
+
+def _known_settings(load: Load[Settings], config: Any, folder: Path) -> Settings:
+    try:
+        return load(config)
+    except UserError as error:
+        if "missing mandatory value" not in str(error):
+            raise
+        raise UserError(f"the run in {folder} is another command's or version's ({error}): go on with that") from error
 
 
 def _resumed_config(folder: Path, raw: DictConfig, asked: Sequence[str], changeable: Collection[str]) -> Any:
@@ -185,8 +197,7 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
         yield
     except UserError as error:
         _forget(own)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _refuse(str(error))
     except RunStopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         sys.exit(STOPPED)
@@ -195,8 +206,7 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
             raise
         _forget(own)
         going_on = f", then go on with resume={folder}" if (folder / RUN_FILE).exists() else ""
-        print(f"error: the disk takes no more ({first_line(error)}): free some of it{going_on}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _refuse(f"the disk takes no more ({first_line(error)}): free some of it{going_on}")
     except KeyboardInterrupt:
         if (folder / RUN_FILE).exists():
             print(f"interrupted; what there is stands in {folder}; go on with resume={folder}", file=sys.stderr)
@@ -207,12 +217,12 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
 
 
 def _forget(folder: Path) -> None:
-    """Remove Hydra's own files of a run that never began, and the folder if that leaves it empty."""
-    if not (folder / RUN_FILE).exists():
-        if _is_first():
-            shutil.rmtree(folder / ".hydra", ignore_errors=True)
-        with suppress(OSError):
-            folder.rmdir()
+    """Remove Hydra's own files of a run that never began, and the folders below the working one that are empty then."""
+    if (folder / RUN_FILE).exists():
+        return
+    if _is_first():
+        shutil.rmtree(folder / ".hydra", ignore_errors=True)
+    remove_empty(folder, Path.cwd())
 
 
 def _is_first() -> bool:

@@ -168,12 +168,13 @@ def _parquet(path: Path) -> Iterator[Placed]:
 
 def _download(name: str, config: str | None, split: str | None, usual: str) -> Iterator[Placed]:
     try:
-        from datasets import load_dataset, load_from_disk
+        from datasets import disable_progress_bars, load_dataset, load_from_disk
     except ImportError as error:
         raise UserError(
             f"task source {name!r} is no file, and data sets need the extra 'train': pip install 'rlvr-cpp[train]'"
         ) from error
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network it tells of every try
+    disable_progress_bars()
     try:
         if _is_saved(name):
             rows = _split_of(load_from_disk(name), split, usual)
