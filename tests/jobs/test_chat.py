@@ -13,21 +13,13 @@ from transformers import AutoTokenizer
 from rlvr_cpp import evaluate
 from rlvr_cpp.evaluation import config as evaluation
 from rlvr_cpp.policy import sampling
-from rlvr_cpp.policy.chat import chat_messages, rendered
-from rlvr_cpp.policy.settings import ChatSettings
-from rlvr_cpp.policy.thinking import CANARY, DRAFT
+from rlvr_cpp.policy.thinking import DRAFT
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.console import console
 from rlvr_cpp.training import checks, command
-from tests.rlvr_cpp.policy.chains import RIGHT, THINKING, TURN_END, WRONG, write_chain
-from tests.rlvr_cpp.policy.families import FAMILIES, tokenizer_of
+from tests.rlvr_cpp.policy.chains import FEW, RIGHT, ROWS, WRONG, write_family, write_tasks
+from tests.rlvr_cpp.policy.families import FAMILIES
 
-TWICE = {"task_id": "twice", "prompt": "/// Twice x.\nint twice(int x) {\n", "entry_point": "twice", "split": "train"}
-ROWS = [
-    {**TWICE, "task_id": f"{split}-{number}", "split": split, "reference": f"    return {factor} * x;\n}}\n",
-     "test": f"#include <cassert>\nint main() {{ assert(twice({number}) == {factor * number}); assert(twice(7) == {7 * factor}); }}"}
-    for split in ("train", "held_out") for number, factor in ((5, 2), (6, 3))
-]  # fmt: skip
 ANSWERS = {row["task_id"]: RIGHT if "-5" in row["task_id"] else WRONG for row in ROWS}
 """What ends a right answer: the second task is another one, to which the model's likelier answer is wrong."""
 PLAIN = "opened by <think>, closed by </think>"
@@ -42,15 +34,6 @@ CASES = {
     "gpt-oss": ("gpt-oss", "opened by <|channel|>analysis, closed by <|channel|>final<|message|>, special tokens", ()),
     "ChatML with a system prompt": ("ChatML", PLAIN, ("policy.chat.system=Be brief.",)),
 }
-FEW = ("trainer.steps=1", "trainer.batch_size=16", "algorithm.group_size=8", "trainer.micro_batch_size=16",
-       "algorithm.temperature=1", "algorithm.max_gen_len=24", "evaluation.samples=0", "tasks.check_references=none",
-       "tracker=null", "algorithm.kl_coeff=0", "reward=binary", "evaluation.every=null", "guards.canary_every=99")  # fmt: skip
-
-
-def write_model(family, folder):
-    tokenizer = tokenizer_of(family)
-    text = rendered(tokenizer, chat_messages(CANARY), ChatSettings())
-    write_chain(folder, tokenizer, THINKING[family], TURN_END.get(family, "</s>"), text)
 
 
 def run_job(name, load, job, folder, *overrides):
@@ -69,9 +52,7 @@ def rows_of(path):
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tasks") / "tasks.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return path
+    return write_tasks(tmp_path_factory.mktemp("tasks") / "tasks.jsonl")
 
 
 @pytest.fixture
@@ -90,7 +71,7 @@ def prompts(monkeypatch):
 @pytest.mark.parametrize("case", CASES)
 def test_right_answers_get_1_and_wrong_ones_0_in_training_and_evaluation(tmp_path, tasks, prompts, case):
     family, told, chat = CASES[case]
-    write_model(family, tmp_path / "model")
+    write_family(family, tmp_path / "model")
     shared = (f"model={tmp_path}/model", *chat)
     trained = run_job("gspo", checks.load, command.run, tmp_path / "t", *shared, *FEW, f"tasks.source={tasks}")
     measured = run_job("evaluate", evaluation.load, evaluate.run, tmp_path / "e", *shared, f"benchmark.source={tasks}",
