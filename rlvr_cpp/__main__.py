@@ -18,6 +18,7 @@ COMMANDS = {
     "gspo": ("rlvr_cpp.gspo", "train by sequence ratios; without arguments the demo"),
     "grpo": ("rlvr_cpp.grpo", "train by token ratios"),
     "evaluate": ("rlvr_cpp.evaluate", "measure a model on a benchmark, with intervals"),
+    "view": ("rlvr_cpp.view", "a page of all that a run wrote, and its verdicts"),
     "compare": ("rlvr_cpp.compare", "two evaluations, problem by problem"),
     "best-of-n": ("rlvr_cpp.best_of_n", "sample, judge, and keep the best program"),
     "proxy": ("rlvr_cpp.proxy", "a model that tells verdicts before they are there"),

@@ -11,7 +11,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlvr_cpp"
-DOORS = {"artifact", "best_of_n", "check_tasks", "compare", "evaluate", "grpo", "gspo", "proxy", "registry", "verify"}
+DOORS = {
+    "artifact",
+    "best_of_n",
+    "check_tasks",
+    "compare",
+    "evaluate",
+    "grpo",
+    "gspo",
+    "proxy",
+    "registry",
+    "verify",
+    "view",
+}
 ROOMS = sorted(path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*/__init__.py"))
 WITHOUT_TORCH = ("verifier", "reward", "tasks", "search.proxy", "adapters.registry", "runs")
 
