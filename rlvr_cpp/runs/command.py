@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,9 +21,8 @@ from rlvr_cpp.errors import RunStopped, UserError, first_line
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.config import CONF
 from rlvr_cpp.runs.files import remove_empty
-from rlvr_cpp.runs.help import help_page
+from rlvr_cpp.runs.help import config_keys, help_page
 from rlvr_cpp.runs.options import BAD_INPUT, INSTALL
-from rlvr_cpp.runs.overrides import check_options, what_is_wrong
 from rlvr_cpp.runs.record import RUN_FILE, read_record
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ STOPPED, INTERRUPTED = 3, 130
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEAST_FREE = 1 << 20
 """Bytes; on a disk with less, whatever failed is taken for its fault."""
+NO_KEY = re.compile(r"Could not override '([^']+)'")
+ADD = re.compile(r"To append to your default list use (\S+)")
+OPTIONS = re.compile(r"Available options in '[^']*':\n((?:\t.+\n?)+)")
+"""Of what Hydra says of an override that it refuses, in several lines about itself."""
 Settings = TypeVar("Settings")
 Job = Callable[[Settings, Path], float]
 Load = Callable[[Any], Settings]
@@ -79,7 +84,7 @@ def hydra_main(
     interruption.listen()  # a polite kill ends like Ctrl-C
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are told here, not by Hydra
     try:
-        check_options(sys.argv[1:])
+        _check_options(sys.argv[1:])
         _refuse_a_known_run(sys.argv[1:])
         if not _is_first():
             sys.argv.append("hydra.output_subdir=null")
@@ -89,12 +94,40 @@ def hydra_main(
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if began and not isinstance(error, HydraException):
             raise
-        _refuse(what_is_wrong(error, kind))
+        _refuse(_what_is_wrong(error, config_name))
 
 
 def _refuse(sentence: str) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(BAD_INPUT)
+
+
+def _check_options(argv: Sequence[str]) -> None:
+    """Raise UserError for what begins with a dash and is no option of Hydra's."""
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}: settings are given as key=value, --help lists them")
+
+    parser: Any = get_args_parser()
+    parser.error = refuse
+    parser.parse_intermixed_args(argv)
+
+
+def _what_is_wrong(error: Exception, config_name: str) -> str:
+    """The sentence for an error of Hydra's, with the setting that is nearest to what was written."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"the run folder cannot be made ({first_line(error)}): choose another hydra.run.dir"
+    if add := ADD.search(text):
+        return f"{first_line(error).rstrip('.')}: use {add[1]}"
+    if missing := NO_KEY.search(text):
+        keys = config_keys(config_name)
+        near = get_close_matches(missing[1], [*keys, *{key.partition(".")[0] for key in keys}], 1, 0.7)
+        return f"there is no setting {missing[1]!r}: {f'do you mean {near[0]!r}? ' if near else ''}--help lists all"
+    if options := OPTIONS.search(text):
+        return f"{first_line(error)}: it must be one of {', '.join(options[1].split())}"
+    return f"{first_line(error).rstrip('.')}: settings are given as key=value, --help lists them"
 
 
 def _refuse_a_known_run(argv: Sequence[str]) -> None:

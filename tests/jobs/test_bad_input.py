@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from rlvr_cpp.__main__ import COMMANDS
 
 TASK = {"task_id": "a", "prompt": "int f() {", "test": "int main() {}", "entry_point": "f"}
 FILES: dict[str, str | bytes] = {
@@ -185,6 +185,11 @@ OTHERS = {
     "sft place": ("rlvr_pretrain.sft", ["--data", "two.jsonl", "--out", "no.json", "--steps", "0"], "steps is 0"),
     "describe": ("rlvr_pretrain.describe", ["nope"], "nope"),
     "describe nothing": ("rlvr_pretrain.describe", [], "the following arguments are required: preset"),
+    "rlvr unknown command": ("rlvr_cpp", ["gpso"], "there is no command 'gpso': did you mean gspo?"),
+    "rlvr hands on": ("rlvr_cpp", ["gspo", "trainer.stepz=3"], "do you mean 'trainer.steps'?"),
+    "view nothing": ("view", ["nowhere"], "nowhere holds no run that can be read"),
+    "view a list": ("view", ["listed"], "listed holds no run that can be read"),
+    "view without a folder": ("view", [], "the following arguments are required: RUN"),
     "verify option": ("verify", ["--nope"], "unrecognized arguments: --nope"),
     "verify cases and tests": ("verify", ["--cases", "no.json", "--tests", "no.json", "two.jsonl"], "both --tests and --cases"),
     "verify cases": ("verify", ["--cases", "no.json", "two.jsonl"], "no.json"),
@@ -208,10 +213,7 @@ def ended(zygote, tmp_path_factory):
             path = place / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    calls = {
-        name: (module if module.startswith("rlvr_") else f"rlvr_cpp.{module}", arguments)
-        for name, (module, arguments, _) in CALLS.items()
-    }
+    calls = {name: (module_of(module), arguments) for name, (module, arguments, _) in CALLS.items()}
     (place / "calls.json").write_text(json.dumps(calls))
     status, text = zygote.run(place / "calls.json", module="tests.jobs.several")
     assert status == 0, text
@@ -230,7 +232,11 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(ended, name):
     assert left == FILES.keys() | {str(Path(file).parent) for file in FILES if "/" in file}
 
 
+def module_of(name):
+    return name if name.startswith("rlvr_") else f"rlvr_cpp.{name}"
+
+
 def test_every_command_is_among_them():
-    commands = {path.stem for path in (ROOT / "rlvr_cpp").glob("*.py")} - {"__init__", "errors"}
-    assert commands <= {module for module, *_ in CALLS.values()}
+    commands = {module for name, (module, _) in COMMANDS.items() if name != "doctor"}  # which is told nothing
+    assert commands <= {module_of(module) for module, *_ in CALLS.values()}
     assert len(CALLS) >= 40
