@@ -50,10 +50,10 @@ class CompareRuns(Callback):
             if remark:
                 console.print(remark, style="yellow")
         except UserError as error:
-            console.print(f"no comparison: {error}", markup=False, soft_wrap=True)
-            if not any(path.is_dir() for path in folder.iterdir()):  # no run began, and none is to be compared
+            if not any(path.is_dir() for path in folder.iterdir()):  # no run began
                 shutil.rmtree(folder)
                 remove_empty(folder.parent, self._here)
+            console.print(f"no comparison: {error}", markup=False, soft_wrap=True)
 
 
 def main() -> int:
