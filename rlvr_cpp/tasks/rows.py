@@ -66,7 +66,7 @@ def _by_problem(folder: Path) -> tuple[list[Path], list[Path]]:
     files = [path for path in folder.iterdir() if not path.name.startswith(".")]
     results = sorted(path for path in files if path.name.endswith(RESULTS))
     problems = sorted((path for path in files if path.name.endswith(OBJECTS) and path not in results), key=_numbers)
-    is_theirs = _is_problem(problems[0]) if problems else len(results) == len(files)
+    is_theirs = any(map(_is_problem, problems[:2])) if problems else len(results) == len(files)
     return (problems, results) if is_theirs else ([], [])
 
 

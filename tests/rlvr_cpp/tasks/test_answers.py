@@ -121,10 +121,11 @@ def test_a_folder_of_verdicts_alone_is_one_sentence(multipl_e):
         read_answers(str(multipl_e), TASKS)
 
 
-def test_a_file_of_a_folder_that_is_cut_off_is_named(multipl_e):
-    path = multipl_e / "HumanEval_10_twice.json.gz"
+@pytest.mark.parametrize("number", [1, 10])
+def test_a_file_of_a_folder_that_is_cut_off_is_named(multipl_e, number):
+    path = multipl_e / f"HumanEval_{number}_twice.json.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"'.*HumanEval_10_twice\.json\.gz' cannot be read"):
+    with pytest.raises(UserError, match=rf"'.*HumanEval_{number}_twice\.json\.gz' cannot be read"):
         load_benchmark(benchmark_of(multipl_e))
 
 
