@@ -68,7 +68,7 @@ def prepare(program: Program, workshop: Workshop) -> None:
     """
     if program.judge_program is not None:
         with contextlib.suppress(SandboxError, OSError, CheckerError):
-            build_judge("", program.judge_program, workshop)
+            build_judge(program, workshop)
     if program.test is None or program.declaration is None:
         return
     counted = _with_counted_assertions(program)
