@@ -15,7 +15,7 @@ from tree_sitter import Node
 from rlvr_cpp.verifier.cpp.assertions import count_assertions
 from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
-from rlvr_cpp.verifier.tiers.observer.challenge import Denied, Pure
+from rlvr_cpp.verifier.tiers.observer.challenge import Pure, challenge_macros
 from rlvr_cpp.verifier.tiers.observer.expressions import ASSERTS, child_of, edit, short
 from rlvr_cpp.verifier.tiers.observer.extents import extents
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions, names_declared
@@ -49,6 +49,9 @@ class Cut:
     """The expressions that each thunk evaluates."""
     self_judged: int
     challenged: int
+    """Those that may be asked with other literals, too."""
+    draws: tuple[int, ...]
+    """By which draws each of them is."""
     probes: bool
     """Types have still to be found out."""
 
@@ -65,8 +68,9 @@ class Owing:
     """Class templates among the owed names."""
     pure: Pure = field(default_factory=Pure)
     """What trusted text says of calls that may be repeated."""
-    denied: Denied = "each"
-    """How many changes the candidate's own comparisons have to deny."""
+    draws: tuple[int, ...] | None = None
+    """By which draws of other literals a reference bears to be asked each of the candidate's own comparisons: empty where
+    it has not said so yet, None where there is none."""
 
 
 @dataclass
@@ -124,7 +128,7 @@ class _Cutter(Statements):
             node_text(child_of(node, "name")) for node in self.root.children if node.type == "preproc_function_def"
         )
         self.lifter.checks = CHECKS | self.macros
-        self.pure, self.denied = owing.pure, owing.denied
+        self.pure, self.draws = owing.pure, owing.draws
         self.globals: set[str] = set()
         """Variables of the test that can change."""
 
@@ -371,10 +375,11 @@ class _Cutter(Statements):
         lines = [*(item.text for item in self.texts.items if item.is_needed), *stubs, *self.thunks.lines]
         probes = any("rlvr::probe<" in line for line in self.thunks.lines)
         kinds = templates([*self.thunks.lines, *stubs, *self.result_names])
+        draws = self.draws or (0,) * self.challenged
         exceptions = exceptions_of(body, all_kinds=bool(self.caught))
         oracle = [
             rpc_text("RLVR_ORACLE", kinds, exceptions, [f"#include {path}" for path in self.texts.standard]),
-            *(["#define RLVR_CHALLENGE", "#include <random>"] if self.challenged else []),
+            *(challenge_macros(self.text, draws) if draws else []),
             *(["#include <exception>"] if self.caught else []),
             header(),
             *self.result_names,
@@ -392,6 +397,7 @@ class _Cutter(Statements):
             places=self.thunks.places,
             self_judged=self.self_judged,
             challenged=self.challenged,
+            draws=draws,
             probes=probes,
         )
 

@@ -7,13 +7,14 @@ is, and what is done with it is asked for instead.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text
-from rlvr_cpp.verifier.tiers.observer.challenge import Denied, Pure, can_be_repeated, challenge_text, changed
+from rlvr_cpp.verifier.tiers.observer.challenge import Pure, can_be_repeated, challenge_text, open_arguments
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Scopes, Variable, declared_name
 from rlvr_cpp.verifier.tiers.observer.thunks import (
     Learned,
@@ -42,6 +43,8 @@ EFFECTS = (
     *("identifier", "subscript_expression"),
 )
 ASSERTS = ("assert",)
+IS_FALSE = frozenset((("==", "false"), ("!=", "true"), ("==", "0"), ("!=", "1")))
+"""Comparisons that say of their other side that it is false."""
 
 
 class Expressions:
@@ -61,13 +64,14 @@ class Expressions:
         self.self_judged = 0
         """Comparisons that the candidate's own code decides."""
         self.challenged = 0
-        """Those among them that are asked with changed literals, too."""
+        """Those among them that may be asked with other literals, too."""
         self.pure = Pure()
         """What may be repeated."""
-        self.denied: Denied = "each"
-        """What a comparison that is asked in several ways has to deny."""
+        self.draws: tuple[int, ...] | None = None
+        """By which draws each of those is, as a reference has said; None where there is no reference."""
         self.is_negated = False
-        """Of the expression that is being cut the opposite is expected: a yes to everything fails by itself."""
+        """Of the expression that is being cut the opposite is expected: a yes to everything fails by itself. As far as the
+        text tells; a reference says it in its rehearsal."""
         self._results: dict[str, str] = {}
 
     # ------------------------------------------------------------------------------------------------ what is asked
@@ -119,17 +123,29 @@ class Expressions:
         """A comparison that the candidate's own code decides, where possible with other literals as well."""
         self.self_judged += 1
         said = self.value(node, TRUTH)
-        is_asked = said.startswith("rlvr::ask<bool>(") and not self.is_negated and self.denied != "none"
+        is_asked = said.startswith("rlvr::ask<bool>(") and (self.draws is not None or not self.is_negated)
         if operator != "==" or not is_asked or not can_be_repeated(node, self.pure):
             return said
         lifted = self.lifter.lift(node)
-        others = list(changed(lifted, self.pure))
-        if not others:
+        arguments = open_arguments(lifted, self.pure)
+        if not arguments:
             return said
         self.challenged += 1
+        place = self.challenged - 1
+        if self.draws and not self.draws[place]:
+            return said
         body = f"rlvr::give_comparison(rlvr_out, [&] {{ return ({lifted.text}) ? 1 : 0; }});"
         thunk = self.thunks.add(place_of(node), lifted, lambda n: body)
-        return challenge_text(thunk, lifted.arguments, others, self.denied)
+        return challenge_text(place, thunk, arguments)
+
+    @contextlib.contextmanager
+    def negated(self, is_so: bool = True) -> Iterator[None]:
+        """The opposite is expected of what is cut inside."""
+        self.is_negated ^= is_so
+        try:
+            yield
+        finally:
+            self.is_negated ^= is_so
 
     # ---------------------------------------------------------------------------------------------------- expressions
 
@@ -218,7 +234,8 @@ class Expressions:
         if not self.travels(own):
             return self.own_comparison(node, operator)
         hint = self._hint(self.known.type_of(other))
-        return f"{self.expression(left, hint)} {operator} {self.expression(right, hint)}"
+        with self.negated((operator, node_text(other)) in IS_FALSE):
+            return f"{self.expression(left, hint)} {operator} {self.expression(right, hint)}"
 
     def _streamed(self, node: Node, left: Node, right: Node, operator: str) -> str:
         """Into or out of a stream of the test, which moves to the observer where an object needs it."""
@@ -233,10 +250,8 @@ class Expressions:
             return self.value(node, expected)
         if operator not in ("!", "not"):
             return f"{operator} {self.expression(argument, expected)}"
-        self.is_negated = not self.is_negated
-        text = self.expression(argument, TRUTH)
-        self.is_negated = not self.is_negated
-        return f"{operator} {text}"
+        with self.negated():
+            return f"{operator} {self.expression(argument, TRUTH)}"
 
     def _conditional(self, node: Node, expected: str | None) -> str:
         condition, yes, no = (child_of(node, name) for name in ("condition", "consequence", "alternative"))
