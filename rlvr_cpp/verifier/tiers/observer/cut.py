@@ -20,7 +20,7 @@ from rlvr_cpp.verifier.tiers.observer.expressions import ASSERTS, child_of, edit
 from rlvr_cpp.verifier.tiers.observer.extents import extents
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions, names_declared
 from rlvr_cpp.verifier.tiers.observer.statements import Statements
-from rlvr_cpp.verifier.tiers.observer.thunks import Learned, Moved, Place, edited, parameters_of
+from rlvr_cpp.verifier.tiers.observer.thunks import Learned, Moved, Place, edited, parameters_of, refuse_throws
 from rlvr_cpp.verifier.tiers.observer.units import header, templates, thrown_in_observer, thrown_in_oracle
 from rlvr_cpp.verifier.tiers.observer.values import COMPARE, fields_of, sent_type
 from rlvr_cpp.verifier.tiers.oracle import IN_PROCESS_NAMES, exceptions_of, rpc_text
@@ -69,8 +69,8 @@ class Owing:
     pure: Pure = field(default_factory=Pure)
     """What trusted text says of calls that may be repeated."""
     draws: tuple[int, ...] | None = None
-    """By which draws of other literals a reference bears to be asked each of the candidate's own comparisons: empty where
-    it has not said so yet, None where there is none."""
+    """By which draws of other literals a reference bears to be asked each of the candidate's own comparisons: empty
+    where it has not said so yet, None where there is none."""
 
 
 @dataclass
@@ -335,6 +335,7 @@ class _Cutter(Statements):
         registered: list[str] = []
         for name in sorted(self.lifter.called_back):
             node = self.defined[name]
+            refuse_throws(node)
             declarator, spelled = child_of(node, "declarator"), node_text(child_of(node, "type"))
             types = [node_text(p.child_by_field_name("type")) for p in parameters_of(declarator)]
             marks = [node_text(p) for p in parameters_of(declarator)]

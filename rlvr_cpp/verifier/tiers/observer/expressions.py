@@ -70,8 +70,8 @@ class Expressions:
         self.draws: tuple[int, ...] | None = None
         """By which draws each of those is, as a reference has said; None where there is no reference."""
         self.is_negated = False
-        """Of the expression that is being cut the opposite is expected: a yes to everything fails by itself. As far as the
-        text tells; a reference says it in its rehearsal."""
+        """Of the expression that is being cut the opposite is expected: a yes to everything fails by itself. As far as
+        the text tells; a reference says it in its rehearsal."""
         self._results: dict[str, str] = {}
 
     # ------------------------------------------------------------------------------------------------ what is asked

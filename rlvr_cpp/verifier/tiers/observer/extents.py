@@ -20,6 +20,7 @@ from rlvr_cpp.verifier.tiers.observer.scope import (
     mentions,
     names_in_lambdas,
 )
+from rlvr_cpp.verifier.tiers.observer.values import POINTING
 
 HEADS = (
     *("for_statement", "for_range_loop", "if_statement", "while_statement", "switch_statement", "catch_clause"),
@@ -27,8 +28,6 @@ HEADS = (
 )
 BLOCK = "compound_statement"
 WORD = re.compile(r"[A-Za-z_]\w*")
-POINTING = re.compile(r"[*&]|iterator\b|_view\b|\bspan\b|\breference_wrapper\b|\bfunction\b|_ptr\b")
-"""In a declaration before its value: what it declares may outlive what it stands for."""
 POINTER = re.compile(r"&|\bnew\b|\bthis\b|\[[^\]]*\]\s*\(|\b(?:begin|end|data|c_str|next|prev|find\w*|\w+_bound)\s*\(")
 """In a value: it may be a pointer, an iterator or a closure."""
 

@@ -602,6 +602,58 @@ def test_a_closure_that_may_hold_a_pointer_is_not_taken_apart(verifier, held):
     )
 
 
+GIVEN = """#undef NDEBUG
+#include <cassert>
+#include <functional>
+#include <stdexcept>
+struct Adder { int* to; void operator()(int v) const { *to += v; } };
+struct Doubler { int& to; void operator()(int v) { to += 2 * v; } };
+int main() {
+    Bus bus;
+    bool threw = false;
+    bus.on([](int v) { if (v > 2) throw std::runtime_error("three"); });
+    bus.emit(2);
+    try { bus.emit(3); } catch (const std::runtime_error&) { threw = true; }
+    assert(threw);
+    int sum = 0, doubled = 0, bound = 0;
+    Adder adder{&sum};
+    bus.on(adder); bus.emit(4);
+    assert(sum == 4);
+    bus.on(Doubler{doubled}); bus.emit(5);
+    assert(doubled == 10);
+    bus.on(std::bind([](int& to, int v) { to -= v; }, std::ref(bound), std::placeholders::_1)); bus.emit(6);
+    assert(bound == -6);
+}
+"""
+
+
+def test_what_a_test_gives_acts_on_the_tests_own_variables(verifier):
+    declaration = (
+        "struct Bus { std::function<void(int)> f; int n = 0; void on(std::function<void(int)> g); void emit(int x); };"
+    )
+    declared = "#include <functional>\n" + declaration
+    bus = BUS % EMIT
+    honest, deaf = verifier.verify_many(
+        [Program(code, GIVEN, declaration=declared) for code in (bus, bus.replace("f = g", "if (!f) f = g"))]
+    )
+    assert (honest.status, honest.tests_passed, honest.tier) == ("ok", 4, "observer"), honest.why_in_process
+    assert (deaf.status, deaf.tests_passed) == ("wrong", 1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "b.on([](int) { throw 7; });",
+        "auto f = [](int) { throw 7; }; b.on(f);",
+        "int k = 7; b.on([&](int) { throw k; });",
+    ],
+)
+def test_a_closure_that_throws_what_does_not_travel_is_not_taken_apart(given):
+    body = f"Bus b; {given} try {{ b.emit(1); }} catch (int code) {{ p += 2 * (code == 7); }}"
+    program = Program("", HARNESS % ("", body), 2, reference=BUS % EMIT)
+    assert why_in_process(program) == "a callback of the test throws what is no exception of the library's"
+
+
 def test_a_reference_that_fails_leaves_the_test_in_one_process(verifier):
     test = HARNESS % ("", "Box b; p += b.get() == 4; p += b.v == 4;")
     plan = plan_for(dataclasses.replace(Program(BOX, test, 2), reference=BOX), verifier.workshop)
