@@ -66,6 +66,8 @@ class Owing:
     """Functions that the test defines and the candidate is told of."""
     templates: frozenset[str] = frozenset()
     """Class templates among the owed names."""
+    headers: tuple[str, ...] = ()
+    """Of the library, which trusted text includes: a test that counts on them needs them in a process of its own, too."""
     pure: Pure = field(default_factory=Pure)
     """What trusted text says of calls that may be repeated."""
     draws: tuple[int, ...] | None = None
@@ -378,8 +380,9 @@ class _Cutter(Statements):
         kinds = templates([*self.thunks.lines, *stubs, *self.result_names])
         draws = self.draws or (0,) * self.challenged
         exceptions = exceptions_of(body, all_kinds=bool(self.caught))
+        standard = dict.fromkeys([*self.texts.standard, *self.owing.headers])
         oracle = [
-            rpc_text("RLVR_ORACLE", kinds, exceptions, [f"#include {path}" for path in self.texts.standard]),
+            rpc_text("RLVR_ORACLE", kinds, exceptions, [f"#include {path}" for path in standard]),
             *(challenge_macros(self.text, draws) if draws else []),
             *(["#include <exception>"] if self.caught else []),
             header(),

@@ -48,15 +48,15 @@ def extent_of(closure: Node) -> str | None:
     if captured.unknown or any(_points(closure, name) for name in captured.references | captured.values):
         raise CannotSplit("a callback of the test holds a pointer, or what may hold one")
     place = _place(closure, captured.references)
-    if place is not None and place.type not in ("declaration", BLOCK):
-        raise CannotSplit("a callback of the test refers to a variable of a statement without braces")
     return None if place is None else _name(place)
 
 
 def begin(node: Node, text: str, name: str) -> str:
     """The text of a statement with an extent that ends before the statement's variables do."""
     extent = f"rlvr::Extent {name};"
-    return text.replace("{", f"{{ {extent}", 1) if node.type == BLOCK else f"{text} {extent}"
+    if node.type == BLOCK:
+        return text.replace("{", f"{{ {extent}", 1)
+    return f"{text} {extent}" if node.type == "declaration" else f"{{ {extent} {text} }}"
 
 
 def _name(place: Node) -> str:

@@ -36,6 +36,7 @@ PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_
 ROUNDS = 14
 TOOL_SECONDS = 20.0
 QUOTED_INCLUDE = re.compile(r'(?m)^[ \t]*#[ \t]*include[ \t]*".*$')
+STANDARD_INCLUDE = re.compile(r"(?m)^[ \t]*#[ \t]*include[ \t]*(<[^>\n]+>)")
 UNDECLARED = re.compile(
     r"[‘'](?P<gnu>\w+)[’'] (?:was not declared|does not name a t|has not been declared)|"
     r"(?:undeclared identifier|unknown type name|no template named|undeclared template) '(?P<clang>\w+)'"
@@ -249,7 +250,8 @@ def owing_by(test: str, trusted: str) -> Owing:
     nodes = parse(trusted.encode(errors="replace")).children
     callees = frozenset({function.name for function in read_trusted_unit(trusted).prototypes} & own)
     templates = names_of_types(trusted, "template_declaration")
-    return Owing(frozenset((names_declared(nodes) - given) | prototypes), callees, templates, read_pure(trusted))
+    owed, headers = frozenset((names_declared(nodes) - given) | prototypes), tuple(STANDARD_INCLUDE.findall(trusted))
+    return Owing(owed, callees, templates, headers, read_pure(trusted))
 
 
 def _prototypes_in(test: str) -> set[str]:

@@ -553,6 +553,7 @@ int main() {
     int sum = 0;
     { int n = 0; bus.on([&](int v) { n += v; sum += v; }); bus.emit(1); assert(n == 1); }
     for (int i = 0; i < 2; ++i) { bus.on([&](int v) { sum += i * v; }); bus.emit(2); }
+    for (int i : {0, 0}) bus.on([&](int v) { sum += i * v; }), bus.emit(2);
     { int n = 5; bus.on([&sum](int v) { sum += v; }); bus.on(bus.kept()); }
     bus.emit(3);
     assert(sum == 6);
