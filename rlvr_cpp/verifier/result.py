@@ -14,6 +14,9 @@ VALUE_TYPE = "value_type"
 """The `error_class` of a candidate whose value has a type that the tests do not ask for, such as one of its own with an
 equality that says yes to everything."""
 
+BAD_TEST = "bad_test"
+"""The `error_class` of a `sandbox_error` that is the task's doing: nobody can pass the test."""
+
 
 @dataclass(frozen=True)
 class VerifyResult:

@@ -18,7 +18,14 @@ from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
 from rlvr_cpp.verifier.tiers.observer.challenge import Pure, challenge_macros
 from rlvr_cpp.verifier.tiers.observer.expressions import ASSERTS, child_of, edit, short
 from rlvr_cpp.verifier.tiers.observer.extents import extents
-from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions, names_declared
+from rlvr_cpp.verifier.tiers.observer.scope import (
+    DECLARES,
+    CannotSplit,
+    Variable,
+    declared_name,
+    mentions,
+    names_declared,
+)
 from rlvr_cpp.verifier.tiers.observer.statements import Statements
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned, Moved, Place, edited, parameters_of, refuse_throws
 from rlvr_cpp.verifier.tiers.observer.units import header, templates, thrown_in_observer, thrown_in_oracle
@@ -67,7 +74,7 @@ class Owing:
     templates: frozenset[str] = frozenset()
     """Class templates among the owed names."""
     headers: tuple[str, ...] = ()
-    """Of the library, which trusted text includes: a test that counts on them needs them in a process of its own, too."""
+    """Of the library, which trusted text includes: a test that counts on them needs them in its own process, too."""
     pure: Pure = field(default_factory=Pure)
     """What trusted text says of calls that may be repeated."""
     draws: tuple[int, ...] | None = None
@@ -315,12 +322,14 @@ class _Cutter(Statements):
         with self.scopes.inside():
             edits, parameters = self.parameters(declarator)
             self.helpers[name] = parameters
+            if any(one.in_observer for one in parameters):
+                self.scopes.taking.add(name)
             self.texts.oracle.append(edited(node, [*edits, edit(body, self.statement(body))]))
         return None
 
     def _builder(self, node: Node, name: str) -> None:
         """A function that makes an object of the candidate's: it moves, as long as it judges nothing."""
-        if any(part.type == "binary_expression" and _compares(part) for part in walk(node)):
+        if self._compares_objects(node):
             raise CannotSplit(f"{name} of the test compares, beside the candidate that it makes an object of")
         used = {node_text(mention) for mention in mentions(node)}
         self._refuse_checks(node, used)
@@ -330,6 +339,24 @@ class _Cutter(Statements):
         self.lifter.called_back.discard(name)
         self.lifter.functions -= {name}
         self._moves(node, {name})
+
+    def _compares_objects(self, function: Node) -> bool:
+        """Whether a function compares what it has of the candidate, but for a pointer with none."""
+        own = self.scopes.owed | {
+            declared_name(one)
+            for part in walk(function)
+            if part.type in DECLARES and self._may_be_object(part.child_by_field_name("type"))
+            for one in part.children_by_field_name("declarator")
+        }
+        compared = (part for part in walk(function) if part.type == "binary_expression" and _compares(part))
+        return any(
+            own & {node_text(mention) for mention in mentions(part)}
+            for part in compared
+            if "nullptr" not in (node_text(side) for side in part.named_children)
+        )
+
+    def _may_be_object(self, kind: Node | None) -> bool:
+        return self.scopes.depends(kind) or node_text(kind) == "auto"
 
     def _stubs(self) -> tuple[list[str], list[str]]:
         """Functions of the test as the observer calls them, and how the oracle offers them, in one order."""

@@ -271,9 +271,9 @@ class Expressions:
 
     def _subscript(self, node: Node, expected: str | None) -> str:
         argument, indices = child_of(node, "argument"), child_of(node, "indices")
-        if self.scopes.depends(argument):
+        if self.scopes.depends(argument) and not self._is_helper_call(argument):
             return self.value(node, expected)
-        return f"{node_text(argument)}{self.each_child(indices, 'int')}"
+        return f"{self.expression(argument)}{self.each_child(indices, 'int')}"
 
     def _cast(self, node: Node, expected: str | None) -> str:
         kind, value = child_of(node, "type"), child_of(node, "value")
@@ -301,9 +301,10 @@ class Expressions:
                 if is_plain
                 else self.value(node)
             )
-        of_object = function.type == "field_expression" and self.scopes.depends(
-            function.child_by_field_name("argument")
-        )
+        owner = function.child_by_field_name("argument") if function.type == "field_expression" else None
+        if owner is not None and self._is_helper_call(owner):
+            return edited(node, [edit(one, self.expression(one)) for one in (owner, *arguments)])
+        of_object = self.scopes.depends(owner)
         if of_object or (function.type != "field_expression" and self.scopes.depends(function)):
             return self.value(node, expected)
         if name in OF_OBJECTS or (name not in self.macros and not all(map(self._can_be_argument, arguments))):
@@ -330,24 +331,34 @@ class Expressions:
         is_kind = function.type in ("primitive_type", "sized_type_specifier")
         return is_kind or node_text(function).startswith("static_cast")
 
+    def _is_helper_call(self, node: Node) -> bool:
+        """Whether a value is what a function of the test returns, and so the test's own."""
+        function = node.child_by_field_name("function") if node.type == "call_expression" else None
+        return function is not None and _bare_function(function) in self.helpers and not _is_qualified(function)
+
     def _call_helper(self, node: Node, arguments: Sequence[Node], parameters: Sequence[Variable]) -> str:
         edits = []
         for place, argument in enumerate(arguments):
             parameter = parameters[place] if place < len(parameters) else Variable()
-            if not self.scopes.depends(argument):
+            if parameter.in_observer:
+                text = self._object_argument(argument, parameter)
+            elif not self.scopes.depends(argument):
                 text = node_text(argument)
-            elif parameter.in_observer:
-                text = self._object_argument(argument)
             else:
                 text = self.expression(argument, self._hint(sent_type(parameter.type)))
             edits.append(edit(argument, text))
         return edited(node, edits)
 
-    def _object_argument(self, node: Node) -> str:
+    def _object_argument(self, node: Node, parameter: Variable) -> str:
+        """What a helper is given for an object: the object itself, or a new one."""
         variable = self.scopes.look(node_text(node)) if node.type == "identifier" else None
-        if variable is not None and variable.in_observer:
+        if variable is not None and variable.in_observer and not parameter.is_value:
             return variable.handle or node_text(node)
-        return self.made(node)[0]
+        if self.scopes.depends(node) and not parameter.is_value:
+            return self.made(node)[0]
+        lifted = self.lifter.lift(node)
+        body = f"rlvr::put_slot(rlvr_out, rlvr::hold(new {parameter.type}({lifted.text})));"
+        return call("rlvr::make", [str(self.thunks.add(place_of(node), lifted, lambda n: body)), *lifted.arguments])
 
     def made(self, node: Node) -> tuple[str, str]:
         """A new object in the observer, of a type that nobody spells: what makes it, and the type's alias there."""
@@ -418,9 +429,10 @@ class Expressions:
             is_pointer = own is not None and "*" in node_text(own)
             variable = Variable(type="" if is_pointer else spelled, is_const="const" in node_text(parameter).split())
             if self.scopes.depends(kind):
-                if is_pointer:
-                    raise CannotSplit("a function of the test takes a pointer to an object")
-                variable = Variable(type=self.thunks.alias(spelled), in_observer=True)
+                pointed = f"{'const ' if variable.is_const else ''}{spelled}*"
+                is_value = "&" not in node_text(own)
+                alias = self.thunks.alias(pointed if is_pointer else spelled)
+                variable = Variable(type=alias, in_observer=True, is_value=is_value)
                 edits.append(edit(parameter, f"const rlvr::Handle& {name}"))
             self.scopes.declare(name, variable)
             variables.append(variable)

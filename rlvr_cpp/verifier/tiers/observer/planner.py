@@ -14,6 +14,8 @@ import threading
 from functools import cache, lru_cache
 from pathlib import Path
 
+from tree_sitter import Node
+
 from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, lexemes, node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, read_trusted_unit
 from rlvr_cpp.verifier.program import Program
@@ -255,9 +257,17 @@ def owing_by(test: str, trusted: str) -> Owing:
 
 
 def _prototypes_in(test: str) -> set[str]:
-    """The functions that a test declares and does not define."""
+    """The functions and function templates that a test declares and does not define."""
     unit = read_trusted_unit(test)
-    return {function.name for function in unit.prototypes} - {function.name for function in unit.defined}
+    declared = {function.name for function in unit.prototypes} - {function.name for function in unit.defined}
+    templates = [node for node in parse(test.encode(errors="replace")).children if node.type == "template_declaration"]
+    return declared | (_names_of(templates, "declaration") - _names_of(templates, "function_definition"))
+
+
+def _names_of(templates: list[Node], kind: str) -> set[str]:
+    """The function templates among these that are declared, or defined."""
+    found = (child for node in templates for child in node.children if child.type == kind)
+    return {declared_name(one.child_by_field_name("declarator")) for one in found}
 
 
 def _local_names(test: str) -> set[str]:

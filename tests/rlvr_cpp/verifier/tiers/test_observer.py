@@ -328,6 +328,58 @@ def test_a_function_that_no_linker_sees_is_observed(verifier):
     assert [(one.status, one.tier) for one in results] == [("ok", "observer")] * 4
 
 
+NODES = """struct Node { int val; Node* next; Node(int v = 0, Node* n = nullptr) : val(v), next(n) {} };
+Node* reversed(Node* head)%s
+"""
+REVERSED = " { Node* out = nullptr; while (head) { Node* n = head->next; head->next = out; out = head; head = n; } return out; }"
+OF_NODES = """#include <cassert>
+#include <vector>
+Node* make(const std::vector<int>& all) {
+    Node* head = nullptr;
+    for (int i = (int)all.size() - 1; i >= 0; --i) head = new Node(all[i], head);
+    return head;
+}
+std::vector<int> read(const Node* node) {
+    std::vector<int> all;
+    for (; node != nullptr; node = node->next) all.push_back(node->val);
+    return all;
+}
+int main() {
+    Node* list = reversed(make({1, 2, 3}));
+    assert((read(list) == std::vector<int>{3, 2, 1}));
+    assert((read(list) == std::vector<int>{3, 2, 1}));
+    assert(read(nullptr).empty() && reversed(nullptr) == nullptr);
+}
+"""
+LARGEST = "template <class T> T largest(T a, T b)"
+OF_LARGEST = (
+    f"#include <cassert>\n{LARGEST};\nint main() {{ assert(largest(1, 2) == 2); assert(largest(2.5, 1.5) == 2.5); }}\n"
+)
+
+
+def test_lists_of_the_prompts_and_templates_that_a_test_declares_are_observed(verifier):
+    of_nodes = {"declaration": NODES % ";"}
+    results = verifier.verify_many(
+        [
+            Program(NODES % REVERSED, OF_NODES, **of_nodes),
+            Program(NODES % REVERSED.replace("return out", "return out ? out->next : out"), OF_NODES, **of_nodes),
+            Program(f"{LARGEST} {{ return a < b ? b : a; }}\n", OF_LARGEST, declaration=f"{LARGEST} {{"),
+            Program(f"{LARGEST} {{ (void)a; return b; }}\n", OF_LARGEST, declaration=f"{LARGEST} {{"),
+        ]
+    )
+    assert [(one.status, one.tests_passed, one.tier) for one in results] == [
+        *(("ok", 3, "observer"), ("wrong", 1, "observer")),
+        *(("ok", 2, "observer"), ("wrong", 1, "observer")),
+    ]
+
+
+@pytest.mark.parametrize("compares", ["made.v != 3", "made.get() > 3"])
+def test_a_function_that_compares_the_object_it_makes_is_not_moved_beside_it(compares):
+    maker = f"Box make(int n) {{ Box made; for (int i = 0; i < n; ++i) if ({compares}) made.v = i; return made; }}"
+    program = Program(BOX, HARNESS % (maker, "p += 2 * (make(2).v == 3);"), 2, reference=BOX)
+    assert "make of the test compares" in why_in_process(program)
+
+
 # ------------------------------------------------------------------------------------------------------ the channel
 
 TALK = HARNESS % (
