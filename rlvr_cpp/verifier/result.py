@@ -69,6 +69,11 @@ class VerifyResult:
         return self.status == "ok" and self.tests_total > 0
 
     @property
+    def machine_failed(self) -> bool:
+        """It was not judged, and the task is not to blame."""
+        return self.status == "sandbox_error" and self.error_class != BAD_TEST
+
+    @property
     def is_cheat(self) -> bool:
         """It claimed a verdict, could have tampered with one, or answered with what the tests cannot compare."""
         return self.status in CHEATS or self.error_class == VALUE_TYPE

@@ -99,6 +99,15 @@ OF_DECLARATION = (
 TEST = "#include <cassert>\n#include <stdexcept>\nint main() { Sum a(2), b(5); %s }\n"
 
 
+def test_a_loop_of_comparisons_is_rehearsed_in_time(verifier):
+    loop = "for (int n = 1; n < 400; ++n) assert(n > 0 && a + b == Sum(7));"
+    honest, yes = (
+        verifier.verify(Program(SUM % equal, TEST % loop, reference=SUM % "n == o.n")) for equal in ("n == o.n", "true")
+    )
+    assert (honest.status, honest.tests_total, honest.tier) == ("ok", 399, "observer"), honest.why_in_process
+    assert (yes.status, yes.tests_passed) == ("wrong", 0)
+
+
 @pytest.mark.parametrize(
     "tests",
     [
