@@ -28,9 +28,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NoReturn, TextIO
+from typing import TextIO
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import Parser, UserError
 from rlvr_cpp.verifier.cases import Case, OpenCase, read_cases
 from rlvr_cpp.verifier.checkers import CHECKERS
 from rlvr_cpp.verifier.lines import ReadRow, judge_lines, program_in
@@ -50,14 +50,6 @@ STDIN = "-"
 """What the compiler calls a program that is one text."""
 MAX_BYTES = 16 << 20
 COMPILE_SECONDS = 30.0
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a call in one sentence, as everything else does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UserError."""
-        raise UserError(f"{message} (see rlvr-verify --help)")
 
 
 def main(argv: Sequence[str] | None = None, read_row: ReadRow = program_in) -> int:
