@@ -22,6 +22,7 @@ from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.evidence import EVIDENCE_FILE, INVALID, PASS, Decoding, EvaluationRecord, task_scores
 from rlvr_cpp.runs.files import contract_hash
 from rlvr_cpp.runs.record import RunRecord, git_commit, package_versions, utc_now
+from rlvr_cpp.runs.samples import write_page
 from rlvr_cpp.tasks.answers import Answers, read_answers
 from rlvr_cpp.tasks.benchmarks import Benchmark, load_benchmark, with_references
 from rlvr_cpp.tasks.reading.contract import answer_contract
@@ -127,6 +128,8 @@ def report(parts: Measuring, evaluation: Evaluation) -> float:
         measures=[asdict(row) for row in summary.measures],
         unscorable=summary.unscorable,
     )
+    continued = parts.subject.prompt_format == "completion"
+    write_page(parts.folder, f"{record.model} on {record.benchmark}", parts.benchmark.tasks, is_continued=continued)
     page = write_pages(parts.folder, summary, record, parts.record.fields["command"])
     print_summary(summary, record)
     console.print(f"report: {page}", markup=False, soft_wrap=True)

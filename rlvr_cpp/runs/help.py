@@ -54,6 +54,20 @@ def default_values(config_name: str) -> dict[str, Any] | None:
     return values
 
 
+def config_keys(config_name: str) -> list[str]:
+    """The keys of `conf/<config_name>.yaml`, as they are set; empty where there is no such config or no YAML reader."""
+    values = default_values(config_name) if Path(CONF, f"{config_name}.yaml").exists() else None
+    return list(_flat(values or {}, ""))
+
+
+def _flat(values: dict[str, Any], group: str) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{group}{key}.")
+        else:
+            yield f"{group}{key}"
+
+
 def _merge(values: dict[str, Any], more: dict[str, Any]) -> None:
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(values.get(key), dict):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.reward.score import BY_TESTS, Judged, Score
+from rlvr_cpp.runs.samples import DIAGNOSTICS_LIMIT, SAID_LIMIT
 from rlvr_cpp.tasks.completion import Candidate, read_completion
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.groups import TIE
@@ -80,6 +81,8 @@ class Rollout:
                 "cache_hit": result.cache_hit,
                 "prefix": self.prefix,
                 "completion": self.completion,
+                "diagnostics": [(d.line, d.severity, d.message) for d in result.diagnostics[:DIAGNOSTICS_LIMIT]],
+                "said": "" if result.status == "ok" or result.diagnostics else result.stderr[:SAID_LIMIT],
             }
         )
 

@@ -35,6 +35,7 @@ from rlvr_cpp.reward.score import Score
 from rlvr_cpp.runs import interruption, processes
 from rlvr_cpp.runs.console import banner, console
 from rlvr_cpp.runs.record import RunRecord, utc_now
+from rlvr_cpp.runs.samples import write_page
 from rlvr_cpp.runs.trackers import open_trackers, tracker_names
 from rlvr_cpp.tasks.choice import split_sources
 from rlvr_cpp.tasks.mixture import Mixture, describe_sources, mixture_of
@@ -395,6 +396,8 @@ def report(parts: Parts, before: Evaluation, curve: Curve, after: Evaluation) ->
         unscorable={"before": before.unscorable, "after": after.unscorable},
         **whole.facts(),
     )
+    title = f"{parts.job.model}, {parts.folder.name}"
+    write_page(parts.folder, title, parts.train_tasks + parts.held_out, is_continued=not parts.policy.chat)
     page = write_report(parts.folder, parts.record.fields, rows, families, examples)
     print_examples(examples)
     print_comparison(rows, families)

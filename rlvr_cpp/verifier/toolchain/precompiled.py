@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rlvr_cpp.verifier.cpp.lexemes import POSSIBLE_SPLICE, lexemes
+from rlvr_cpp.verifier.toolchain import flush
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
 from rlvr_cpp.verifier.toolchain.toolchain import Toolchain
 
@@ -92,7 +93,8 @@ class PrecompiledHeaders:
         text = "".join(f"#include <{name}>\n" for name in leading_includes(code))
         matter = flags if self.toolchain.is_clang else tuple(flag for flag in flags if not flag.startswith("-W"))
         recipe = (*matter, *self._recipe())
-        return text, recipe, content_key("header", self.toolchain.compiler, self.toolchain.version, recipe, text)
+        made_by = (self.toolchain.compiler, self.toolchain.version, flush.SOURCE, recipe)
+        return text, recipe, content_key("header", made_by, text)
 
     def _recipe(self) -> tuple[str, ...]:
         if self.toolchain.is_clang:

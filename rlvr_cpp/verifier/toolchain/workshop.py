@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import math
 import os
 import re
@@ -26,6 +27,7 @@ from typing import NamedTuple
 from rlvr_cpp.verifier.cpp.diagnostics import compile_limit_reason, parse_diagnostics, toolchain_trouble
 from rlvr_cpp.verifier.limits import on_the_clock
 from rlvr_cpp.verifier.program import Program
+from rlvr_cpp.verifier.toolchain import flush
 from rlvr_cpp.verifier.toolchain.precompiled import PrecompiledHeaders
 from rlvr_cpp.verifier.toolchain.store import Store, content_key
 from rlvr_cpp.verifier.toolchain.toolchain import CANDIDATE_FLAGS, Toolchain, compiler_view, linker_flags, program_view
@@ -33,6 +35,7 @@ from rlvr_cpp.verifier.verdict import WORKER_GONE
 from rlvr_sandbox import Command, Controls, Finished, Limits, SandboxError, Stopper, can_mount, run, run_together
 from rlvr_sandbox.launcher import cache_folder, private_temporary_folder
 
+LOG = logging.getLogger(__name__)
 PROGRAM = "rlvr_program"
 LIBRARY = "rlvr_library.so"
 """What a program is built as that is loaded by another one."""
@@ -348,7 +351,12 @@ class Workshop:
         return path.read_bytes()
 
     def _build_header(self, draft: Path, text: str, recipe: tuple[str, ...]) -> bool:
-        with self.scratch({"prefix.h": text}) as folder:
+        plugin = self._flush_plugin()
+        files: Sources = {"prefix.h": text}
+        if plugin is not None:
+            files = {"prefix.h": text + flush.PRAGMA, flush.PLUGIN: plugin.read_bytes()}
+            recipe = (flush.LOADED, *recipe)
+        with self.scratch(files) as folder:
             finished = self.compile(folder, recipe, stdin=text.encode(), file_size=HEADER_SIZE)
             output = recipe[-1]
             if finished.returncode != 0:
@@ -356,6 +364,29 @@ class Workshop:
             for name in ("prefix.h", output):
                 shutil.copyfile(folder / name, draft / name)
                 (draft / name).chmod(0o644)
+        return True
+
+    def _flush_plugin(self) -> Path | None:
+        """The plugin for making precompiled headers, proven at its first use; None where the compiler takes none."""
+        if self.toolchain.is_clang:
+            return None
+        key = content_key("flush", flush.PROBE, self.toolchain.compiler, self.toolchain.version)
+        with self._building.setdefault(key, threading.Lock()):
+            entry = None if key in self._failed else self.store.make(key, lambda draft: self._prove_plugin(key, draft))
+        return None if entry is None else entry / flush.PLUGIN
+
+    def _prove_plugin(self, key: str, draft: Path) -> bool:
+        nm = self.tool("nm")
+        with self.scratch(flush.PROBE) as folder:
+            why = flush.complaint(
+                lambda arguments: self.compile(folder, arguments),
+                lambda name: self.run_tool(folder, [nm, *flush.NM, name], 10.0),
+            )
+            if why:
+                self._failed[key] = why
+                LOG.warning("%s: programs cost more, for its plugin does not work (%s)", self.toolchain.compiler, why)
+                return False
+            shutil.copyfile(folder / flush.PLUGIN, draft / flush.PLUGIN)
         return True
 
 
