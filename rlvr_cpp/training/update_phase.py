@@ -229,14 +229,15 @@ class UpdatePhase:
     def _compare_with_sampler(self, old: torch.Tensor, inputs: Batch) -> None:
         """How far the old log-probabilities are from those by which the tokens were drawn, where the engine told.
 
-        In rows that older weights wrote that is how far the policy has moved since: `drift`, and no error.
+        In rows that older weights wrote that is `drift`, what the policy has moved since; what has sampled such a step
+        tells its error.
         """
         if (drawn := inputs.get("sampling_per_token_logps")) is None:
             return
         mask = live_response(inputs)
         stale = inputs.get("staleness", torch.zeros_like(inputs["advantages"]))[:, None].bool()
         moved = old - drawn
-        for name, tokens in (("sampler", mask * ~stale), ("stale", mask * stale)):
+        for name, tokens in (("sampler", mask), ("stale", mask * stale)):
             self._totals[f"{name}_error"] += moved.abs().masked_fill(tokens == 0, 0.0).sum().item()
             self._totals[f"{name}_tokens"] += tokens.sum().item()
         self._totals["truncated"] += ((moved > math.log(STALE_WEIGHT_LIMIT)) * mask * stale).sum().item()

@@ -1,5 +1,6 @@
 """Rollouts one step ahead: what is sampled with which weights, what it is weighed by, and that a run goes on exactly."""
 
+import contextlib
 import dataclasses
 import json
 import threading
@@ -13,7 +14,7 @@ from rlvr_cpp.training.ahead.look_ahead import LookAhead
 from rlvr_cpp.training.checkpoints import find_checkpoints, read_state
 from rlvr_cpp.training.config import GSPOConfig, GuardSettings, StepCoderConfig
 from rlvr_cpp.training.objective import stale_weights
-from tests.rlvr_cpp.training.decided import MIXED, DecidedVerifier, build, train, trained_weights
+from tests.rlvr_cpp.training.decided import MIXED, DecidedStream, DecidedVerifier, build, train, trained_weights
 
 OF_THE_CLOCK = {"generate", "wait", "update", "verify", "seconds", "step_time"}
 LONGER = GSPOConfig(group_size=4, max_gen_len=32)
@@ -152,6 +153,32 @@ def test_a_run_that_goes_on_is_the_one_that_was_not_interrupted(tasks, tmp_path,
     assert torch.equal(trained_weights(rest.model), trained_weights(whole.trainer.model))
     for name in whole.steps[-1].keys() - OF_THE_CLOCK - {"total_flos", "train_runtime"}:
         assert steps[0][name] == whole.steps[-1][name], name
+
+
+class TiedAtFirst(DecidedVerifier):
+    """In the first rounds of two steps one of two groups is tied; those that are asked in its place are not."""
+
+    opened = 0
+
+    @contextlib.contextmanager
+    def stream(self):
+        self.opened += 1
+        tied = ("wrong",) * 4 if self.opened <= 2 else ()
+        yield DecidedStream(DecidedVerifier(*tied, *MIXED))
+
+
+def test_what_is_refilled_is_sampled_by_the_policy_of_now_and_not_weighed(tasks, tmp_path, monkeypatch):
+    told = []
+
+    def noted(old, drawn, staleness):
+        told.append(staleness.tolist())
+        return stale_weights(old, drawn, staleness)
+
+    monkeypatch.setattr("rlvr_cpp.training.update_phase.stale_weights", noted)
+    algorithm = dataclasses.replace(LONGER, refill_rounds=1, num_minibatches=1)
+    run = train(tasks, TiedAtFirst(), tmp_path, algorithm, ahead=1, micro_batch_size=8)
+    assert [row["staleness"] for row in run.steps] == [0, pytest.approx(2 / 3)]
+    assert [sorted(pass_) for pass_ in told] == [[0.0] * 8, [0.0] * 4 + [1.0] * 4]
 
 
 def test_a_checkpoint_behind_the_last_step_holds_no_further_completions(tasks, tmp_path):
