@@ -118,8 +118,10 @@ def test_a_loop_of_comparisons_is_rehearsed_in_time(verifier):
 )
 def test_who_says_yes_to_everything_passes_neither_what_is_so_nor_what_is_not(verifier, tests):
     honest, yes = SUM % "n == o.n", SUM % "true"
-    trusted = [{"reference": honest}] + [{"declaration": OF_DECLARATION}] * ("wrong" not in tests)
-    for known in trusted:
-        right, lying = verifier.verify_many([Program(code, TEST % tests, **known) for code in (honest, yes)])
+    trusted = [(None, honest)] + [(OF_DECLARATION, None)] * ("wrong" not in tests)
+    for declaration, reference in trusted:
+        right, lying = verifier.verify_many(
+            [Program(code, TEST % tests, declaration=declaration, reference=reference) for code in (honest, yes)]
+        )
         assert (right.status, right.tests_passed, right.tier) == ("ok", 2, "observer"), right.why_in_process
         assert (lying.status, lying.tests_passed) == ("wrong", 0)

@@ -358,11 +358,13 @@ OF_LARGEST = (
 
 
 def test_lists_of_the_prompts_and_templates_that_a_test_declares_are_observed(verifier):
-    of_nodes = {"declaration": NODES % ";"}
+    declared = NODES % ";"
     results = verifier.verify_many(
         [
-            Program(NODES % REVERSED, OF_NODES, **of_nodes),
-            Program(NODES % REVERSED.replace("return out", "return out ? out->next : out"), OF_NODES, **of_nodes),
+            Program(NODES % REVERSED, OF_NODES, declaration=declared),
+            Program(
+                NODES % REVERSED.replace("return out", "return out ? out->next : out"), OF_NODES, declaration=declared
+            ),
             Program(f"{LARGEST} {{ return a < b ? b : a; }}\n", OF_LARGEST, declaration=f"{LARGEST} {{"),
             Program(f"{LARGEST} {{ (void)a; return b; }}\n", OF_LARGEST, declaration=f"{LARGEST} {{"),
         ]
