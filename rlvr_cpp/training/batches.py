@@ -104,10 +104,15 @@ class TaskOrder(Sampler[int]):
         self.sampler = sampler
         self._draw = draw
         self._epoch: list[int] = []
+        self._following: list[int] = []
+        """The epoch behind it, where that was asked for."""
 
     def __iter__(self) -> Iterator[int]:
-        self._epoch = list(self.sampler) if self._draw is None else [*self._drawn(self._draw)]
+        self._epoch, self._following = self._following or self._drawn_epoch(), []
         return iter(self._epoch)
+
+    def _drawn_epoch(self) -> list[int]:
+        return list(self.sampler) if self._draw is None else [*self._drawn(self._draw)]
 
     def _drawn(self, draw: Callable[[int], Sequence[int]]) -> Iterator[int]:
         """An epoch as trl's sampler has it: each step's tasks repeated, task by task and as a whole."""
@@ -121,7 +126,10 @@ class TaskOrder(Sampler[int]):
         return len(self.sampler)
 
     def rollout(self, number: int) -> list[int]:
-        """The tasks of a rollout of this epoch, each once, by index; `number` from 0."""
+        """The tasks of a rollout of this epoch or the next, each once, by index; `number` from 0."""
         rows = self.sampler.batch_size * self.sampler.mini_repeat_count
         start = number * rows * self.sampler.repeat_count
-        return self._epoch[start : start + rows : self.sampler.mini_repeat_count]
+        if start >= len(self._epoch):
+            self._following = self._following or self._drawn_epoch()
+        both = [*self._epoch, *self._following]
+        return both[start : start + rows : self.sampler.mini_repeat_count]

@@ -192,6 +192,11 @@ def _model_problems(job: TrainingJob) -> Iterator[str]:
             f"generation.engine is {job.generation.engine!r} but vllm is not installed: pip install 'rlvr-cpp[vllm]', "
             "or use transformers"
         )
+    if job.generation.ahead and job.generation.engine != "transformers":
+        yield (
+            f"generation.ahead is {job.generation.ahead} with generation.engine {job.generation.engine!r}: that engine "
+            "takes over the trained weights itself, in the middle of an update; use engine transformers, or ahead 0"
+        )
     if job.generation.engine == "vllm_server" and job.generation.vllm_server_url is None:
         yield "generation.engine is 'vllm_server' without generation.vllm_server_url: give the server's base URL"
 

@@ -42,6 +42,8 @@ class GenerationSettings:
     """Share of the GPU's memory that vLLM may take in this process."""
     vllm_server_url: str | None
     """Base URL of a server started with `trl vllm-serve`."""
+    ahead: int = field(default=0, metadata={"least": 0, "most": 1})
+    """Steps by which sampling is ahead of the update: 1 samples and judges the next step's completions beside it."""
 
 
 @dataclass

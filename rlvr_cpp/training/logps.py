@@ -21,8 +21,14 @@ def score_in_float32(models: Iterable[Any], temperature: float) -> None:
     """
     for model in models:
         if model is not None and model.dtype != torch.float32:
-            base = model.get_base_model() if isinstance(model, PeftModel) else model
-            add_fused_lm_head(base, temperature, cast_lm_head_to_fp32=True, outputs=("log_probs", "entropy"))
+            fuse_head(model, temperature)
+
+
+def fuse_head(model: Any, temperature: float) -> None:
+    """Let a model give log-probabilities and entropies, in float32, without all of its logits at a time."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    in_16_bits = model.dtype != torch.float32
+    add_fused_lm_head(base, temperature, cast_lm_head_to_fp32=in_16_bits, outputs=("log_probs", "entropy"))
 
 
 def scored_in_batches(

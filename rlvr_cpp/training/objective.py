@@ -10,6 +10,7 @@ live rows, whatever passes and processes they fall into.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ SEQUENCE_SUMS = ("grpo", "sapo", "luspo", "dr_grpo")
 TOKEN_SUMS = ("dapo", "cispo", "vespo", "bnpo")
 """trl's losses that divide by tokens; `bnpo` by those of each pass, so it alone depends on how passes are cut."""
 LOG_RATIO_LIMIT = 20.0
+STALE_WEIGHT_LIMIT = 2.0
+"""The most that a token's loss is multiplied by for what the policy has moved since it was drawn."""
 GROWTH_INTERVAL = 2000
 """Updates in a row without an overflow, after which the scale doubles."""
 
@@ -50,6 +53,17 @@ def kl_term(
         return d.square() / 2
     k3 = d.expm1() - d  # exp(d) - d - 1 loses everything below 3e-4 in float32
     return k3 * ratio if estimator == "k3_is" else k3
+
+
+def stale_weights(old: torch.Tensor, drawn: torch.Tensor, staleness: torch.Tensor) -> torch.Tensor:
+    """(B, T) what token terms of rows that older weights wrote are weighed with; 1 where `staleness` (B,) is 0.
+
+    The ratio of the policy at the update's start to the one that drew the token, `old` to `drawn` log-probabilities
+    (B, T), is truncated at `STALE_WEIGHT_LIMIT` (truncated importance sampling). The loss's own ratio is that to `old`,
+    so its band means what it does without staleness (decoupled PPO, arXiv 2110.00641).
+    """
+    weights = (old - drawn).clamp(max=math.log(STALE_WEIGHT_LIMIT)).exp()
+    return torch.where(staleness[:, None] > 0, weights, torch.ones_like(weights))
 
 
 def importance_ratio(new: torch.Tensor, old: torch.Tensor, mask: torch.Tensor, level: str) -> torch.Tensor:

@@ -39,7 +39,7 @@ class Memory:
 
     base: float
     trained: float
-    """Trained weights with their gradients and Adam's two moments, all in float32."""
+    """Trained weights with gradients, Adam's two moments and, one step ahead, a copy to sample with; all in float32."""
     cache: float
     """Keys and values while all completions of a batch are written."""
     activations: float
@@ -112,7 +112,8 @@ def estimate_memory(job: TrainingJob, micro: int) -> Memory:
     kept = layers + 8 if job.trainer.gradient_checkpointing else 16 * layers
     return Memory(
         base=_base_bytes(model, job.policy, width),
-        trained=16.0 * (_adapter_weights(model, job.adapter) if job.adapter.enabled else weights),
+        trained=(20.0 if job.generation.ahead else 16.0)
+        * (_adapter_weights(model, job.adapter) if job.adapter.enabled else weights),
         cache=2.0 * _layers_with_keys(text) * heads * head * length * width * asked,
         activations=float(kept * micro * length * hidden * width),
     )

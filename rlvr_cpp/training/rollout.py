@@ -113,9 +113,17 @@ class RolloutScorer:
         """These tasks' answers are judged next: while nothing is, build what they have in common."""
         self.verifier.prepare([task.program(task.prompt) for task in tasks])
 
+    def another(self) -> RolloutScorer:
+        """One for a batch that begins before this one's is done."""
+        return type(self)(self.verifier, self.decode, self.eos_ids, self.chat, self.score, self.thoughts)
+
+    def drop(self) -> None:
+        """End what is being judged of an interrupted batch."""
+        self._open.close()
+
     def begin(self, requests: Sequence[Request]) -> None:
         """A new batch; what is left of an interrupted one is dropped."""
-        self._open.close()
+        self.drop()
         self._requests, self._order, self._drafts = requests, [], {}
         self._stream = self._open.enter_context(self.verifier.stream())
 

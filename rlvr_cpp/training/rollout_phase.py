@@ -3,6 +3,8 @@
 Prompts come with a curriculum's prefixes, completions are judged as soon as they end, and where group rules discard a
 group further prompts may take its place. trl's own sampling step is called for a row's rewards and the old policy's
 log-probabilities, and asks back for tokens (`prompt_ids`), completions (`generate`) and their rewards (`rewards`).
+With `generation.ahead` a step's completions were begun when the one before had its own (`ahead/look_ahead.py`): which
+tasks they are of, and which prefixes, goes by what was known then.
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from transformers import PreTrainedModel
 
 from rlvr_cpp.policy.lengths import context_of
 from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.policy.policy import Policy
-from rlvr_cpp.policy.sampling import completion_seed, sample
+from rlvr_cpp.policy.sampling import Finished, completion_seed, sample
 from rlvr_cpp.tasks.choice import evenly_spaced
 from rlvr_cpp.tasks.learnability import LearnableTasks
 from rlvr_cpp.tasks.mixture import Mixture
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.training.ahead.look_ahead import AheadOfStep, Completions, LookAhead
 from rlvr_cpp.training.batches import Batch, TaskOrder, is_per_row, join_batches
 from rlvr_cpp.training.config import GenerationSettings, GRPOConfig, StepCoderConfig, TrainerSettings
 from rlvr_cpp.training.groups import Signal
@@ -58,10 +62,12 @@ class RolloutPhase:
         accelerator: Accelerator,
         on_phase: Callable[[str], None],
         mixture: Mixture | None = None,
+        ahead: LookAhead | None = None,
     ) -> None:
         """`on_phase` is told what begins; a step's rollouts are appended to a log in the folder `out`.
 
-        `mixture` draws the tasks; without it trl does, each as often as any other.
+        `mixture` draws the tasks; without it trl does, each as often as any other. `ahead` samples the next step's
+        completions beside the update.
         """
         self.policy, self.scorer, self.seed, self.out = policy, scorer, seed, out
         self.algorithm, self.generation, self.stepcoder = algorithm, generation, stepcoder
@@ -74,7 +80,12 @@ class RolloutPhase:
         self.rollouts: list[Rollout] = []
         """The last batch, of all processes and rounds."""
         self._in_round = False
-        self._batch_size = settings.batch_size
+        self._round_number = 0
+        """0, or that of the refill under way or behind."""
+        self._batch_size, self._last_step = settings.batch_size, settings.steps
+        self._ahead = ahead
+        self._taken: AheadOfStep | None = None
+        """What was begun before the step under way, in its first round."""
         self._passes_of_update = pass_sizes(algorithm, settings, accelerator.num_processes)[1]
         self._requests: Sequence[Request] = []
         self._passes: deque[Batch] = deque()
@@ -101,7 +112,8 @@ class RolloutPhase:
             updates, passes = self.algorithm.num_minibatches, self._passes_of_update
             self._passes.extend(deal_passes(batch, updates, passes, self.accelerator))
             self.on_phase("update")
-            self.scorer.prepare(self._next_tasks())
+            if self._ahead is None:
+                self.scorer.prepare(self._next_tasks())
         return self._passes.popleft()
 
     def openings(self, most: int) -> dict[Task, Opening]:
@@ -111,7 +123,10 @@ class RolloutPhase:
 
     def prompt_ids(self) -> list[list[int]]:
         """The tokens of what is asked of the policy, row by row."""
-        return [[*self.policy.prompt_ids(request.task), *request.opening.ids] for request in self._requests]
+        return self._prompt_ids_of(self._requests)
+
+    def _prompt_ids_of(self, requests: Sequence[Request]) -> list[list[int]]:
+        return [[*self.policy.prompt_ids(request.task), *request.opening.ids] for request in requests]
 
     def generate(
         self,
@@ -126,12 +141,18 @@ class RolloutPhase:
         """
         self.on_phase("generate")
         with self.clock.phase("generate"):
-            if self.generation.engine != "transformers":
+            if self._taken is not None and self._round_number == 0:
+                written = self._taken.written.result()
+                completions, logprobs = written.completions, written.logps
+            elif self.generation.engine != "transformers":
                 completions, logprobs = engine()
                 for index, ids in enumerate(completions):
                     self.scorer.submit(index, ids)
             else:
-                completions, logprobs = self._sample(prompt_ids, open_model)
+                with open_model() as model:
+                    completions, logprobs = self._sample(model, self._requests, prompt_ids, self.scorer.submit)
+        if self._ahead is not None and self._ahead.is_idle:
+            self._begin_next(self._ahead)
         self.on_phase("score")
         return completions, logprobs
 
@@ -172,6 +193,9 @@ class RolloutPhase:
             return {}
         told |= self.clock.seconds()
         told["verify"] = self._counts["verify"]
+        if self._taken is not None:
+            error = {"sampler_error": self._taken.written.result().sampler_error / self.accelerator.num_processes}
+            told |= summed(error, self.accelerator)
         if self.stepcoder.fgo != "off":
             names = ("focused_rows", "masked_tokens")
             told |= summed({name: self._counts[name] for name in names}, self.accelerator)
@@ -185,6 +209,7 @@ class RolloutPhase:
             "refilled": self._refilled,
             "curriculum": self.curriculum.state() if self.curriculum else None,
             "learnable": self._learnable.state() if self._learnable else None,
+            "ahead": gather_object([self._ahead.state()]) if self._ahead else None,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -197,12 +222,22 @@ class RolloutPhase:
             self.curriculum.load_state(state["curriculum"])
         if self._learnable is not None:
             self._learnable.load_state(state["learnable"])
+        if self._ahead is not None and (begun := state["ahead"][self.accelerator.process_index]) is not None:
+            self._ahead.load_state(begun, self.tasks, self.scorer.another())
+
+    def close(self) -> None:
+        """Drop what was begun for a step that will not come."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def _roll_out(self, rows: Rows, score_rows: Callable[[Rows], Batch]) -> Batch:
         """A batch of scored rows, some of them refilled, with what the group rules and masks say of each."""
         self.clock.restart()
         wanted = self._batch_size // self.algorithm.group_size
-        if self._learnable is not None:
+        self._taken = self._ahead.take(self.step) if self._ahead else None
+        if self._taken is not None:
+            rows = [self._row(request.task) for request in self._taken.requests]
+        elif self._learnable is not None:
             rows = self._own_rows(self._learnable.take(wanted, self.step))
         batch, everyone = self._round(rows, 0, score_rows)
         signal = signal_of(_joined(everyone), self.algorithm)
@@ -220,24 +255,50 @@ class RolloutPhase:
         if self.stepcoder.fgo != "off":
             batch = self._focus(batch, [self.rollouts[row] for row in mine.tolist()])
         self._tell(signal)
+        if self._ahead is not None:
+            old = map(len, everyone[: self.accelerator.num_processes] if self._taken else [])
+            self._told["staleness"] = sum(old) / len(self.rollouts)
         return batch
 
     def _round(self, rows: Rows, number: int, score_rows: Callable[[Rows], Batch]) -> tuple[Batch, list[list[Rollout]]]:
         """Sample and judge rows; gives this process's batch and the rollouts of every process."""
-        names = [row["task_id"] for row in rows]
-        requests = {name: self._request(name, number) for name in dict.fromkeys(names)}
-        self._requests = [requests[name] for name in names]
-        self.scorer.begin(self._requests)
+        self._round_number = number
+        if self._taken is not None and number == 0:
+            self._requests, self.scorer = self._taken.requests, self._taken.scorer
+        else:
+            self._requests = self._requests_of(rows, self.step, number)
+            self.scorer.begin(self._requests)
         self._in_round = True
         batch = score_rows(rows)
         self._in_round = False
         self._counts["verify"] += self.scorer.busy_seconds
         by_row = {key: value for key, value in batch.items() if is_per_row(value, len(rows))}
+        if self._ahead is not None:  # further rounds are written by the policy of now
+            by_row["staleness"] = torch.full_like(by_row["advantages"], self._taken is not None and number == 0)
         return by_row, gather_object([self.rollouts])
 
-    def _request(self, task_id: str, number: int) -> Request:
-        task = self.tasks[task_id]
-        return Request(task, self._opening(task), f"{self.step}:{number}:{task_id}")
+    def _requests_of(self, rows: Rows, step: int, number: int) -> list[Request]:
+        names = [row["task_id"] for row in rows]
+        requests = {
+            name: Request(self.tasks[name], self._opening(self.tasks[name]), f"{step}:{number}:{name}")
+            for name in dict.fromkeys(names)
+        }
+        return [requests[name] for name in names]
+
+    def _begin_next(self, ahead: LookAhead) -> None:
+        """Have the next step's completions written with the weights of now; behind the last step there is none."""
+        tasks = self._next_tasks()
+        if not tasks:
+            return
+        requests = self._requests_of(self._own_rows([task.task_id for task in tasks]), self.step + 1, 0)
+        prompts, scorer = self._prompt_ids_of(requests), self.scorer.another()
+        scorer.prepare(tasks)
+
+        def write(model: PreTrainedModel, finished: Finished) -> Completions:
+            with self.accelerator.autocast():
+                return self._sample(model, requests, prompts, finished)
+
+        ahead.begin(self.step + 1, requests, prompts, scorer, write)
 
     def _opening(self, task: Task) -> Opening:
         """What the curriculum gives of a task's answer; nothing where that fills the context."""
@@ -267,9 +328,12 @@ class RolloutPhase:
             self.accelerator.process_index,
             self.algorithm.group_size,
         )
-        rows = [{"prompt": self.policy.prompt(self.tasks[n]), "task_id": n} for n in names for _ in range(size)]
+        rows = [self._row(self.tasks[name]) for name in names for _ in range(size)]
         share = len(rows) // processes
         return rows[rank * share : (rank + 1) * share]
+
+    def _row(self, task: Task) -> dict[str, Any]:
+        return {"prompt": self.policy.prompt(task), "task_id": task.task_id}
 
     def _next_refill(self) -> str:
         """The next task of an endless shuffled order of its own."""
@@ -283,29 +347,32 @@ class RolloutPhase:
         return names[place]
 
     def _sample(
-        self, prompt_ids: Sequence[Sequence[int]], open_model: Callable[[], AbstractContextManager[Any]]
-    ) -> tuple[list[list[int]], list[list[float]]]:
+        self,
+        model: PreTrainedModel,
+        requests: Sequence[Request],
+        prompt_ids: Sequence[Sequence[int]],
+        finished: Finished,
+    ) -> Completions:
         logps: dict[int, list[float]] = {}
-        with open_model() as model:
-            completions = sample(
-                model,
-                prompt_ids,
-                max_new_tokens=self.algorithm.max_gen_len,
-                eos_ids=self.policy.eos_ids,
-                pad_id=self.policy.tokenizer.pad_token_id,
-                temperature=self.algorithm.temperature,
-                seeds=self._seeds(),
-                batch_size=self.generation.batch_size,
-                on_finished=self.scorer.submit,
-                on_logps=logps.__setitem__,
-            )
+        completions = sample(
+            model,
+            prompt_ids,
+            max_new_tokens=self.algorithm.max_gen_len,
+            eos_ids=self.policy.eos_ids,
+            pad_id=self.policy.tokenizer.pad_token_id,
+            temperature=self.algorithm.temperature,
+            seeds=self._seeds(requests),
+            batch_size=self.generation.batch_size,
+            on_finished=finished,
+            on_logps=logps.__setitem__,
+        )
         return completions, [logps[row] for row in range(len(completions))]
 
-    def _seeds(self) -> list[int]:
-        first = self.accelerator.process_index * len(self._requests)
+    def _seeds(self, requests: Sequence[Request]) -> list[int]:
+        first = self.accelerator.process_index * len(requests)
         return [
             completion_seed(self.seed, request.group, (first + row) % self.algorithm.group_size)
-            for row, request in enumerate(self._requests)
+            for row, request in enumerate(requests)
         ]
 
     def _focus(self, batch: Batch, rollouts: Sequence[Rollout]) -> Batch:
@@ -339,12 +406,14 @@ class RolloutPhase:
                 log.writelines(rollout.log_line(self.step) + "\n" for rollout in self.rollouts)
 
     def _next_tasks(self) -> list[Task]:
-        """The next step's; none at the end of an epoch, for the next one's order is not drawn yet."""
+        """The next step's; none behind the last one."""
+        if self.step >= self._last_step:
+            return []
         if self._learnable is not None:
             wanted = self._batch_size // self.algorithm.group_size
             return [self.tasks[name] for name in self._learnable.take(wanted, self.step + 1)]
-        tasks, number = list(self.tasks.values()), self.step % self._steps_in_epoch
-        return [tasks[index] for index in self._order.rollout(number)] if number else []
+        tasks, done = list(self.tasks.values()), self.step % self._steps_in_epoch
+        return [tasks[index] for index in self._order.rollout(done or self._steps_in_epoch)]
 
     @property
     def _steps_in_epoch(self) -> int:

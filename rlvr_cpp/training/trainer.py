@@ -32,6 +32,7 @@ from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.score import BY_TESTS, Score
 from rlvr_cpp.tasks.mixture import Mixture
 from rlvr_cpp.tasks.task import Task
+from rlvr_cpp.training.ahead.look_ahead import LookAhead
 from rlvr_cpp.training.batches import Batch
 from rlvr_cpp.training.checkpoints import BEST, DRAFTS, FOLDER, open_draft, publish, read_state, remove_old, write_state
 from rlvr_cpp.training.config import (
@@ -46,7 +47,14 @@ from rlvr_cpp.training.guards.canary import canary_due, canary_finding
 from rlvr_cpp.training.guards.guards import Finding
 from rlvr_cpp.training.guards.prefix import answered_both_ways, prefix_finding
 from rlvr_cpp.training.guards.start import coarse_dtype, empty_optimizer, fingerprint, gradients_differ
-from rlvr_cpp.training.logps import Scored, by_groups, by_length, score_in_float32, scored_in_batches
+from rlvr_cpp.training.logps import (
+    Scored,
+    by_groups,
+    by_length,
+    fuse_head,
+    score_in_float32,
+    scored_in_batches,
+)
 from rlvr_cpp.training.rollout import RolloutScorer
 from rlvr_cpp.training.rollout_phase import RolloutPhase
 from rlvr_cpp.training.steps import StepMetrics
@@ -130,6 +138,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             accelerator=self.accelerator,
             on_phase=lambda phase: self.on_phase(phase),
             mixture=mixture,
+            ahead=self._look_ahead() if generation.ahead else None,
         )
         self.update_phase = UpdatePhase(algorithm, guards, self.accelerator, self.model.dtype)
 
@@ -150,7 +159,10 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         else:
             self.update_phase.start = fingerprint(named)
             self.update_phase.heed(self._prefix_finding())
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            self.rollout_phase.close()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """trl's, and then the rate that the settings name: both would go on with the one that they were saved with."""
@@ -217,6 +229,24 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         own = "ref" if "ref" in self.model.peft_config else "none"
         named = self.model.named_parameters()
         return weights_hash((name, p) for name, p in named if ".lora_" not in name or f".{own}." in name)
+
+    def _look_ahead(self) -> LookAhead:
+        """What samples beside the update. Raises UserError where processes share out the weights that it would copy."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise UserError(
+                "generation.ahead is 1 and the processes share out the weights by FSDP or DeepSpeed, so that none has "
+                "all of those that it would sample with: use 0"
+            )
+        ahead = LookAhead(self.model, self._logps_of_one)
+        fuse_head(ahead.twin.model, self.temperature)
+        return ahead
+
+    def _logps_of_one(self, model: Any, prompt: Sequence[int], completion: Sequence[int]) -> list[float]:
+        """As a training pass of any model scores a completion, in whatever thread."""
+        ids = torch.tensor([[*prompt, *completion]], device=model.device)
+        scored = super()._get_per_token_logps_and_entropies(model, ids, torch.ones_like(ids), len(completion))
+        logps: list[float] = scored[0][0].tolist()
+        return logps
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return self.rollout_phase.order_of(super()._get_train_sampler(*args, **kwargs))
@@ -300,7 +330,9 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
 
     def _policy_term(self, model: Any, scored: Scored, inputs: Batch, level: str) -> torch.Tensor:
         """trl's loss of log-probabilities that are known, without its own KL and router terms."""
-        with attributes(self, _scored=scored, beta=0.0, importance_sampling_level=level, aux_loss_enabled=False):
+        ours = {"beta": 0.0, "importance_sampling_level": level, "aux_loss_enabled": False}
+        weighed = "importance_sampling_ratio" in inputs  # which trl asks of vLLM alone
+        with attributes(self, _scored=scored, use_vllm=weighed, **ours):
             loss: torch.Tensor = super()._compute_loss(model, inputs)
         return loss
 
@@ -321,7 +353,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         """Add a rollout step's metrics to trl's, tell `on_step`, ask the guards; other logs pass unchanged."""
         told = self.rollout_phase.metrics()
         if told:
-            told |= self.update_phase.metrics()
+            told = self.update_phase.metrics() | told
             self._metrics["train"].update({name: [float(value)] for name, value in told.items()})
         super().log(logs, start_time)
         if told:
@@ -361,8 +393,9 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         with attributes(self, _drafts=draft.parent):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
+        state = self._state()
         if self.accelerator.is_main_process:
-            write_state(draft, self._state())
+            write_state(draft, state)
             publish(draft, place)
             remove_old(self.out)
         self.accelerator.wait_for_everyone()

@@ -7,6 +7,7 @@ and the guards are asked about it.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from rlvr_cpp.training.config import GRPOConfig, GuardSettings
 from rlvr_cpp.training.guards.guards import Finding, Guards, heed
 from rlvr_cpp.training.guards.start import fingerprint, nothing_moved, scale_exhausted, start_differs
 from rlvr_cpp.training.objective import (
+    STALE_WEIGHT_LIMIT,
     LossScale,
     Window,
     clipped,
@@ -31,9 +33,15 @@ from rlvr_cpp.training.objective import (
     kl_weights,
     old_for_sequence_ratio,
     policy_scale,
+    stale_weights,
 )
 from rlvr_cpp.training.steps import StepMetrics, summed
 
+SUMS = (
+    *("kl", "kl_tokens", "clipped", "clippable", "entropy", "tokens"),
+    *("sampler_error", "sampler_tokens", "stale_error", "stale_tokens", "truncated"),
+)
+"""What passes add up and processes share."""
 PolicyTerm = Callable[[Batch, str], torch.Tensor]
 """trl's policy loss of a pass; the text is the level of its importance ratio, `token` or `sequence`."""
 
@@ -127,8 +135,7 @@ class UpdatePhase:
     def metrics(self) -> StepMetrics:
         """What the passes of a step added up, over all processes; the next step begins at 0."""
         totals = self._totals
-        names = ("kl", "kl_tokens", "clipped", "clippable", "sampler_error", "sampler_tokens", "entropy", "tokens")
-        total = summed({name: totals[name] for name in names}, self.accelerator)
+        total = summed({name: totals[name] for name in SUMS}, self.accelerator)
         found = {
             "skipped_updates": totals["skipped_updates"],
             "clip_fraction": total["clipped"] / max(1, total["clippable"]),
@@ -139,6 +146,9 @@ class UpdatePhase:
             found["entropy"] = total["entropy"] / total["tokens"]  # trl's is a mean over passes
         if total["sampler_tokens"]:
             found["sampler_error"] = total["sampler_error"] / total["sampler_tokens"]
+        if total["stale_tokens"]:
+            found["drift"] = total["stale_error"] / total["stale_tokens"]
+            found["truncated_weights"] = total["truncated"] / total["stale_tokens"]
         found |= {name: totals[name] for name in ("start_ratio_error", "start_kl") if name in totals}
         if self.scale is not None:
             found |= {"loss_scale": self.scale.value, "overflows": totals["overflows"]}
@@ -174,6 +184,9 @@ class UpdatePhase:
     def _policy_data(self, inputs: Batch, new: torch.Tensor, old: torch.Tensor) -> tuple[Batch, str]:
         """The pass as trl's policy loss has to see it, and the level of its ratio."""
         level, ratio_mask = self.algorithm.ratio, inputs.get("ratio_mask")
+        if "staleness" in inputs:
+            weights = stale_weights(old, inputs["sampling_per_token_logps"], inputs["staleness"])
+            inputs = {**inputs, "importance_sampling_ratio": weights}
         if level == "sequence" and ratio_mask is not None:
             old = old_for_sequence_ratio(new, old, inputs["completion_mask"] * ratio_mask)
             level = "token"
@@ -214,13 +227,20 @@ class UpdatePhase:
         self._totals["clippable"] += counted.sum().item()
 
     def _compare_with_sampler(self, old: torch.Tensor, inputs: Batch) -> None:
-        """How far the old log-probabilities are from those by which the tokens were drawn, where the engine told."""
+        """How far the old log-probabilities are from those by which the tokens were drawn, where the engine told.
+
+        In rows that older weights wrote that is `drift`, what the policy has moved since; what has sampled such a step
+        tells its error.
+        """
         if (drawn := inputs.get("sampling_per_token_logps")) is None:
             return
         mask = live_response(inputs)
-        error = (old - drawn).abs().masked_fill(mask == 0, 0.0)
-        self._totals["sampler_error"] += error.sum().item()
-        self._totals["sampler_tokens"] += mask.sum().item()
+        stale = inputs.get("staleness", torch.zeros_like(inputs["advantages"]))[:, None].bool()
+        moved = old - drawn
+        for name, tokens in (("sampler", mask), ("stale", mask * stale)):
+            self._totals[f"{name}_error"] += moved.abs().masked_fill(tokens == 0, 0.0).sum().item()
+            self._totals[f"{name}_tokens"] += tokens.sum().item()
+        self._totals["truncated"] += ((moved > math.log(STALE_WEIGHT_LIMIT)) * mask * stale).sum().item()
 
     def _check_start(self, new: torch.Tensor, old: torch.Tensor, inputs: Batch) -> None:
         """Before the first update sampler, policy and reference are one: ratio 1 and KL 0."""

@@ -29,6 +29,7 @@ TRAINED = {
         "algorithm=gspo",
         "stepcoder=cccs_fgo",
         "algorithm.refill_rounds=1",
+        "generation.ahead=1",
         "algorithm.clip_eps=0.0003",
         "algorithm.temperature=1.3",
     ),

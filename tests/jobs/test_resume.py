@@ -98,6 +98,18 @@ def test_a_run_killed_at_every_kind_of_moment_ends_as_if_it_had_not_been(zygote,
     assert differences(uninterrupted, run) == []
 
 
+@pytest.mark.slow
+def test_a_run_that_samples_ahead_goes_on_from_the_completions_that_it_had(zygote, settings, tmp_path):
+    few = (*settings, "generation.ahead=1", "trainer.save_every=1", "evaluation.every=null")
+    status, text = zygote.run(*few, f"hydra.run.dir={tmp_path}/whole")
+    assert status == 0, text
+    run = begin(zygote, tmp_path, few, kill_at=f"3/{STEPS}")
+    assert "resume  after step 2," in resume(zygote, run)
+    assert differences(tmp_path / "whole", run) == []
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["staleness"] > 0 for row in rows] == [False, True, True, True]
+
+
 def tear(run: Path) -> None:
     """As if the process had ended in the middle of a line; after the last step it writes none."""
     ended = (run / "checkpoints" / f"checkpoint-{2 * STEPS}").exists()

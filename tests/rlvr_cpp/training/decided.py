@@ -11,7 +11,7 @@ import torch
 from rlvr_cpp import Program
 from rlvr_cpp.policy.policy import load_policy
 from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
-from rlvr_cpp.training.config import GSPOConfig, GuardSettings, TrainerSettings
+from rlvr_cpp.training.config import GenerationSettings, GSPOConfig, GuardSettings, TrainerSettings
 from rlvr_cpp.training.rollout import RolloutScorer
 from rlvr_cpp.training.trainer import GRPOTrainer, GSPOTrainer
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
@@ -104,7 +104,7 @@ def _shipped_policy():
 
 def build(
     tasks, verifier, out, algorithm=SMALL, *, policy=None, kind=GSPOTrainer, adapter=LORA, guards=QUIET,
-    stepcoder=None, seed=0, **changes,
+    stepcoder=None, seed=0, ahead=0, **changes,
 ) -> GRPOTrainer:  # fmt: skip
     """A trainer of an adapter on the shipped model; `changes` are those of `settings`."""
     out.mkdir(exist_ok=True)
@@ -112,6 +112,7 @@ def build(
     trainer = kind(
         policy, tasks, verifier, algorithm, settings(**changes),
         out=out, guards=guards, adapter=adapter, stepcoder=stepcoder, seed=seed,
+        generation=GenerationSettings("transformers", None, 0.3, None, ahead),
     )  # fmt: skip
     if isinstance(verifier, DecidedVerifier):
         phase = trainer.rollout_phase

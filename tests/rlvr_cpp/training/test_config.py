@@ -132,6 +132,11 @@ def test_the_papers_presets_have_the_papers_clip_ranges(algorithm, band):
         (["+trainer.trl.chat_template_kwargs={a: 1}"], "trainer.trl.chat_template_kwargs cannot be set"),
         (["+trainer.trl.neftune_noise_alpha=5"], "trainer.trl.neftune_noise_alpha cannot be set: nothing here reads"),
         (["generation.engine=sglang"], "generation.engine is 'sglang'"),
+        (["generation.ahead=2"], "generation.ahead is 2"),
+        (
+            ["generation=continuous_batching", "generation.ahead=1"],
+            "generation.ahead is 1 with generation.engine 'cont",
+        ),
         (["trainer.micro_batch_size=0"], "trainer.micro_batch_size is 0"),
         (["trainer.steps=0"], "trainer.steps is 0"),
         (["trainer.steps=many"], "config key 'trainer.steps'"),

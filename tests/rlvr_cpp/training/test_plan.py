@@ -29,6 +29,7 @@ def test_a_quantized_base_is_smaller_and_full_training_larger():
     full = estimate_memory(job("adapter=none"), 32)
     assert nf4.base < plain.base
     assert full.trained == 16 * 596_184
+    assert estimate_memory(job("adapter=none", "generation.ahead=1"), 32).trained == 20 * 596_184
 
 
 def test_more_completions_at_a_time_need_a_larger_cache():

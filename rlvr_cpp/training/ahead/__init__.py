@@ -1,0 +1,1 @@
+"""Rollouts one step ahead of the update."""
