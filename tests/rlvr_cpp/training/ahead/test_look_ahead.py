@@ -53,7 +53,7 @@ def test_what_the_policy_moved_is_not_taken_for_another_sampler(ahead):
     assert all(0 < row["sampler_error"] < 1e-5 for row in ahead.steps)
 
 
-def test_a_sampler_at_another_temperature_is_found_in_a_step_that_is_ahead(tasks, tmp_path):
+def test_a_sampler_at_another_temperature_is_found_in_a_step_that_is_ahead(tasks, tmp_path, monkeypatch):
     trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, LONGER, guards=GuardSettings(), steps=3, ahead=1)
     phase = trainer.rollout_phase
     begin = phase._ahead.begin
@@ -62,7 +62,7 @@ def test_a_sampler_at_another_temperature_is_found_in_a_step_that_is_ahead(tasks
         phase.algorithm = dataclasses.replace(trainer.algorithm, temperature=1.5)
         begin(*args)
 
-    phase._ahead.begin = hotter
+    monkeypatch.setattr(phase._ahead, "begin", hotter)
     with pytest.raises(RunStopped, match="sampler_differs"):
         trainer.train()
     assert trainer.rollout_step - 1 == 2
@@ -80,7 +80,7 @@ def test_the_next_step_is_under_way_while_one_is_updated(tasks, tmp_path, monkey
 
     monkeypatch.setattr("rlvr_cpp.training.rollout_phase.sample", watched)
     trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, ahead=1)
-    trainer.on_phase = lambda phase: phase == "update" and updating.set()
+    trainer.on_phase = lambda phase: updating.set() if phase == "update" else None
     trainer.train()
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
 

@@ -50,14 +50,12 @@ def test_a_twin_samples_with_the_weights_of_its_last_sync(original):
 
 
 def test_sampling_from_a_twin_leaves_the_original_alone_all_the_while(original):
-    before = [(value.data_ptr(), value.clone()) for value in original.state_dict().values()]
+    before = [(value.data_ptr(), value.detach().clone()) for value in original.parameters()]
     meanwhile = []
 
     def look(*_):
-        now = original.state_dict().values()
-        meanwhile.append(
-            all(v.data_ptr() == p and torch.equal(v, own) for v, (p, own) in zip(now, before, strict=True))
-        )
+        pairs = zip(original.parameters(), before, strict=True)
+        meanwhile.append(all(v.data_ptr() == place and torch.equal(v, own) for v, (place, own) in pairs))
 
     drawn(Twin(original).model, look)
     assert meanwhile == [True, True]
