@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlvr_cpp.errors import UserError
-from rlvr_cpp.runs.command import plain_main
+from rlvr_cpp.errors import Parser, UserError
+from rlvr_cpp.runs.options import plain_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m rlvr_cpp.artifact", description="Make an artifact of what a finished training run left."
     )
     parser.add_argument("source", metavar="run", type=Path, help="the run's folder, or an artifact that is pushed")

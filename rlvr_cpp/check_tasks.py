@@ -16,7 +16,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rlvr_cpp.runs.command import plain_main
+from rlvr_cpp.errors import Parser
+from rlvr_cpp.runs.options import plain_main
 from rlvr_cpp.tasks import commands
 
 
@@ -26,9 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rlvr-tasks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="rlvr-tasks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     named = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], words: str) -> argparse.ArgumentParser:

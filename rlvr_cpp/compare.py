@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlvr_cpp.runs.command import plain_main
+from rlvr_cpp.errors import Parser
+from rlvr_cpp.runs.options import plain_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rlvr_cpp.compare", description="Is the difference real?")
+    parser = Parser(prog="python -m rlvr_cpp.compare", description="Is the difference real?")
     parser.add_argument("first", type=Path, help="an evaluation's run folder, or its evaluation.json")
     parser.add_argument("others", type=Path, nargs="+", help="what is compared with it")
     parser.set_defaults(run=_compare)

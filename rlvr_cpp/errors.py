@@ -10,9 +10,20 @@ a VerifyResult     what the candidate did, however badly. A bad completion is da
 
 from __future__ import annotations
 
+import argparse
+from typing import NoReturn
+
 
 class UserError(ValueError):
     """A mistake in the configuration or the input, told in one sentence with the fix."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError."""
+        raise UserError(f"{message} (see {self.prog} --help)")
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rlvr_cpp.runs.command import plain_main
+from rlvr_cpp.runs.options import plain_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:

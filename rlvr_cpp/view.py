@@ -13,8 +13,9 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlvr_cpp.errors import Parser
 from rlvr_cpp.evaluation.view import view
-from rlvr_cpp.runs.command import plain_main
+from rlvr_cpp.runs.options import plain_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,9 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rlvr view", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="rlvr view", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run")
     parser.add_argument("--open", action="store_true", help="show it in the browser, too")
     parser.set_defaults(run=_run)

@@ -124,4 +124,4 @@ INTRUSIONS = {
 def test_the_contracts_notice(tmp_path, case):
     module, line, contract = INTRUSIONS[case]
     told = contracts_broken_by(tmp_path, module, line)
-    assert any(contract in row and row.rstrip().endswith("BROKEN") for row in told.splitlines()), told
+    assert any(contract in row and "BROKEN" in row for row in told.splitlines()), told

@@ -9,25 +9,38 @@ transformers: seconds that --help need not wait.
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
+
+from rlvr_cpp.errors import Parser, UserError
+from rlvr_cpp.runs.options import plain_main
 
 
-def main() -> None:
-    """Print the table of a preset."""
-    parser = argparse.ArgumentParser(
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table of a preset; exit status 2 tells of a mistake in the input."""
+    return plain_main(_parser, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
         prog="python -m rlvr_pretrain.describe",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("preset", help="an architecture of conf/architecture, such as scorecard or nam56r")
-    preset = parser.parse_args().preset
+    parser.set_defaults(run=_describe)
+    return parser
+
+
+def _describe(call: argparse.Namespace) -> None:
     from rlvr_model.describe import layer_table
     from rlvr_model.presets import load_preset
 
     try:
-        print(layer_table(load_preset(preset)))
+        print(layer_table(load_preset(call.preset)))
     except ValueError as error:
-        parser.error(str(error))
+        raise UserError(str(error)) from error
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

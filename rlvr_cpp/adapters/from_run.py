@@ -37,8 +37,8 @@ def save_run_artifact(run: Path, folder: Path) -> AdapterMetadata:
     """
     record = read_record(run)
     config, noted, weights = record["config"], record["results"], run / "adapter"
-    if record["status"] != "finished":
-        raise UserError(f"the run in {run} is {record['status']}, not finished: go on with it by resume={run}")
+    if (status := record.get("status")) != "finished":
+        raise UserError(f"the run in {run} is {status}, not finished: go on with it by resume={run}")
     if not all((weights / name).is_file() for name in HASHED):
         raise UserError(f"the run in {run} trained no adapter: train one with adapter.enabled=true")
     if missing := [name for name in NOTED if name not in noted]:

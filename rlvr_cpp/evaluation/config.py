@@ -22,7 +22,7 @@ REPLAYED = ("canonical", "negated")
 class EvaluationJob:
     """Everything that the command may be told."""
 
-    seed: int
+    seed: int = field(metadata={"least": 0, "most": 2**32 - 1})
     model: str
     """A shipped model, a Hugging Face id, a folder (of a model, a checkpoint, a run), `canonical` or `negated`."""
     adapter_from: str | None
@@ -30,8 +30,8 @@ class EvaluationJob:
     endpoint: str | None
     """Base URL of a server with OpenAI's API, such as `http://localhost:8000/v1`, that answers in the model's place."""
     completions: str | None = None
-    """A file of answers that were written elsewhere, judged in the place of a model's; `greedy`, `samples` and
-    `temperature` are then what the file has."""
+    """A file, or MultiPL-E's folder, of answers that were written elsewhere, judged in the place of a model's;
+    `greedy`, `samples` and `temperature` are then what it has."""
     resume: str | None
     """The folder of an evaluation to go on with, with the config it has; nothing else can be set then."""
     greedy: bool

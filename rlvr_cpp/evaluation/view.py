@@ -34,7 +34,7 @@ def _tasks(config: Mapping[str, Any]) -> Sequence[Task]:
         if "benchmark" in config:
             return load_benchmark(BenchmarkSettings(**config["benchmark"])).tasks
         return [task for source in load_sources(TaskSettings(**config["tasks"])) for task in source.tasks]
-    except (UserError, TypeError) as error:  # of keys that another version had
+    except (UserError, KeyError, TypeError) as error:  # of keys that another version had
         print(f"prompts are not shown: {error}", file=sys.stderr)
         return []
 

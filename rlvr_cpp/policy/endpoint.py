@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.policy.chat import chat_messages
 from rlvr_cpp.policy.completers import SAMPLED, Answered, Question
-from rlvr_cpp.policy.policy import chat_messages
 from rlvr_cpp.policy.sampling import completion_seed
 from rlvr_cpp.policy.settings import ChatSettings, Sampling
 from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts

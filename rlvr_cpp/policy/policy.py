@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvr_cpp.errors import UserError, first_line
+from rlvr_cpp.policy.chat import chat_messages, check_template, rendered, turn_end
 from rlvr_cpp.policy.openings import Opening, opening_of
 from rlvr_cpp.policy.settings import AdapterSettings, ChatSettings, PolicySettings
 from rlvr_cpp.policy.thinking import CANARY, Thinking, decode, find_thinking, markers_of, prove_thinking
@@ -34,17 +35,6 @@ OUTSIDE_THE_POLICY = re.compile(r"(?:.*\.)?(indexer|mtp)\..*")
 """Layers of a hybrid that the policy's loss does not reach: what selects keys, and what drafts tokens ahead."""
 TARGET_SETS = {"mlp": MLP_TARGETS, "attention": ATTENTION_TARGETS, "mamba": MAMBA_TARGETS}
 """Linear layers by their names in Llama- and Qwen-style models and in hybrids with Mamba layers."""
-CHAT_REQUEST = (
-    "Complete this C++ so that it does what its comment says. Answer with the complete definition of "
-    "`{entry_point}` in one ```cpp code block and nothing else.\n\n```cpp\n{prompt}\n```"
-)
-
-
-def chat_messages(task: Task, system: str | None = None) -> list[dict[str, str]]:
-    """The conversation in which a task is asked: one user message, behind a system prompt where there is one."""
-    request = CHAT_REQUEST.format(entry_point=task.entry_point, prompt=task.prompt.rstrip())
-    before = [] if system is None else [{"role": "system", "content": system}]
-    return [*before, {"role": "user", "content": request}]
 
 
 @dataclass
@@ -73,7 +63,8 @@ class Policy:
         """The tokens of what the model is asked."""
         prompt = self.prompt(task)
         if isinstance(prompt, str):
-            return list(self.tokenizer(prompt)["input_ids"])
+            ids = list(self.tokenizer(prompt)["input_ids"])
+            return ids[:-1] if ids[-1:] == [self.tokenizer.eos_token_id] else ids  # some tokenizers end every text
         return list(self.tokenizer(self.rendered(prompt), add_special_tokens=False)["input_ids"])
 
     def opening(self, task: Task, given: int) -> Opening:
@@ -101,7 +92,7 @@ class Policy:
 
     def rendered(self, messages: list[dict[str, str]]) -> str:
         """A conversation as the template writes it, up to where the answer begins. Raises UserError where it fails."""
-        return _rendered(self.tokenizer, messages, self.asked)
+        return rendered(self.tokenizer, messages, self.asked)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones but for those that mark thoughts."""
@@ -142,43 +133,45 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise UserError(f"the tokenizer of model {model!r} has no end token: name its eos_token in its config")
     has_template = tokenizer.chat_template is not None
     if settings.prompt_format == "chat" and not has_template:
         raise UserError(f"policy.prompt_format is chat but model {model!r} has no chat template: use completion")
     chat = has_template if settings.prompt_format == "auto" else settings.prompt_format == "chat"
+    thinking = find_thoughts(tokenizer, chat, settings)
+    policy = Policy(loaded, tokenizer, chat, thinking, settings.chat)
+    ends = [*policy.eos_ids, *_end_of_turn(policy)]
     # a model's own penalties and cut-offs would make what is sampled another distribution than what is trained
-    loaded.generation_config = GenerationConfig(
-        eos_token_id=loaded.generation_config.eos_token_id or tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Policy(loaded, tokenizer, chat, find_thoughts(tokenizer, chat, settings), settings.chat)
+    loaded.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    return policy
+
+
+def _end_of_turn(policy: Policy) -> list[int]:
+    """The token that ends an answer in a chat, where it is another than what the tokenizer calls the end.
+
+    It is made a special one where it is none, so that it is left out of what is judged.
+    """
+    if not policy.chat or policy.thinking.has_channels:
+        return []
+    end = turn_end(policy.tokenizer, CANARY, policy.asked)
+    if end is None or end in policy.eos_ids:
+        return []
+    token = policy.tokenizer.convert_ids_to_tokens(end)
+    if end not in policy.tokenizer.all_special_ids:
+        policy.tokenizer.add_special_tokens({"additional_special_tokens": [token]}, False)
+    return [end]
 
 
 def find_thoughts(tokenizer: PreTrainedTokenizerBase, chat: bool, settings: PolicySettings) -> Thinking:
     """How a model marks its thoughts, told and proved. Raises UserError where its template or its markers fail."""
     markers = markers_of(settings)
-    rendered = _rendered(tokenizer, chat_messages(CANARY, settings.chat.system), settings.chat) if chat else ""
-    thinking = find_thinking(tokenizer, rendered, markers)
+    asked = check_template(tokenizer, CANARY, settings.chat) if chat else ""
+    thinking = find_thinking(tokenizer, asked, markers)
     prove_thinking(tokenizer, thinking)
     if chat:
         console.print(f"thinking: {thinking.describe()}", soft_wrap=True, markup=False)
     return thinking
-
-
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], asked: ChatSettings) -> str:
-    try:
-        text = tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=False,
-            **{str(k): v for k, v in asked.template_kwargs.items()},
-        )
-    except Exception as error:  # a template is a program of the model's, and raises whatever it likes
-        raise UserError(
-            f"the model's chat template fails ({first_line(error)}): look at policy.chat.template_kwargs and "
-            "policy.chat.system, or use policy.prompt_format=completion"
-        ) from error
-    return str(text)
 
 
 def know_hybrids() -> None:

@@ -33,6 +33,11 @@ class Thinking:
     marker: Marker | None = None
     """The markers of this model; None where neither its template nor its tokenizer knows any."""
 
+    @property
+    def has_channels(self) -> bool:
+        """Whether thoughts and answers are messages of their own, so that the end of one is not the turn's."""
+        return self.marker is not None and self.marker[0].startswith("<|channel|>")
+
     def describe(self) -> str:
         """One line for who starts a run."""
         if self.marker is None:
@@ -58,7 +63,8 @@ def find_thinking(tokenizer: Any, rendered: str, markers: Sequence[Marker]) -> T
     added = {str(token): number for token, number in tokenizer.get_added_vocab().items()}
     opened = next((marker for marker in markers if lowered.endswith(marker[0].lower())), None)
     template = str(tokenizer.chat_template or "").lower()
-    named = (marker for marker in markers if marker[0] in added or marker[1].lower() in template)
+    tokens = tuple(token for token in added if len(token) >= SHORTEST)
+    named = (pair for pair in markers if pair[0].startswith(tokens) or pair[1].lower() in template)
     marker = opened or next(named, None)
     first = () if marker is None else (marker,)
     ordered = (*first, *(other for other in markers if other != marker))

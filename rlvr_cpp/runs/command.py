@@ -1,55 +1,44 @@
-"""How a command begins and how it ends: a mistake is one sentence, an interruption no traceback.
+"""How a command with a config and a run folder begins and ends: a mistake is one sentence, an interruption no trace.
 
-`hydra_main` is the body of commands that have a config and a run folder, `plain_main` of those with options alone.
+Commands that have options alone: `options.py`.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from rlvr_cpp.errors import RunStopped, UserError, first_line
 from rlvr_cpp.runs import interruption
 from rlvr_cpp.runs.config import CONF
-from rlvr_cpp.runs.help import help_page
+from rlvr_cpp.runs.files import remove_empty
+from rlvr_cpp.runs.help import config_keys, help_page
+from rlvr_cpp.runs.options import BAD_INPUT, INSTALL
 from rlvr_cpp.runs.record import RUN_FILE, read_record
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+STOPPED, INTERRUPTED = 3, 130
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEAST_FREE = 1 << 20
 """Bytes; on a disk with less, whatever failed is taken for its fault."""
-INSTALL = "pip install 'rlvr-cpp[train]'"
+NO_KEY = re.compile(r"Could not override '([^']+)'")
+ADD = re.compile(r"To append to your default list use (\S+)")
+OPTIONS = re.compile(r"Available options in '[^']*':\n((?:\t.+\n?)+)")
+"""Of what Hydra says of an override that it refuses, in several lines about itself."""
 Settings = TypeVar("Settings")
 Job = Callable[[Settings, Path], float]
 Load = Callable[[Any], Settings]
-
-
-def plain_main(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequence[str] | None = None) -> int:
-    """Call the function `run` that the parsed command line brings along, with the parsed line; gives the exit status.
-
-    2 tells of a mistake in the input or of an extra that is not installed.
-    """
-    try:
-        call = make_parser().parse_args(argv)
-        call.run(call)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except ModuleNotFoundError as error:
-        print(f"error: {error.name} is missing: {INSTALL}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
 
 
 def hydra_main(
@@ -73,10 +62,11 @@ def hydra_main(
     try:
         import hydra
         from hydra.core.hydra_config import HydraConfig
+        from hydra.errors import HydraException
         from hydra.types import RunMode
+        from omegaconf.errors import OmegaConfBaseException
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is missing: this command needs the extra 'train': {INSTALL}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _refuse(f"{error.name} is missing: this command needs the extra 'train': {INSTALL}")
     began = False
 
     @hydra.main(version_base=None, config_path=CONF, config_name=config_name)
@@ -92,14 +82,60 @@ def hydra_main(
             return _run(job, load, raw, folder, own, asked, changeable)
 
     interruption.listen()  # a polite kill ends like Ctrl-C
-    if not _is_first():
-        sys.argv.append("hydra.output_subdir=null")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are told here, not by Hydra
     try:
+        _check_options(sys.argv[1:])
+        _refuse_a_known_run(sys.argv[1:])
+        if not _is_first():
+            sys.argv.append("hydra.output_subdir=null")
         compose_and_run()
-    except SystemExit as end:
-        if end.code == 1 and not began:  # Hydra has said which override it could not apply
-            sys.exit(BAD_INPUT)
-        raise
+    except UserError as error:
+        _refuse(str(error))
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        if began and not isinstance(error, HydraException):
+            raise
+        _refuse(_what_is_wrong(error, config_name))
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _check_options(argv: Sequence[str]) -> None:
+    """Raise UserError for what begins with a dash and is no option of Hydra's."""
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}: settings are given as key=value, --help lists them")
+
+    parser: Any = get_args_parser()
+    parser.error = refuse
+    parser.parse_intermixed_args(argv)
+
+
+def _what_is_wrong(error: Exception, config_name: str) -> str:
+    """The sentence for an error of Hydra's, with the setting that is nearest to what was written."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"the run folder cannot be made ({first_line(error)}): choose another hydra.run.dir"
+    if add := ADD.search(text):
+        return f"{first_line(error).rstrip('.')}: use {add[1]}"
+    if missing := NO_KEY.search(text):
+        keys = config_keys(config_name)
+        near = get_close_matches(missing[1], [*keys, *{key.partition(".")[0] for key in keys}], 1, 0.7)
+        return f"there is no setting {missing[1]!r}: {f'do you mean {near[0]!r}? ' if near else ''}--help lists all"
+    if options := OPTIONS.search(text):
+        return f"{first_line(error)}: it must be one of {', '.join(options[1].split())}"
+    return f"{first_line(error).rstrip('.')}: settings are given as key=value, --help lists them"
+
+
+def _refuse_a_known_run(argv: Sequence[str]) -> None:
+    """Raise UserError for a run folder that holds a run, over whose files Hydra would write its own."""
+    given = dict(word.split("=", 1) for word in argv if "=" in word)
+    folder = Path(given.get("hydra.run.dir", ""))
+    if "hydra.run.dir" in given and "resume" not in given and (folder / RUN_FILE).exists():
+        raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
 
 
 def _one_of_many(job: Job[Settings], load: Load[Settings], raw: DictConfig, folder: Path) -> float:
@@ -123,7 +159,7 @@ def _run(
     """Run what is asked for in `folder`, which is Hydra's `own` one unless a run goes on."""
     if raw.resume is not None:
         _forget(own)
-        settings = load(_resumed_config(folder, raw, asked, changeable))
+        settings = _known_settings(load, _resumed_config(folder, raw, asked, changeable), folder)
     elif (folder / RUN_FILE).exists():
         raise UserError(f"{folder} already holds a run: choose another hydra.run.dir, or go on with resume={folder}")
     else:
@@ -131,6 +167,15 @@ def _run(
     value = job(settings, folder)
     _forget(own)
     return value
+
+
+def _known_settings(load: Load[Settings], config: Any, folder: Path) -> Settings:
+    try:
+        return load(config)
+    except UserError as error:
+        if "missing mandatory value" not in str(error):
+            raise
+        raise UserError(f"the run in {folder} is another command's or version's ({error}): go on with that") from error
 
 
 def _resumed_config(folder: Path, raw: DictConfig, asked: Sequence[str], changeable: Collection[str]) -> Any:
@@ -185,8 +230,7 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
         yield
     except UserError as error:
         _forget(own)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _refuse(str(error))
     except RunStopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         sys.exit(STOPPED)
@@ -195,8 +239,7 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
             raise
         _forget(own)
         going_on = f", then go on with resume={folder}" if (folder / RUN_FILE).exists() else ""
-        print(f"error: the disk takes no more ({first_line(error)}): free some of it{going_on}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _refuse(f"the disk takes no more ({first_line(error)}): free some of it{going_on}")
     except KeyboardInterrupt:
         if (folder / RUN_FILE).exists():
             print(f"interrupted; what there is stands in {folder}; go on with resume={folder}", file=sys.stderr)
@@ -207,12 +250,12 @@ def _plain_endings(folder: Path, own: Path) -> Iterator[None]:
 
 
 def _forget(folder: Path) -> None:
-    """Remove Hydra's own files of a run that never began, and the folder if that leaves it empty."""
-    if not (folder / RUN_FILE).exists():
-        if _is_first():
-            shutil.rmtree(folder / ".hydra", ignore_errors=True)
-        with suppress(OSError):
-            folder.rmdir()
+    """Remove Hydra's own files of a run that never began, and the folders below the working one that are empty then."""
+    if (folder / RUN_FILE).exists():
+        return
+    if _is_first():
+        shutil.rmtree(folder / ".hydra", ignore_errors=True)
+    remove_empty(folder, Path.cwd())
 
 
 def _is_first() -> bool:

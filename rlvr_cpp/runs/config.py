@@ -31,9 +31,11 @@ def read_job(raw: Any, kind: type[Job], problems: Callable[[Job], Iterable[str]]
         job = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
     except OmegaConfBaseException as error:
         reason = first_line(error)
-        raise UserError(f"config key {error.full_key!r}: {reason}") from error
+        raise UserError(f"config key {error.full_key!r}: {reason.rstrip('.')}; --help says what it takes") from error
     assert isinstance(job, kind)
-    if found := [*out_of_bounds(job), *problems(job)]:
+    found = list(out_of_bounds(job))
+    told = tuple(f"{sentence.partition(' is ')[0]} is " for sentence in found)
+    if found := [*found, *(sentence for sentence in problems(job) if not told or not sentence.startswith(told))]:
         raise UserError("; ".join(found))
     return job
 
@@ -49,14 +51,14 @@ def out_of_bounds(settings: Any, group: str = "") -> Iterator[str]:
                 names = ", ".join("null" if choice is None else choice for choice in choices)
                 yield f"{key} is {value!r}: it must be one of {names}"
         elif value is not None and not _is_within(value, **field.metadata):
-            finite = "" if isfinite(value) else " and finite"
-            yield f"{key} is {value}: it must be {within(**field.metadata)}{finite}"
+            bounds = [within(**field.metadata)] if field.metadata else []
+            yield f"{key} is {value}: it must be {' and '.join(bounds if isfinite(value) else [*bounds, 'finite'])}"
 
 
 def _is_within(value: Any, **bounds: float) -> bool:
-    """Whether a number lies within its bounds; what is infinite or not a number lies within none."""
+    """Whether a value lies within its bounds; what is infinite or not a number lies within none, nor without any."""
     holds = {"least": float.__ge__, "above": float.__gt__, "most": float.__le__, "below": float.__lt__}
-    finite = not bounds or isfinite(value)
+    finite = not isinstance(value, float) or isfinite(value)
     return finite and all(holds[name](float(value), float(bound)) for name, bound in bounds.items())
 
 

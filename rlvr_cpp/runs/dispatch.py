@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from rlvr_cpp.runs.command import BAD_INPUT, INSTALL
 from rlvr_cpp.runs.completion import SHELLS, completion
+from rlvr_cpp.runs.options import BAD_INPUT, INSTALL
 
 Commands = Mapping[str, tuple[str, str]]
 """By name: the module whose `main` it is, and what it is for."""

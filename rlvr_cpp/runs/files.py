@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -29,6 +29,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def remove_empty(folder: Path, below: Path) -> None:
+    """Remove a folder, if it is empty, and then those above it that are, as long as they lie below another."""
+    with suppress(OSError):
+        for place in (folder, *(above for above in folder.parents if below in above.parents)):
+            place.rmdir()
+
+
 def replace_text(path: Path, text: str) -> None:
     """Give a file new content in one step."""
     with draft_of(path) as draft:
@@ -42,9 +49,13 @@ def draft_of(place: Path) -> Iterator[Path]:
     Drafts of one file share their name: only one process may write it at a time.
     """
     draft = place.with_name(f"{place.name}.partial")
-    yield draft
-    flush(draft)
-    draft.replace(place)
+    try:
+        yield draft
+        flush(draft)
+        draft.replace(place)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     flush(place.parent)
 
 

@@ -105,7 +105,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     """The record of the run in a folder. Raises UserError where there is none that can be read."""
     try:
         fields: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
-    except (OSError, ValueError) as error:
+        if not all(isinstance(fields[name], dict) for name in ("config", "results")):
+            raise TypeError("its config or results are no objects")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder} holds no run that can be read ({error}): give the folder with its {RUN_FILE}"
         ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rlvr_cpp.errors import UserError
-from rlvr_cpp.runs.command import plain_main
+from rlvr_cpp.errors import Parser, UserError
+from rlvr_cpp.runs.files import remove_empty
+from rlvr_cpp.runs.options import plain_main
 from rlvr_cpp.runs.sweep_report import compare_runs
 
 
@@ -25,10 +27,11 @@ class CompareRuns(Callback):
 
     def __init__(self) -> None:
         self._folder: Path | None = None
+        self._here = Path.cwd()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra tells no callback of a sweep that an error ends."""
-        self._folder = Path(config.hydra.sweep.dir).absolute()
+        self._folder, self._here = Path(config.hydra.sweep.dir).absolute(), Path.cwd()
         atexit.register(self._compare, "the sweep ended early; settings that no run began with are missing here")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -47,6 +50,9 @@ class CompareRuns(Callback):
             if remark:
                 console.print(remark, style="yellow")
         except UserError as error:
+            if not any(path.is_dir() for path in folder.iterdir()):  # no run began
+                shutil.rmtree(folder)
+                remove_empty(folder.parent, self._here)
             console.print(f"no comparison: {error}", markup=False, soft_wrap=True)
 
 
@@ -56,7 +62,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rlvr_cpp.runs.sweep", description="Compare the runs of a sweep.")
+    parser = Parser(prog="python -m rlvr_cpp.runs.sweep", description="Compare the runs of a sweep.")
     parser.add_argument("folder", type=Path, help="the sweep's folder, whose sub-folders are runs")
     parser.set_defaults(run=_compare)
     return parser

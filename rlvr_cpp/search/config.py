@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, get_args
 
 from rlvr_cpp.policy.settings import PolicySettings
@@ -25,7 +26,7 @@ LENGTHS = get_args(Length)
 class BestOfNJob:
     """Everything that the command may be told."""
 
-    seed: int
+    seed: int = field(metadata={"least": 0, "most": 2**32 - 1})
     model: str
     """The name of a shipped model, `demo` for the embedded one, a Hugging Face id, or a local folder."""
     adapter_from: str | None
@@ -79,9 +80,9 @@ def search_problems(
     for name, value in (("n", n), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value is not None and value < 1:
             yield f"{name} is {value}: it must be at least 1"
-    if not temperature > 0:
+    if not 0 < temperature < inf:
         yield f"temperature is {temperature}: candidates that differ need a positive number"
     if length not in LENGTHS:
         yield f"length is {length!r}: it must be one of {', '.join(LENGTHS)}"
-    if budget_s is not None and not budget_s > 0:
+    if budget_s is not None and not 0 < budget_s < inf:
         yield f"budget_s is {budget_s}: it must be a positive number of seconds, or null for no limit"

@@ -1,4 +1,4 @@
-"""Answers that were written elsewhere: rows of a file, each with a task's id and one or several texts.
+"""Answers that were written elsewhere: rows of a file or a folder, each with a task's id and one or several texts.
 
 Other tools name the same things otherwise (`IDS`, `CONTINUED`, `WHOLE`). bigcode-evaluation-harness writes no ids: a
 list with one list of texts for each problem, in the order of its data set.
@@ -14,6 +14,7 @@ from typing import Any
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.rows import Row, read_source
+from rlvr_cpp.tasks.shapes import CPP_NAMES
 from rlvr_cpp.tasks.task import Task
 
 IDS = ("task_id", "name", "question_id")
@@ -93,6 +94,8 @@ def _named(source: str) -> Iterator[tuple[str, list[str], bool]]:
         )
         if not isinstance(task_id, str | int):
             raise UserError(f"{where}: there is no task's id: name its field {IDS[0]!r}")
+        if str(row.get("language", "cpp")).lower() not in CPP_NAMES:  # MultiPL-E's ids are the same in all of them
+            raise UserError(f"{where}: field 'language' is {row['language']!r}: only answers in 'cpp' can be judged")
         texts, whole = texts_of(row, where)
         yield str(task_id), texts, whole
 

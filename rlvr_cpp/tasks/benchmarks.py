@@ -20,6 +20,7 @@ from rlvr_cpp.tasks.rows import Row, read_source
 from rlvr_cpp.tasks.settings import BenchmarkSettings
 from rlvr_cpp.tasks.shapes import DIFFICULTY
 from rlvr_cpp.tasks.task import BUILTIN, Task, parse_task
+from rlvr_cpp.tasks.tiers import with_a_judge
 
 HUMANEVAL_X = ("task_id", "prompt", "canonical_solution", "test")
 MULTIPL_E = ("name", "prompt", "tests")
@@ -68,7 +69,7 @@ def load_benchmark(settings: BenchmarkSettings) -> Benchmark:
             f"benchmark.part is {settings.part!r} but none of the {len(found)} problems of {source} is marked so: "
             "use benchmark.part=all"
         )
-    tasks = evenly_spaced(tasks, settings.limit)
+    tasks = evenly_spaced(with_a_judge(tasks, source), settings.limit)
     return Benchmark(settings.name, tuple(tasks), hidden=settings.tests == "hidden")
 
 

@@ -1,8 +1,9 @@
 """Rows of a file or of a data set on the hub, each with the words that say where it stands.
 
 A file holds one JSON object a line (`.jsonl`), a JSON list of them (`.json`) or a table (`.parquet`); the first two may
-be compressed (`.gz`), and either may be written as the other. A folder is one that `datasets` has saved, or holds files
-that it can load. What the rows mean is nobody's business here.
+be compressed (`.gz`), and either may be written as the other. A folder is one that `datasets` has saved, or holds a
+file for each problem as MultiPL-E leaves them, or files that `datasets` can load. What the rows mean is nobody's
+business here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +25,9 @@ Placed = tuple[str, Row]
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".gz")
 UTF8 = "utf-8-sig"
 """With a byte order mark or without."""
+OBJECTS = (".json", ".json.gz")
+RESULTS = (".results.json", ".results.json.gz")
+"""What MultiPL-E calls its verdicts, which lie beside the files of its problems or in a folder of their own."""
 SAVED = ("state.json", "dataset_dict.json")
 """What a folder holds that `save_to_disk` has written."""
 
@@ -38,6 +43,8 @@ def read_source(
     path = Path(source)
     if path.suffix in SUFFIXES or path.is_file():
         return read_file(path)
+    if path.is_dir() and any(found := _by_problem(path)):
+        return _each_problem(path, *found)
     return _download(str(source), config, split, usual)
 
 
@@ -49,6 +56,42 @@ def read_file(path: Path) -> Iterator[Placed]:
         yield from _parquet(path) if path.suffix == ".parquet" else _text(path)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"task file {str(path)!r} cannot be read: {error}") from error
+
+
+def _by_problem(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files of MultiPL-E's problems in a folder, in the order of their numbers, and those of its verdicts.
+
+    None where the folder is another's.
+    """
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    results = sorted(path for path in files if path.name.endswith(RESULTS))
+    problems = sorted((path for path in files if path.name.endswith(OBJECTS) and path not in results), key=_numbers)
+    is_theirs = any(map(_is_problem, problems[:2])) if problems else len(results) == len(files)
+    return (problems, results) if is_theirs else ([], [])
+
+
+def _is_problem(path: Path) -> bool:
+    """Whether a file holds one object with a name, a prompt and a list of completions."""
+    try:
+        text = path.read_bytes()
+        row = json.loads(gzip.decompress(text) if path.suffix == ".gz" else text)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and {"name", "prompt", "completions"} <= row.keys()
+
+
+def _numbers(path: Path) -> list[tuple[int, str]]:
+    return [(int(word), "") if word.isdigit() else (0, word) for word in re.findall(r"\d+|\D+", path.name)]
+
+
+def _each_problem(folder: Path, problems: list[Path], results: list[Path]) -> Iterator[Placed]:
+    if not problems:
+        raise UserError(
+            f"{folder} holds {len(results)} files of verdicts ({results[0].name}) and no answers: give the folder of "
+            "the completions that they are of"
+        )
+    for path in problems:
+        yield from read_file(path)
 
 
 def _text(path: Path) -> Iterator[Placed]:
@@ -125,12 +168,13 @@ def _parquet(path: Path) -> Iterator[Placed]:
 
 def _download(name: str, config: str | None, split: str | None, usual: str) -> Iterator[Placed]:
     try:
-        from datasets import load_dataset, load_from_disk
+        from datasets import disable_progress_bars, load_dataset, load_from_disk
     except ImportError as error:
         raise UserError(
             f"task source {name!r} is no file, and data sets need the extra 'train': pip install 'rlvr-cpp[train]'"
         ) from error
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network it tells of every try
+    disable_progress_bars()
     try:
         if _is_saved(name):
             rows = _split_of(load_from_disk(name), split, usual)

@@ -31,9 +31,9 @@ DIFFICULTY = "difficulty:"
 CODE_CONTESTS_CPP = 2
 """code_contests numbers the languages of its solutions."""
 OWN_CHECKER = "needs_checker"
-"""The tag of a task with a checker that is no C++, such as Python: here its outputs are compared as tokens."""
+"""The tag of a task with a checker that is no C++, such as Python: nothing here runs it."""
 INTERACTIVE = "needs_interactor"
-"""The tag of a task whose statement asks for a talk, and whose row has nobody to talk to: no answer to it passes."""
+"""The tag of a task whose statement asks for a talk, and whose row has nobody to talk to."""
 CPP_INCLUDE = re.compile(r"(?m)^[ \t]*#[ \t]*include\b")
 
 

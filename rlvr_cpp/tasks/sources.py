@@ -16,7 +16,7 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.tasks.shapes import DIFFICULTY
 from rlvr_cpp.tasks.task import BUILTIN, Task, load_tasks
-from rlvr_cpp.tasks.tiers import strong_enough
+from rlvr_cpp.tasks.tiers import strong_enough, with_a_judge
 
 SHIPPED = "shipped"
 """How the shipped set is called where it is one of several."""
@@ -76,7 +76,7 @@ def source_weights(source: Any) -> dict[str, float | None]:
 def _load(name: str, settings: TaskSettings) -> list[Task]:
     if name == SHIPPED:
         return load_tasks(BUILTIN)
-    return load_tasks(name, config=settings.config, split=settings.split)
+    return with_a_judge(load_tasks(name, config=settings.config, split=settings.split), name)
 
 
 def _filtered(tasks: list[Task], settings: TaskSettings, name: str) -> list[Task]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from rlvr_cpp.errors import UserError
+from rlvr_cpp.runs.console import console
+from rlvr_cpp.tasks.shapes import INTERACTIVE, OWN_CHECKER
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.status import IN_PROCESS, Tier
 from rlvr_cpp.verifier.tiers.observer.planner import why_in_process
@@ -19,6 +21,8 @@ STRENGTH: tuple[Tier, ...] = ("none", "marker", "observer", "oracle", "cases")
 """The weakest first, as far as they can be told of a task; `marker` is any tier in the candidate's process."""
 SHOWN = 5
 """Tasks that a remark names."""
+NEEDED = {OWN_CHECKER: "checker_program", INTERACTIVE: "interactor"}
+"""The field without which nobody here can judge a task that has the tag."""
 
 
 @lru_cache(maxsize=8192)
@@ -36,6 +40,28 @@ def tier_of(task: Task, hidden: bool = False) -> tuple[Tier, str]:
         return "oracle", ""
     why = why_in_process(program)
     return ("marker", why) if why else ("observer", "")
+
+
+def with_a_judge(tasks: Sequence[Task], where: object) -> list[Task]:
+    """The tasks that can be judged here; how many others are left out is told. Raises UserError where there are none.
+
+    Where many outputs are right, comparing them with one of them would call right answers wrong.
+    """
+    missing = {
+        task.task_id: field
+        for task in tasks
+        for tag, field in NEEDED.items()
+        if tag in task.tags and getattr(task, field) is None
+    }
+    if not missing:
+        return list(tasks)
+    count = f"{len(missing)} of {len(tasks)} tasks are" if len(missing) < len(tasks) else "every task is"
+    named = ", ".join(f"{name} has no {field}" for name, field in list(missing.items())[:SHOWN])
+    sentence = f"{where}: {count} judged by a program that is not C++ or not there ({named}): write it in C++"
+    if len(missing) == len(tasks):
+        raise UserError(sentence)
+    console.print(f"{sentence}, they are left out", markup=False, soft_wrap=True)
+    return [task for task in tasks if task.task_id not in missing]
 
 
 def strong_enough(tasks: Sequence[Task], least: str, where: object) -> list[Task]:

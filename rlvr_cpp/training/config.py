@@ -179,7 +179,7 @@ class EvaluationSettings:
 class TrainingJob:
     """Everything that `python -m rlvr_cpp.gspo` and `.grpo` may be told."""
 
-    seed: int
+    seed: int = field(metadata={"least": 0, "most": 2**32 - 1})
     model: str
     """The name of a shipped model, `demo` for the embedded one, a Hugging Face id, or a local folder."""
     resume: str | None

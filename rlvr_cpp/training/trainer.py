@@ -116,7 +116,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model=model,
             reward_funcs=compiler,
-            args=to_trl(algorithm, settings, generation, **facts),
+            args=to_trl(algorithm, settings, generation, eos_ids=policy.eos_ids, **facts),
             train_dataset=_prompts(policy, tasks, settings.batch_size // algorithm.group_size),
             processing_class=policy.tokenizer,
             peft_config=lora_config(adapter, model) if adapter else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ def to_trl(
     device: torch.device,
     seed: int,
     out: Path,
+    eos_ids: Sequence[int],
     processes: int = 1,
 ) -> trl.GRPOConfig:
-    """trl's arguments. Raises UserError where the batch cannot be shared out to `processes`."""
+    """trl's arguments. Raises UserError where the batch cannot be shared out to `processes`.
+
+    `eos_ids` end a completion; transformers is told by the model, vLLM loads its own.
+    """
     updates = algorithm.num_minibatches
     micro, passes = pass_sizes(algorithm, settings, processes)
     ours: dict[str, Any] = {
@@ -62,7 +67,7 @@ def to_trl(
         "disable_tqdm": True,
         "dataloader_pin_memory": device.type != "cpu",
         "ddp_find_unused_parameters": False,
-        **_engine(generation),
+        **_engine(generation, eos_ids),
     }
     return trl.GRPOConfig(**{**ours, **settings.trl})
 
@@ -82,7 +87,7 @@ def pass_sizes(algorithm: GRPOConfig, settings: TrainerSettings, processes: int)
     return micro, share // micro
 
 
-def _engine(generation: GenerationSettings) -> dict[str, Any]:
+def _engine(generation: GenerationSettings, eos_ids: Sequence[int]) -> dict[str, Any]:
     if generation.engine == "continuous_batching":
         return {"use_transformers_continuous_batching": True}
     if generation.engine == "vllm":
@@ -91,6 +96,7 @@ def _engine(generation: GenerationSettings) -> dict[str, Any]:
             "vllm_mode": "colocate",
             "vllm_gpu_memory_utilization": generation.vllm_gpu_memory,
             "vllm_importance_sampling_mode": "token_truncate",  # by sequence, long completions are masked out
+            "generation_kwargs": {"stop_token_ids": list(eos_ids)},
         }
     if generation.engine == "vllm_server":
         return {
@@ -98,5 +104,6 @@ def _engine(generation: GenerationSettings) -> dict[str, Any]:
             "vllm_mode": "server",
             "vllm_server_base_url": generation.vllm_server_url,
             "vllm_importance_sampling_mode": "token_truncate",
+            "generation_kwargs": {"stop_token_ids": list(eos_ids)},
         }
     return {}

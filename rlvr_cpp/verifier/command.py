@@ -28,15 +28,15 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NoReturn, TextIO
+from typing import TextIO
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import Parser, UserError
 from rlvr_cpp.verifier.cases import Case, OpenCase, read_cases
 from rlvr_cpp.verifier.checkers import CHECKERS
 from rlvr_cpp.verifier.lines import ReadRow, judge_lines, program_in
 from rlvr_cpp.verifier.program import FILE_NAME, SOURCES, Program, refusal
 from rlvr_cpp.verifier.report import describe_result, printable
-from rlvr_cpp.verifier.result import VerifyResult
+from rlvr_cpp.verifier.result import BAD_TEST, VerifyResult
 from rlvr_cpp.verifier.think import strip_think_blocks
 from rlvr_cpp.verifier.toolchain.tidy import TidyNote, check_tidy, find_tidy, tidy_notes
 from rlvr_cpp.verifier.toolchain.toolchain import make_toolchain
@@ -50,14 +50,6 @@ STDIN = "-"
 """What the compiler calls a program that is one text."""
 MAX_BYTES = 16 << 20
 COMPILE_SECONDS = 30.0
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a call in one sentence, as everything else does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UserError."""
-        raise UserError(f"{message} (see rlvr-verify --help)")
 
 
 def main(argv: Sequence[str] | None = None, read_row: ReadRow = program_in) -> int:
@@ -222,11 +214,15 @@ def _verifier(arguments: argparse.Namespace, workers: int | None) -> Verifier:
 
 
 def _judge(program: Program, arguments: argparse.Namespace) -> VerifyResult:
-    """The result. Raises UserError where it is the flags that do not compile, and not the program."""
+    """The result. Raises UserError where it is the flags that do not compile, or the tests, and not the program."""
     with _verifier(arguments, workers=1) as verifier:
         result = verifier.verify(program)
         if result.status in ("compile_error", "link_error"):
             verifier.check([program.std])
+        if result.error_class == BAD_TEST:
+            field, _, why = result.stderr.partition(" ")
+            path = arguments.tests if field == "test" else arguments.hidden_tests
+            raise UserError(f"{path!r} {why}")
         return result
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
+from rlvr_cpp.verifier.blame import BadTest, as_its_own, check_test, check_with_compiler, is_in_answer
 from rlvr_cpp.verifier.checkers import CheckerError
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic, error_class, render_diagnostics
 from rlvr_cpp.verifier.cpp.loops import counts_what_an_answer_repeats
 from rlvr_cpp.verifier.program import Program, refusal
-from rlvr_cpp.verifier.result import VALUE_TYPE, VerifyResult
+from rlvr_cpp.verifier.result import BAD_TEST, VALUE_TYPE, VerifyResult
 from rlvr_cpp.verifier.status import IN_PROCESS, Status
 from rlvr_cpp.verifier.tiers.checker_program import build_judge
 from rlvr_cpp.verifier.tiers.in_process import judge_apart, judge_as_one
@@ -55,6 +56,8 @@ def judge(program: Program, workshop: Workshop) -> VerifyResult:
                 return sandbox_failure(str(error))
         except CheckerError as error:
             return sandbox_failure(str(error))
+        except BadTest as error:
+            return dataclasses.replace(sandbox_failure(str(error)), error_class=BAD_TEST)
         except Exception as error:  # a bug of ours: it must not take the batch with it
             return sandbox_failure(f"sandbox: {type(error).__name__}: {error}")
     raise AssertionError("unreachable")
@@ -68,7 +71,7 @@ def prepare(program: Program, workshop: Workshop) -> None:
     """
     if program.judge_program is not None:
         with contextlib.suppress(SandboxError, OSError, CheckerError):
-            build_judge("", program.judge_program, workshop)
+            build_judge(program, workshop)
     if program.test is None or program.declaration is None:
         return
     counted = _with_counted_assertions(program)
@@ -86,7 +89,7 @@ def sandbox_failure(reason: str) -> VerifyResult:
 
 
 def _judge_once(program: Program, workshop: Workshop) -> VerifyResult:
-    result = _judge_tests(program, workshop)
+    result = _judge_tests(program, workshop, "test")
     if program.hidden_test is None or result.status not in ("ok", "wrong"):
         return result
     hidden = dataclasses.replace(
@@ -96,13 +99,26 @@ def _judge_once(program: Program, workshop: Workshop) -> VerifyResult:
         hidden_test=None,
         hidden_tests_declared=None,
     )
-    return _with_hidden(result, _judge_tests(hidden, workshop))
+    return _with_hidden(result, _judge_tests(hidden, workshop, "hidden_test"))
 
 
-def _judge_tests(program: Program, workshop: Workshop) -> VerifyResult:
-    """The result by the visible tests. A share of tests that the candidate could count itself is no partial pass."""
-    with open_bench(_with_counted_assertions(program), workshop) as bench:
-        result = _result(bench, _judge_strongest(bench, program), _known_total(program))
+def _judge_tests(program: Program, workshop: Workshop, field: str) -> VerifyResult:
+    """The result by the tests of a field. A share of tests that the candidate could count itself is no partial pass.
+
+    Raises BadTest where it is they that are wrong.
+    """
+    try:
+        if program.test is not None:
+            check_test(program.test)
+        with open_bench(_with_counted_assertions(program), workshop) as bench:
+            judged = _judge_strongest(bench, program)
+            if judged.built.failure in ("compile_error", "link_error") and program.test is not None:
+                if not is_in_answer(program, judged.built):
+                    check_with_compiler(program, workshop)
+                judged = dataclasses.replace(judged, built=as_its_own(bench, judged.built))
+            result = _result(bench, judged, _known_total(program))
+    except BadTest as mistake:
+        raise BadTest(f"{field} {mistake}") from None
     chosen = program.test is not None and counts_what_an_answer_repeats(program.test)
     return dataclasses.replace(result, tests_passed=0) if chosen and result.status == "wrong" else result
 

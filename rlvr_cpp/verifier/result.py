@@ -14,6 +14,9 @@ VALUE_TYPE = "value_type"
 """The `error_class` of a candidate whose value has a type that the tests do not ask for, such as one of its own with an
 equality that says yes to everything."""
 
+BAD_TEST = "bad_test"
+"""The `error_class` of a `sandbox_error` that is the task's doing: nobody can pass the test."""
+
 
 @dataclass(frozen=True)
 class VerifyResult:
@@ -64,6 +67,11 @@ class VerifyResult:
     def passed(self) -> bool:
         """It passed every test of a task that has tests."""
         return self.status == "ok" and self.tests_total > 0
+
+    @property
+    def machine_failed(self) -> bool:
+        """It was not judged, and the task is not to blame."""
+        return self.status == "sandbox_error" and self.error_class != BAD_TEST
 
     @property
     def is_cheat(self) -> bool:

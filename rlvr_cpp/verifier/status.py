@@ -17,7 +17,7 @@ Status = Literal[
     "forged",  # a verdict that contradicts the exit status, the number of tests, or itself
     "ambiguous",  # more than one verdict
     "policy",  # its object code could tamper with a verdict in the same process, so it was not run
-    "sandbox_error",  # ours, not the program's
+    "sandbox_error",  # the machine's or the task's failure, not the program's
 ]
 STATUSES: tuple[Status, ...] = get_args(Status)
 CHEATS: tuple[Status, ...] = ("forged", "ambiguous", "policy")

@@ -1,7 +1,7 @@
 """Several commands one after the other in one process, each in a folder of its own: `several.py CALLS.json`.
 
-CALLS.json has `[module, [argument, ...]]` by folder name. Each folder exists; what the command wrote and how it ended is
-left beside it.
+CALLS.json has `[module, [argument, ...]]` by folder name. Each folder exists; what the command wrote, what of it is
+errors, and how it ended is left beside it.
 """
 
 import contextlib
@@ -10,16 +10,19 @@ import os
 import runpy
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 
 def main(calls: Path) -> None:
+    warnings.filterwarnings("ignore", message=".* found in sys.modules")  # by a command before
     for name, (module, arguments) in json.loads(calls.read_text()).items():
         os.chdir(calls.parent / name)
         with (
-            (calls.parent / f"{name}.txt").open("w") as output,
+            (calls.parent / f"{name}.out").open("w") as output,
+            (calls.parent / f"{name}.err").open("w") as errors,
             contextlib.redirect_stdout(output),
-            contextlib.redirect_stderr(output),
+            contextlib.redirect_stderr(errors),
         ):
             status = run(module, arguments)
         (calls.parent / f"{name}.status").write_text(str(status))

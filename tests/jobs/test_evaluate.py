@@ -89,6 +89,20 @@ def test_answers_that_were_written_elsewhere_are_judged_in_the_place_of_a_models
     assert "has tasks without an answer: 1" in shown.get()
 
 
+def test_a_folder_of_multipl_e_is_judged_by_its_own_tests(tmp_path):
+    """Its completions leave out the brace at which they were stopped, with which its tests begin."""
+    place = tmp_path / "humaneval-cpp-model-0.2-reworded"
+    place.mkdir()
+    for factor in (2, 3):
+        row = {"name": f"HumanEval_{factor}_times", "language": "cpp", "prompt": "#include<assert.h>\nlong times(long x) {\n",
+               "tests": f"}}\nint main() {{\n    auto candidate = times;\n    assert(candidate((3)) == ({3 * factor}));\n}}\n",
+               "completions": ["    return 2 * x;", "    return 3 * x;"], "stop_tokens": ["\n}"]}  # fmt: skip
+        (place / f"{row['name']}.json").write_text(json.dumps(row))
+    record = measure(tmp_path / "run", f"completions={place}", "benchmark=humaneval_cpp", f"benchmark.source={place}")
+    assert record.samples == {"HumanEval_2_times": (True, False), "HumanEval_3_times": (False, True)}
+    assert record.prompt_format == "completion"
+
+
 def test_everything_is_in_the_run_folder(tmp_path):
     record = measure(tmp_path / "run", "samples=2", "k=[1,2]", *FEW)
     held = {path.name for path in (tmp_path / "run").iterdir()}
@@ -266,5 +280,4 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(zygote, humaneval_x, tmp_p
     assert status == 2
     assert said.startswith("error: bad.jsonl line 3: field 'test' is missing")
     assert "Traceback" not in said
-    assert not any((tmp_path / "runs").rglob("*.json*"))
-    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["bad.jsonl", "runs"]
+    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["bad.jsonl"]

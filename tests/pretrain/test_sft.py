@@ -1,5 +1,6 @@
 """Fine-tuning a small model from scratch: it fits what it is shown, and what it writes loads again."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -75,11 +76,33 @@ def test_what_it_writes_loads_again(trained, tmp_path):
     assert loaded.generation_config.eos_token_id == tokenizer.eos_token_id
 
 
-def test_an_unknown_architecture_is_one_sentence(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["rlvr-sft", "--data", "rows.jsonl", "--out", "model", "--architecture", "nope"])
-    with pytest.raises(SystemExit, match="2"):
-        main()
-    assert "--architecture is 'nope': it must be one of llama, demo_hybrid" in capsys.readouterr().err
+MISTAKES = {
+    "architecture": (["--architecture", "nope"], "architecture is 'nope': it must be one of llama, demo_hybrid"),
+    "steps": (["--steps", "0"], "steps is 0: it must be at least 1"),
+    "rate": (["--learning-rate", "inf"], "learning_rate is inf: it must be more than 0 and finite"),
+    "word for a number": (["--layers", "two"], "argument --layers: invalid int value: 'two'"),
+    "heads": (["--heads", "3"], "hidden_size is 128 with heads 3: use a multiple of twice the heads"),
+    "no data": (["--data", "nowhere.jsonl"], "--data nowhere.jsonl cannot be read"),
+    "empty data": (["--data", "empty.jsonl"], "--data empty.jsonl is empty"),
+    "no JSON": (["--data", "cut.jsonl"], "cut.jsonl line 2: not JSON"),
+    "no completion": (["--data", "half.jsonl"], "half.jsonl line 1: field 'completion' must be a string"),
+    "a file for a folder": (["--out", "rows.jsonl"], "rows.jsonl"),
+}
+ROW = json.dumps({"prompt": "int f() {", "completion": "return 1; }"})
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, capsys, case):
+    files = {"rows.jsonl": ROW, "empty.jsonl": "", "cut.jsonl": f"{ROW}\n{ROW[:9]}", "half.jsonl": '{"prompt": ""}'}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    arguments, words = MISTAKES[case]
+    assert main(["--data", "rows.jsonl", "--out", "model", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert {path.name for path in tmp_path.iterdir()} == files.keys()
 
 
 @given(st.text(max_size=60))

@@ -17,16 +17,16 @@ from rlvr_cpp.adapters.registry.index import opened, rebuild
 from rlvr_cpp.adapters.registry.mlflow import mirror_of, push
 from rlvr_cpp.adapters.registry.tables import console, print_differences, print_log, print_version, print_versions
 from rlvr_cpp.adapters.registry.versions import Version, aliases, checked_adapter, named, split_name
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import Parser, UserError
 from rlvr_cpp.runs.evidence import EvaluationRecord
 from rlvr_cpp.runs.files import new_folder
 
 
 def parser(description: str, registry: Path) -> argparse.ArgumentParser:
     """All commands and their options; each parsed call has its function as `run`."""
-    where = argparse.ArgumentParser(add_help=False)
+    where = Parser(add_help=False)
     where.add_argument("--registry", type=Path, default=registry, metavar="FOLDER", help="default: %(default)s")
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="python -m rlvr_cpp.registry",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

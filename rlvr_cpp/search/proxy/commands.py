@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import Parser, UserError
 from rlvr_cpp.search.proxy.data import TARGETS, Verified, read_verified, split_by_task
 from rlvr_cpp.search.proxy.model import PROXY_FILE, Proxy, train
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
@@ -14,7 +14,7 @@ from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 
 def parser() -> argparse.ArgumentParser:
     """The command line; each of its commands brings its function along as `run`."""
-    whole = argparse.ArgumentParser(prog="python -m rlvr_cpp.proxy", description="A verifier without a compiler.")
+    whole = Parser(prog="python -m rlvr_cpp.proxy", description="A verifier without a compiler.")
     commands = whole.add_subparsers(required=True)
     learn = commands.add_parser("train", help="learn from judged programs, and measure on held-out tasks")
     learn.add_argument("--out", type=Path, required=True, help="folder for the proxy, its numbers and a plot")
@@ -39,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
 def _train_command(options: argparse.Namespace) -> None:
     from rlvr_cpp.search.proxy import report as proxy_report
 
+    if not 0 < options.held_out < 1:
+        raise UserError(f"--held-out is {options.held_out}: it must be more than 0 and less than 1")
     training, held_out = split_by_task(_programs(options), options.held_out, options.seed)
     proxy = train(training, options.target, options.seed)
     report = proxy_report.measure(proxy, held_out, options.seed)

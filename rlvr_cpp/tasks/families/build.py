@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlvr_cpp.errors import UserError
+from rlvr_cpp.errors import Parser, UserError
 from rlvr_cpp.runs.console import console, progress_bar
 from rlvr_cpp.runs.files import replace_text
+from rlvr_cpp.runs.options import plain_main
 from rlvr_cpp.tasks.families import ABLATION_FAMILIES, FAMILIES, split_exercises
 from rlvr_cpp.tasks.families.corpus import corpus_rows
 from rlvr_cpp.tasks.families.exercise import Exercise
@@ -60,11 +61,13 @@ def _admitted(family: str, exercises: list[Exercise], split: str, wanted: int, v
     return admitted
 
 
-def main() -> None:
-    """Write tasks or a corpus; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="rlvr-families", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write tasks or a corpus; exit status 2 tells of a mistake in the input."""
+    return plain_main(_parser, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="rlvr-families", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("tasks", "corpus"))
     parser.add_argument("--out", type=Path, required=True, help="the .jsonl file to write")
     parser.add_argument("--family", choices=(*FAMILIES, *ABLATION_FAMILIES), help="one family; default: all shipped")
@@ -76,14 +79,18 @@ def main() -> None:
         "--held-out", type=int, help=f"held-out tasks likewise ({HELD_OUT_PER_FAMILY}, or {HELD_OUT_ALONE})"
     )
     parser.add_argument("--rows", type=int, default=24_000, help="rows of the corpus")
-    arguments = parser.parse_args()
+    parser.set_defaults(run=_build)
+    return parser
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    for name in ("train", "held_out", "rows"):
+        if (count := getattr(arguments, name)) is not None and count < 0:
+            raise UserError(f"--{name.replace('_', '-')} is {count}: it must be at least 0")
     try:
-        if arguments.what == "tasks":
-            _write_tasks(arguments)
-        else:
-            _write_corpus(arguments)
-    except (UserError, SandboxError) as error:
-        sys.exit(f"error: {error}")
+        _write_tasks(arguments) if arguments.what == "tasks" else _write_corpus(arguments)
+    except SandboxError as error:
+        raise UserError(str(error)) from error
 
 
 def _write_tasks(arguments: argparse.Namespace) -> None:
@@ -108,4 +115,4 @@ def _families(arguments: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

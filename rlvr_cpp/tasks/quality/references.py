@@ -41,7 +41,7 @@ def check_references(tasks: Sequence[Task], which: str, verifier: Verifier, sour
     results = verifier.verify_many([programs[task.task_id] for task in chosen])
     failed = [(task, result) for task, result in zip(chosen, results, strict=True) if not result.passed]
     for task, result in failed:
-        if result.status == "sandbox_error":
+        if result.machine_failed:
             raise SandboxError(f"the reference of {task.task_id} could not be judged: {result.stderr}")
     judged = [task.task_id for task, result in zip(chosen, results, strict=True) if result.self_judged]
     if judged:
@@ -63,7 +63,11 @@ def _warn(told: str) -> None:
 
 
 def _named(failed: Sequence[tuple[Task, VerifyResult]]) -> str:
-    return _listed([f"{task.task_id} ({result.status})" for task, result in failed])
+    return _listed([f"{task.task_id} ({_why(result)})" for task, result in failed])
+
+
+def _why(result: VerifyResult) -> str:
+    return result.stderr if result.status == "sandbox_error" else result.status
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ def _checked(task: Task, answers: Mapping[str, str], results: Iterator[VerifyRes
     for name in answers:
         tried = list(islice(results, len(_tests(task))))
         for result in tried:
-            if result.status == "sandbox_error":
+            if result.machine_failed:
                 raise SandboxError(f"{task.task_id} could not be checked: {result.stderr}")
         passing += [name] if any(result.passed for result in tried) else []
     counts = any(test is not None and counts_what_an_answer_repeats(test) for test in (task.test, task.hidden_test))

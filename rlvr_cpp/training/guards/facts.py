@@ -13,7 +13,8 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from rlvr_cpp.policy.policy import CHAT_REQUEST, Policy
+from rlvr_cpp.policy.chat import CHAT_REQUEST
+from rlvr_cpp.policy.policy import Policy
 from rlvr_cpp.reward.own import own_reward_facts
 from rlvr_cpp.tasks.reading.contract import answer_contract
 from rlvr_cpp.tasks.sources import Source

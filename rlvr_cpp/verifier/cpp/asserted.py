@@ -7,10 +7,11 @@ is wrong: a guard, `if (!(compare(x, expected))) throw ...`. What the tree does 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rlvr_cpp.verifier.cpp.caught import NEVER_TRUE, gives_up, is_caught, types_thrown_in
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text, walk
 from rlvr_cpp.verifier.cpp.loops import PRINTS_MARKER, open_loops
 from rlvr_cpp.verifier.verdict import MAX_TESTS
@@ -18,9 +19,7 @@ from rlvr_cpp.verifier.verdict import MAX_TESTS
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-NEVER_TRUE = re.compile(r'assert\s*\(\s*(?:false|0|!\s*"[^"]*")\s*(?:&&|\))', re.ASCII)
 MACRO_ASSERT = re.compile(rb"(?P<before>\A|[{};)])?\s*\b(?P<name>assert)\s*\(")
-SUCCESS = re.compile(r"return\s*\(?\s*(?:0|EXIT_SUCCESS)\b", re.ASCII)
 WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 JUMPS = ("return_statement", "break_statement", "continue_statement", "goto_statement")
 ENDS_THE_PROCESS = ("exit", "_Exit", "quick_exit", "abort", "longjmp")
@@ -40,6 +39,10 @@ class Names:
     """May assert something, in one way or another."""
     hidden_in: frozenset[str]
     """Words in the bodies of macros: variables used where the text does not show it."""
+    thrown: Mapping[str, frozenset[str]]
+    """The types that functions and lambdas throw themselves."""
+    catches: bool = True
+    """What the test catches itself is no failure."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ def read_names(root: Node) -> Names:
     checks = {"throw"}
     while grown := {name for name, used in words.items() if used & checks and "assert" not in used} - checks:
         checks |= grown
-    return Names(frozenset(checks), frozenset(failures), frozenset(asserting), hidden)
+    thrown = {name: types_thrown_in(body) for name, body in bodies.items()}
+    return Names(frozenset(checks), frozenset(failures), frozenset(asserting), hidden, thrown)
 
 
 def _helper_bodies(root: Node) -> dict[str, Node]:
@@ -174,7 +178,8 @@ def _find_guards(node: Node, names: Names) -> list[Node]:
     if node.type in NO_STATEMENTS:
         return []
     if node.type == "expression_statement":
-        return [node] if _called(node) in names.checks - names.failures else []
+        is_check = _called(node) in names.checks - names.failures
+        return [node] if is_check and not _is_caught(node, names) else []
     if (node.type == "if_statement" or _must_throw_before_its_end(node, names)) and _is_guard(node, names):
         return [node]
     below = [guard for child in node.named_children for guard in _find_guards(child, names)]
@@ -211,8 +216,12 @@ def _statements(branch: Node) -> Sequence[Node]:
 
 def _fails(statement: Node, names: Names) -> bool:
     if statement.type == "throw_statement" or _called(statement) in names.failures:
-        return True
+        return not _is_caught(statement, names)
     return _called(statement) == "assert" and NEVER_TRUE.match(node_text(statement)) is not None
+
+
+def _is_caught(statement: Node, names: Names) -> bool:
+    return names.catches and is_caught(statement, names.thrown.get(_called(statement)))
 
 
 def _called(statement: Node) -> str:
@@ -257,16 +266,12 @@ def is_straight(test: Node, body: Node) -> bool:
     while block is not None and block != body:
         if block.type == "try_statement":
             handlers = [child for child in block.children if child.type == "catch_clause"]
-            if not all(any(_gives_up(part) for part in walk(handler)) for handler in handlers):
+            if not all(any(gives_up(part) for part in walk(handler)) for handler in handlers):
                 return False  # an honest run may go on, or end, without what the exception skipped
         elif block.type != "compound_statement":
             return False
         block = block.parent
     return block is not None
-
-
-def _gives_up(node: Node) -> bool:
-    return node.type == "throw_statement" or (node.type == "return_statement" and not SUCCESS.match(node_text(node)))
 
 
 def _may_leave(body: Node) -> bool:

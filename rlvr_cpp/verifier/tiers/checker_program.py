@@ -19,14 +19,18 @@ from rlvr_cpp.verifier.program import TESTLIB, Program
 from rlvr_cpp.verifier.toolchain.workshop import PROGRAM, Workshop
 from rlvr_sandbox import Command, Finished
 
-SOURCE, STANDARD = "checker.cpp", "gnu++17"
+SOURCE = "checker.cpp"
 INPUT, OUTPUT, ANSWER = "input", "output", "answer"
 LIMITS = RunLimits(time=10.0, memory=1024, stack=256)
 RIGHT, WRONG, FAILED = (0,), (1, 2, 7), 3
 """Statuses of testlib's: `_ok`; `_wa`, `_pe` and `_points`, of which none is a full pass; `_fail`, by which a checker
 says itself that its answer is worse than the candidate's, or that it is at fault."""
-HARDENED = ("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-D_GLIBCXX_ASSERTIONS", "-fstack-protector-strong")
-"""What makes a crash of an output that would be written over what it is compared with."""
+HARDENED = (
+    *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-D_GLIBCXX_ASSERTIONS", "-fstack-protector-strong"),
+    *("-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"),
+)
+"""What makes a crash of an output that would be written over what it is compared with. None of it makes an algorithm
+slower than its author counted on, as the library's debug mode does: there `std::lower_bound` looks at every element."""
 
 
 def check_testlib(program: Program, workshop: Workshop) -> None:
@@ -37,15 +41,18 @@ def check_testlib(program: Program, workshop: Workshop) -> None:
         )
 
 
-def build_judge(name: str, code: str, workshop: Workshop) -> Path:
-    """The program of the field `name`, built once for all answers. Raises CheckerError where it does not compile."""
-    files, testlib = {SOURCE: code}, workshop.toolchain.testlib
-    if TESTLIB in code and testlib is not None:
+def build_judge(program: Program, workshop: Workshop) -> Path:
+    """What judges a program's outputs or its talk, built once for all answers: optimised, in the task's standard and
+    with GNU's extensions, as testlib's users build theirs. Raises CheckerError where it does not compile."""
+    files, testlib = {SOURCE: program.judge_program or ""}, workshop.toolchain.testlib
+    if program.needs_testlib and testlib is not None:
         files[TESTLIB] = Path(testlib, TESTLIB).read_text(errors="replace")
-    flags = (*workshop.oracle_flags(STANDARD), "-O2", *HARDENED, "-I.")
+    std = program.std.replace("c++", "gnu++") if program.std.startswith("c++") else program.std
+    flags = ("-w", *workshop.trusted_flags(std), "-O2", *HARDENED, "-I.")
     arguments = [*flags, SOURCE, "-o", PROGRAM, *workshop.link_flags]
     built = workshop.built_once(PROGRAM, files, arguments)
     if built is None:
+        name = "checker_program" if program.interactor is None else "interactor"
         raise CheckerError(f"{name} does not compile: {workshop.complaint(PROGRAM, files, arguments)}")
     return built
 

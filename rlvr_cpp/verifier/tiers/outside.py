@@ -61,7 +61,7 @@ def _attempt(bench: Bench) -> Callable[[Case], tuple[Finished, bool | None]]:
     It raises CheckerError where that cannot be told.
     """
     if bench.program.interactor is not None:
-        interactor = build_judge("interactor", bench.program.interactor, bench.workshop)
+        interactor = build_judge(bench.program, bench.workshop)
         return lambda case: talk(bench, interactor, case)
     is_right = _comparison(bench)
 
@@ -80,7 +80,7 @@ def _comparison(bench: Bench) -> Callable[[Case, bytes], bool | None]:
     program, workshop = bench.program, bench.workshop
     if program.checker_program is None:
         return lambda case, output: outputs_match(program.checker, case, output, program.tolerance)
-    checker = build_judge("checker_program", program.checker_program, workshop)
+    checker = build_judge(program, workshop)
     return lambda case, output: (
         bool(output.strip()) and b"\0" not in output and accepts(checker, case, output, workshop)
     )

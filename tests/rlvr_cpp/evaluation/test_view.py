@@ -1,6 +1,7 @@
 """A run's page of samples can be made of its folder alone, whatever became of the run and of its tasks."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,13 @@ from rlvr_cpp.evaluation.view import view
 from rlvr_cpp.tasks.task import BUILTIN, load_tasks
 from rlvr_cpp.view import main
 
-TASKS = {"source": None, "config": None, "split": None, "held_out_fraction": 0.2, "max_prompt_tokens": None}
+TASKS: dict[str, Any] = {
+    "source": None,
+    "config": None,
+    "split": None,
+    "held_out_fraction": 0.2,
+    "max_prompt_tokens": None,
+}
 TASKS |= {"check_references": "none", "tags": None, "difficulty": None, "min_tier": "marker"}
 
 

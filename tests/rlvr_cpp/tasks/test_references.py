@@ -33,6 +33,13 @@ def test_a_few_that_fail_are_named(verifier, capsys):
     check_references([*TASKS, WRONG], "all", verifier, "file")
 
 
+def test_a_test_that_nobody_can_pass_is_named_and_ends_nothing(verifier):
+    mute = dataclasses.replace(WRONG, task_id="mute", test="int main() { return 1; }\n")
+    with console.capture() as said:
+        check_references([*TASKS, mute], "all", verifier, "file")
+    assert "1 of 13 reference solutions of file fail: mute (test reports nothing: " in said.get()
+
+
 def test_too_many_that_fail_are_refused(verifier):
     others = [dataclasses.replace(WRONG, task_id=f"wrong {n}") for n in range(6)]
     words = (

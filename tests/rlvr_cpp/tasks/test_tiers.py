@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from rlvr_cpp import UserError
+from rlvr_cpp.runs.console import console
 from rlvr_cpp.tasks.choice import choose_tasks
 from rlvr_cpp.tasks.settings import TaskSettings
 from rlvr_cpp.tasks.task import Task, save_tasks
-from rlvr_cpp.tasks.tiers import strong_enough, tier_of, tier_remarks
+from rlvr_cpp.tasks.tiers import strong_enough, tier_of, tier_remarks, with_a_judge
 from rlvr_cpp.verifier.cases import Case
 
 HARNESS = '#include <cstdio>\nint main() { int p = 0; %s std::printf("PASSED %%d/1\\n", p); return p != 1; }\n'
@@ -51,3 +52,20 @@ def test_a_run_chooses_among_the_strong_enough(tmp_path):
     save_tasks([VALUES, OBJECTS, INSIDE], path)
     training, held_out = choose_tasks(TaskSettings(str(path), None, None, 0.2, min_tier="observer"), None, seed=0)
     assert [task.task_id for task in (*training, *held_out)] == ["values", "objects"]
+
+
+OWN = Task("o", "int f() {", "", "f", tags=("needs_checker",))
+TALK = dataclasses.replace(OWN, task_id="t", tags=("needs_interactor",))
+
+
+def test_what_nobody_here_can_judge_is_left_out_and_counted():
+    plain, given = (
+        Task("p", "int f() {", "", "f"),
+        dataclasses.replace(OWN, task_id="g", checker_program="int main() {}"),
+    )
+    with console.capture() as said:
+        assert with_a_judge([plain, OWN, TALK, given], "a.jsonl") == [plain, given]
+    assert "a.jsonl: 2 of 4 tasks are judged by a program that is not C++ or not there" in said.get()
+    assert "(o has no checker_program, t has no interactor): write it in C++, they are left out" in said.get()
+    with pytest.raises(UserError, match=r"a\.jsonl: every task is judged by .*: write it in C\+\+"):
+        with_a_judge([OWN, TALK], "a.jsonl")

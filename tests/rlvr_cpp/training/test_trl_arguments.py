@@ -19,7 +19,8 @@ from tests.rlvr_cpp.training.decided import SMALL, settings
 def arguments(algorithm=SMALL, *, engine="transformers", url=None, seed=0, processes=1, **changes) -> trl.GRPOConfig:
     return to_trl(
         algorithm, settings(**changes), GenerationSettings(engine, None, 0.3, url),
-        dtype=torch.float32, device=torch.device("cpu"), seed=seed, out=Path("run"), processes=processes,
+        dtype=torch.float32, device=torch.device("cpu"), seed=seed, out=Path("run"), eos_ids=[1, 7],
+        processes=processes,
     )  # fmt: skip
 
 
@@ -82,8 +83,16 @@ def test_processes_share_a_batch_or_are_told_that_they_cannot():
     ("engine", "expected"),
     [
         ("continuous_batching", {"use_transformers_continuous_batching": True}),
-        ("vllm", {"use_vllm": True, "vllm_mode": "colocate"}),
-        ("vllm_server", {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://x"}),
+        ("vllm", {"use_vllm": True, "vllm_mode": "colocate", "generation_kwargs": {"stop_token_ids": [1, 7]}}),
+        (
+            "vllm_server",
+            {
+                "use_vllm": True,
+                "vllm_mode": "server",
+                "vllm_server_base_url": "http://x",
+                "generation_kwargs": {"stop_token_ids": [1, 7]},
+            },
+        ),
     ],
 )
 def test_engines_reach_trl(engine, expected):

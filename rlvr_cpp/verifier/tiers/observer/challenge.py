@@ -1,23 +1,23 @@
-"""A comparison that the candidate's own code decides is asked with changed literals as well.
+"""A comparison that the candidate's own code decides is asked with other literals as well (`challenge` in observer.h).
 
 Who says yes to everything has compared nothing. An honest `==` may ignore or fold what was changed, so that nobody but
-a reference can say of each change that it makes a difference; of all of them together, one has to.
+a reference can say by which draws of other literals it makes a difference: it is asked all of them in a rehearsal.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, walk
 from rlvr_cpp.verifier.tiers.observer.thunks import Lifted, kept_parameters, last_name
 
-Denied = Literal["each", "one", "none"]
-"""Which of the changes have to be denied; with `none` there are no challenges."""
+TURNS = re.compile(r'"(?:[^"\\]|\\.)*[A-Za-z0-9](?:[^"\\A-Za-z0-9]|\\[^A-Za-z0-9])*"')
+"""A string whose last letter or digit says what it is, and is no part of an escape sequence."""
+REHEARSED = re.compile(r"^rlvr_draws((?: [0-9a-f]+)+)$", re.MULTILINE)
 CLASSES = ("class_specifier", "struct_specifier", "union_specifier")
 CHANGES = ("assignment_expression", "update_expression", "new_expression", "delete_expression", "lambda_expression")
 
@@ -70,35 +70,43 @@ def _makes_object(node: Node, pure: Pure) -> bool:
     return made is not None and made.type != "field_expression" and last_name(made) in pure.classes
 
 
-def changed(lifted: Lifted, pure: Pure) -> Iterator[list[str]]:
-    """The arguments with another literal in one place, once for each that is compared or that an object is made of."""
+def open_arguments(lifted: Lifted, pure: Pure) -> list[str]:
+    """The arguments, of which those literals that are compared, or that an object is made of, are another form's in
+    another form; empty where there are none."""
+    found = [*lifted.arguments]
     for place, literal in lifted.literals.items():
         above = literal.parent
         is_plain = above is not None and above.type in ("initializer_list", "binary_expression")
-        if is_plain or (above is not None and above.parent is not None and _makes_object(above.parent, pure)):
-            other = [*lifted.arguments]
-            other[place] = _other_literal(other[place])
-            yield other
+        is_made_of = is_plain or (above is not None and above.parent is not None and _makes_object(above.parent, pure))
+        if is_made_of and (literal.type == "number_literal" or TURNS.fullmatch(node_text(literal))):
+            found[place] = f"rlvr_form({place}, {found[place]})"
+    return found if found != lifted.arguments else []
 
 
-def _other_literal(argument: str) -> str:
-    """An argument that is a literal as sent, with a value that is not far from it: what is made from it is sound.
-
-    Numbers are changed towards one, a word in its last letter or digit.
-    """
-    match = re.fullmatch(r'static_cast<const char\*>\((.*)"\)', argument, re.DOTALL)
-    if match is None:
-        return f"rlvr::another({argument})"
-    text, last = match[1], match[1][-1:]
-    if not re.fullmatch(r"[A-Za-z0-9]", last) or text[-2:-1] == "\\" or not text.startswith('"'):
-        return f'static_cast<const char*>({text}~")'
-    return f'static_cast<const char*>({text[:-1]}{chr(ord(last) + (1 if last in "0aA1" else -1))}")'
+def challenge_text(place: int, thunk: int, arguments: list[str]) -> str:
+    """A comparison asked in several forms, as an expression without a comma outside of parentheses."""
+    asks = f"rlvr::ask<int>({', '.join([str(thunk), *arguments])})"
+    return f"rlvr::challenge({place}, [&](const rlvr::Form& rlvr_form) {{ return {asks}; }})"
 
 
-def challenge_text(thunk: int, asked: Sequence[str], others: Sequence[Sequence[str]], denied: Denied) -> str:
-    """A comparison asked in several ways, as an expression without a comma outside of parentheses."""
-    asks = [f"rlvr::ask<int>({', '.join([str(thunk), *arguments])})" for arguments in (asked, *others)]
-    named = " ".join(f"auto rlvr_ask_{n} = [&] {{ return {ask}; }};" for n, ask in enumerate(asks))
-    listed = ", ".join(f"rlvr::asked(rlvr_ask_{n})" for n, _ in enumerate(asks))
-    each = "true" if denied == "each" else "false"
-    return f"([&] {{ {named} rlvr::Asked rlvr_asked[] = {{{listed}}}; return rlvr::challenge(rlvr_asked, {each}); }}())"
+def challenge_macros(test: str, draws: tuple[int, ...]) -> list[str]:
+    """What the oracle is told: by which draws each comparison may be asked, and what makes them this test's own."""
+    salt = hashlib.sha256(test.encode(errors="replace")).hexdigest()[:12]
+    listed = ", ".join(f"{one:#x}ull" for one in draws)
+    return [
+        f"#define RLVR_CHALLENGE {{{listed}}}",
+        f"#define RLVR_SALT 0x{salt}ull",
+        "#include <limits>",
+        "#include <random>",
+    ]
+
+
+def rehearsal_of(oracle: str, challenged: int) -> str:
+    """The oracle that asks a reference by which draws it may be asked, and prints them."""
+    return f"#define RLVR_REHEARSAL {challenged}\n{oracle}"
+
+
+def read_rehearsal(said: str) -> tuple[int, ...]:
+    """The draws of each comparison; empty where the reference did not get to the end."""
+    found = REHEARSED.findall(said)
+    return tuple(int(one, 16) for one in found[-1].split()) if found else ()

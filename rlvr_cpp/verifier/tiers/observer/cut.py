@@ -15,12 +15,19 @@ from tree_sitter import Node
 from rlvr_cpp.verifier.cpp.assertions import count_assertions
 from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
-from rlvr_cpp.verifier.tiers.observer.challenge import Denied, Pure
+from rlvr_cpp.verifier.tiers.observer.challenge import Pure, challenge_macros
 from rlvr_cpp.verifier.tiers.observer.expressions import ASSERTS, child_of, edit, short
 from rlvr_cpp.verifier.tiers.observer.extents import extents
-from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions, names_declared
+from rlvr_cpp.verifier.tiers.observer.scope import (
+    DECLARES,
+    CannotSplit,
+    Variable,
+    declared_name,
+    mentions,
+    names_declared,
+)
 from rlvr_cpp.verifier.tiers.observer.statements import Statements
-from rlvr_cpp.verifier.tiers.observer.thunks import Learned, Moved, Place, edited, parameters_of
+from rlvr_cpp.verifier.tiers.observer.thunks import Learned, Moved, Place, edited, parameters_of, refuse_throws
 from rlvr_cpp.verifier.tiers.observer.units import header, templates, thrown_in_observer, thrown_in_oracle
 from rlvr_cpp.verifier.tiers.observer.values import COMPARE, fields_of, sent_type
 from rlvr_cpp.verifier.tiers.oracle import IN_PROCESS_NAMES, exceptions_of, rpc_text
@@ -49,6 +56,9 @@ class Cut:
     """The expressions that each thunk evaluates."""
     self_judged: int
     challenged: int
+    """Those that may be asked with other literals, too."""
+    draws: tuple[int, ...]
+    """By which draws each of them is."""
     probes: bool
     """Types have still to be found out."""
 
@@ -63,10 +73,13 @@ class Owing:
     """Functions that the test defines and the candidate is told of."""
     templates: frozenset[str] = frozenset()
     """Class templates among the owed names."""
+    headers: tuple[str, ...] = ()
+    """Of the library, which trusted text includes: a test that counts on them needs them in its own process, too."""
     pure: Pure = field(default_factory=Pure)
     """What trusted text says of calls that may be repeated."""
-    denied: Denied = "each"
-    """How many changes the candidate's own comparisons have to deny."""
+    draws: tuple[int, ...] | None = None
+    """By which draws of other literals a reference bears to be asked each of the candidate's own comparisons: empty
+    where it has not said so yet, None where there is none."""
 
 
 @dataclass
@@ -124,7 +137,7 @@ class _Cutter(Statements):
             node_text(child_of(node, "name")) for node in self.root.children if node.type == "preproc_function_def"
         )
         self.lifter.checks = CHECKS | self.macros
-        self.pure, self.denied = owing.pure, owing.denied
+        self.pure, self.draws = owing.pure, owing.draws
         self.globals: set[str] = set()
         """Variables of the test that can change."""
 
@@ -309,12 +322,14 @@ class _Cutter(Statements):
         with self.scopes.inside():
             edits, parameters = self.parameters(declarator)
             self.helpers[name] = parameters
+            if any(one.in_observer for one in parameters):
+                self.scopes.taking.add(name)
             self.texts.oracle.append(edited(node, [*edits, edit(body, self.statement(body))]))
         return None
 
     def _builder(self, node: Node, name: str) -> None:
         """A function that makes an object of the candidate's: it moves, as long as it judges nothing."""
-        if any(part.type == "binary_expression" and _compares(part) for part in walk(node)):
+        if self._compares_objects(node):
             raise CannotSplit(f"{name} of the test compares, beside the candidate that it makes an object of")
         used = {node_text(mention) for mention in mentions(node)}
         self._refuse_checks(node, used)
@@ -325,12 +340,31 @@ class _Cutter(Statements):
         self.lifter.functions -= {name}
         self._moves(node, {name})
 
+    def _compares_objects(self, function: Node) -> bool:
+        """Whether a function compares what it has of the candidate, but for a pointer with none."""
+        own = self.scopes.owed | {
+            declared_name(one)
+            for part in walk(function)
+            if part.type in DECLARES and self._may_be_object(part.child_by_field_name("type"))
+            for one in part.children_by_field_name("declarator")
+        }
+        compared = (part for part in walk(function) if part.type == "binary_expression" and _compares(part))
+        return any(
+            own & {node_text(mention) for mention in mentions(part)}
+            for part in compared
+            if "nullptr" not in (node_text(side) for side in part.named_children)
+        )
+
+    def _may_be_object(self, kind: Node | None) -> bool:
+        return self.scopes.depends(kind) or node_text(kind) == "auto"
+
     def _stubs(self) -> tuple[list[str], list[str]]:
         """Functions of the test as the observer calls them, and how the oracle offers them, in one order."""
         stubs: list[str] = []
         registered: list[str] = []
         for name in sorted(self.lifter.called_back):
             node = self.defined[name]
+            refuse_throws(node)
             declarator, spelled = child_of(node, "declarator"), node_text(child_of(node, "type"))
             types = [node_text(p.child_by_field_name("type")) for p in parameters_of(declarator)]
             marks = [node_text(p) for p in parameters_of(declarator)]
@@ -371,10 +405,12 @@ class _Cutter(Statements):
         lines = [*(item.text for item in self.texts.items if item.is_needed), *stubs, *self.thunks.lines]
         probes = any("rlvr::probe<" in line for line in self.thunks.lines)
         kinds = templates([*self.thunks.lines, *stubs, *self.result_names])
+        draws = self.draws or (0,) * self.challenged
         exceptions = exceptions_of(body, all_kinds=bool(self.caught))
+        standard = dict.fromkeys([*self.texts.standard, *self.owing.headers])
         oracle = [
-            rpc_text("RLVR_ORACLE", kinds, exceptions, [f"#include {path}" for path in self.texts.standard]),
-            *(["#define RLVR_CHALLENGE", "#include <random>"] if self.challenged else []),
+            rpc_text("RLVR_ORACLE", kinds, exceptions, [f"#include {path}" for path in standard]),
+            *(challenge_macros(self.text, draws) if draws else []),
             *(["#include <exception>"] if self.caught else []),
             header(),
             *self.result_names,
@@ -392,6 +428,7 @@ class _Cutter(Statements):
             places=self.thunks.places,
             self_judged=self.self_judged,
             challenged=self.challenged,
+            draws=draws,
             probes=probes,
         )
 

@@ -14,7 +14,7 @@ from tree_sitter import Node
 from rlvr_cpp.verifier.cpp.lexemes import node_text, walk
 from rlvr_cpp.verifier.tiers.observer.expressions import Expressions, call, child_of, edit, short
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Variable, declared_name, mentions
-from rlvr_cpp.verifier.tiers.observer.thunks import Lifted, edited, place_of
+from rlvr_cpp.verifier.tiers.observer.thunks import Lifted, edited, place_of, throws_own
 from rlvr_cpp.verifier.tiers.observer.values import COMPARE, element_type, is_c_string, part_types, sent_type
 
 INITIALIZERS = ("argument_list", "initializer_list", "parameter_list")
@@ -93,7 +93,7 @@ class Declarations(Expressions):
 
     def _lambda_variable(self, declared: Declared, value: Node, before: str) -> tuple[str, str]:
         """The oracle's text of a variable that holds a lambda, and what may be repeated of it."""
-        is_closed = self.lifter.is_closed(value) and not self.scopes.depends(value)
+        is_closed = self.lifter.is_closed(value) and not self.scopes.depends(value) and not throws_own(value)
         with self.scopes.inside():
             _, parameters = self.parameters(value.child_by_field_name("declarator"))
         self.helpers[declared.name] = parameters
@@ -248,7 +248,7 @@ class Declarations(Expressions):
                 place_of(declared.node), lambda n: f"rlvr_in.end(); rlvr::put_slot(rlvr_out, rlvr::hold(new {alias}));"
             )
             return f"rlvr::make({number})", alias
-        lifted = self.lifter.lift(value)
+        lifted = self.lifter.lift(value, node_text(declared.kind))
         written = lifted.text if value.type in INITIALIZERS else f"({lifted.text})"
         number = self.thunks.add(
             place_of(value), lifted, lambda n: f"rlvr::put_slot(rlvr_out, rlvr::hold(new {alias}{written}));"

@@ -7,13 +7,14 @@ is, and what is done with it is asked for instead.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text
-from rlvr_cpp.verifier.tiers.observer.challenge import Denied, Pure, can_be_repeated, challenge_text, changed
+from rlvr_cpp.verifier.tiers.observer.challenge import Pure, can_be_repeated, challenge_text, open_arguments
 from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Scopes, Variable, declared_name
 from rlvr_cpp.verifier.tiers.observer.thunks import (
     Learned,
@@ -42,6 +43,8 @@ EFFECTS = (
     *("identifier", "subscript_expression"),
 )
 ASSERTS = ("assert",)
+IS_FALSE = frozenset((("==", "false"), ("!=", "true"), ("==", "0"), ("!=", "1")))
+"""Comparisons that say of their other side that it is false."""
 
 
 class Expressions:
@@ -61,13 +64,14 @@ class Expressions:
         self.self_judged = 0
         """Comparisons that the candidate's own code decides."""
         self.challenged = 0
-        """Those among them that are asked with changed literals, too."""
+        """Those among them that may be asked with other literals, too."""
         self.pure = Pure()
         """What may be repeated."""
-        self.denied: Denied = "each"
-        """What a comparison that is asked in several ways has to deny."""
+        self.draws: tuple[int, ...] | None = None
+        """By which draws each of those is, as a reference has said; None where there is no reference."""
         self.is_negated = False
-        """Of the expression that is being cut the opposite is expected: a yes to everything fails by itself."""
+        """Of the expression that is being cut the opposite is expected: a yes to everything fails by itself. As far as
+        the text tells; a reference says it in its rehearsal."""
         self._results: dict[str, str] = {}
 
     # ------------------------------------------------------------------------------------------------ what is asked
@@ -119,17 +123,29 @@ class Expressions:
         """A comparison that the candidate's own code decides, where possible with other literals as well."""
         self.self_judged += 1
         said = self.value(node, TRUTH)
-        is_asked = said.startswith("rlvr::ask<bool>(") and not self.is_negated and self.denied != "none"
+        is_asked = said.startswith("rlvr::ask<bool>(") and (self.draws is not None or not self.is_negated)
         if operator != "==" or not is_asked or not can_be_repeated(node, self.pure):
             return said
         lifted = self.lifter.lift(node)
-        others = list(changed(lifted, self.pure))
-        if not others:
+        arguments = open_arguments(lifted, self.pure)
+        if not arguments:
             return said
         self.challenged += 1
+        place = self.challenged - 1
+        if self.draws and not self.draws[place]:
+            return said
         body = f"rlvr::give_comparison(rlvr_out, [&] {{ return ({lifted.text}) ? 1 : 0; }});"
         thunk = self.thunks.add(place_of(node), lifted, lambda n: body)
-        return challenge_text(thunk, lifted.arguments, others, self.denied)
+        return challenge_text(place, thunk, arguments)
+
+    @contextlib.contextmanager
+    def negated(self, is_so: bool = True) -> Iterator[None]:
+        """The opposite is expected of what is cut inside."""
+        self.is_negated ^= is_so
+        try:
+            yield
+        finally:
+            self.is_negated ^= is_so
 
     # ---------------------------------------------------------------------------------------------------- expressions
 
@@ -218,7 +234,8 @@ class Expressions:
         if not self.travels(own):
             return self.own_comparison(node, operator)
         hint = self._hint(self.known.type_of(other))
-        return f"{self.expression(left, hint)} {operator} {self.expression(right, hint)}"
+        with self.negated((operator, node_text(other)) in IS_FALSE):
+            return f"{self.expression(left, hint)} {operator} {self.expression(right, hint)}"
 
     def _streamed(self, node: Node, left: Node, right: Node, operator: str) -> str:
         """Into or out of a stream of the test, which moves to the observer where an object needs it."""
@@ -233,10 +250,8 @@ class Expressions:
             return self.value(node, expected)
         if operator not in ("!", "not"):
             return f"{operator} {self.expression(argument, expected)}"
-        self.is_negated = not self.is_negated
-        text = self.expression(argument, TRUTH)
-        self.is_negated = not self.is_negated
-        return f"{operator} {text}"
+        with self.negated():
+            return f"{operator} {self.expression(argument, TRUTH)}"
 
     def _conditional(self, node: Node, expected: str | None) -> str:
         condition, yes, no = (child_of(node, name) for name in ("condition", "consequence", "alternative"))
@@ -256,9 +271,9 @@ class Expressions:
 
     def _subscript(self, node: Node, expected: str | None) -> str:
         argument, indices = child_of(node, "argument"), child_of(node, "indices")
-        if self.scopes.depends(argument):
+        if self.scopes.depends(argument) and not self._is_helper_call(argument):
             return self.value(node, expected)
-        return f"{node_text(argument)}{self.each_child(indices, 'int')}"
+        return f"{self.expression(argument)}{self.each_child(indices, 'int')}"
 
     def _cast(self, node: Node, expected: str | None) -> str:
         kind, value = child_of(node, "type"), child_of(node, "value")
@@ -286,9 +301,10 @@ class Expressions:
                 if is_plain
                 else self.value(node)
             )
-        of_object = function.type == "field_expression" and self.scopes.depends(
-            function.child_by_field_name("argument")
-        )
+        owner = function.child_by_field_name("argument") if function.type == "field_expression" else None
+        if owner is not None and self._is_helper_call(owner):
+            return edited(node, [edit(one, self.expression(one)) for one in (owner, *arguments)])
+        of_object = self.scopes.depends(owner)
         if of_object or (function.type != "field_expression" and self.scopes.depends(function)):
             return self.value(node, expected)
         if name in OF_OBJECTS or (name not in self.macros and not all(map(self._can_be_argument, arguments))):
@@ -315,24 +331,34 @@ class Expressions:
         is_kind = function.type in ("primitive_type", "sized_type_specifier")
         return is_kind or node_text(function).startswith("static_cast")
 
+    def _is_helper_call(self, node: Node) -> bool:
+        """Whether a value is what a function of the test returns, and so the test's own."""
+        function = node.child_by_field_name("function") if node.type == "call_expression" else None
+        return function is not None and _bare_function(function) in self.helpers and not _is_qualified(function)
+
     def _call_helper(self, node: Node, arguments: Sequence[Node], parameters: Sequence[Variable]) -> str:
         edits = []
         for place, argument in enumerate(arguments):
             parameter = parameters[place] if place < len(parameters) else Variable()
-            if not self.scopes.depends(argument):
+            if parameter.in_observer:
+                text = self._object_argument(argument, parameter)
+            elif not self.scopes.depends(argument):
                 text = node_text(argument)
-            elif parameter.in_observer:
-                text = self._object_argument(argument)
             else:
                 text = self.expression(argument, self._hint(sent_type(parameter.type)))
             edits.append(edit(argument, text))
         return edited(node, edits)
 
-    def _object_argument(self, node: Node) -> str:
+    def _object_argument(self, node: Node, parameter: Variable) -> str:
+        """What a helper is given for an object: the object itself, or a new one."""
         variable = self.scopes.look(node_text(node)) if node.type == "identifier" else None
-        if variable is not None and variable.in_observer:
+        if variable is not None and variable.in_observer and not parameter.is_value:
             return variable.handle or node_text(node)
-        return self.made(node)[0]
+        if self.scopes.depends(node) and not parameter.is_value:
+            return self.made(node)[0]
+        lifted = self.lifter.lift(node)
+        body = f"rlvr::put_slot(rlvr_out, rlvr::hold(new {parameter.type}({lifted.text})));"
+        return call("rlvr::make", [str(self.thunks.add(place_of(node), lifted, lambda n: body)), *lifted.arguments])
 
     def made(self, node: Node) -> tuple[str, str]:
         """A new object in the observer, of a type that nobody spells: what makes it, and the type's alias there."""
@@ -403,9 +429,10 @@ class Expressions:
             is_pointer = own is not None and "*" in node_text(own)
             variable = Variable(type="" if is_pointer else spelled, is_const="const" in node_text(parameter).split())
             if self.scopes.depends(kind):
-                if is_pointer:
-                    raise CannotSplit("a function of the test takes a pointer to an object")
-                variable = Variable(type=self.thunks.alias(spelled), in_observer=True)
+                pointed = f"{'const ' if variable.is_const else ''}{spelled}*"
+                is_value = "&" not in node_text(own)
+                alias = self.thunks.alias(pointed if is_pointer else spelled)
+                variable = Variable(type=alias, in_observer=True, is_value=is_value)
                 edits.append(edit(parameter, f"const rlvr::Handle& {name}"))
             self.scopes.declare(name, variable)
             variables.append(variable)

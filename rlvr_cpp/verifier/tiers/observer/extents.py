@@ -20,6 +20,7 @@ from rlvr_cpp.verifier.tiers.observer.scope import (
     mentions,
     names_in_lambdas,
 )
+from rlvr_cpp.verifier.tiers.observer.values import POINTING
 
 HEADS = (
     *("for_statement", "for_range_loop", "if_statement", "while_statement", "switch_statement", "catch_clause"),
@@ -27,8 +28,6 @@ HEADS = (
 )
 BLOCK = "compound_statement"
 WORD = re.compile(r"[A-Za-z_]\w*")
-POINTING = re.compile(r"[*&]|iterator\b|_view\b|\bspan\b|\breference_wrapper\b|\bfunction\b|_ptr\b")
-"""In a declaration before its value: what it declares may outlive what it stands for."""
 POINTER = re.compile(r"&|\bnew\b|\bthis\b|\[[^\]]*\]\s*\(|\b(?:begin|end|data|c_str|next|prev|find\w*|\w+_bound)\s*\(")
 """In a value: it may be a pointer, an iterator or a closure."""
 
@@ -49,15 +48,15 @@ def extent_of(closure: Node) -> str | None:
     if captured.unknown or any(_points(closure, name) for name in captured.references | captured.values):
         raise CannotSplit("a callback of the test holds a pointer, or what may hold one")
     place = _place(closure, captured.references)
-    if place is not None and place.type not in ("declaration", BLOCK):
-        raise CannotSplit("a callback of the test refers to a variable of a statement without braces")
     return None if place is None else _name(place)
 
 
 def begin(node: Node, text: str, name: str) -> str:
     """The text of a statement with an extent that ends before the statement's variables do."""
     extent = f"rlvr::Extent {name};"
-    return text.replace("{", f"{{ {extent}", 1) if node.type == BLOCK else f"{text} {extent}"
+    if node.type == BLOCK:
+        return text.replace("{", f"{{ {extent}", 1)
+    return f"{text} {extent}" if node.type == "declaration" else f"{{ {extent} {text} }}"
 
 
 def _name(place: Node) -> str:

@@ -305,52 +305,152 @@ template <class Signature, class F> unsigned called_back(F function, Extent& ext
 }
 
 #ifdef RLVR_CHALLENGE
-// A comparison that the candidate's own code decides is asked with the test's literals, which comes first in the list,
-// and with others, each several times and in any order: who answers yes to everything has not compared, and who answers
-// the same question otherwise does not either.
-template <class T> As<T> another(const As<T>& number) {
-    return As<T>{static_cast<T>(number.value > T(1) ? number.value - T(1) : number.value + T(1))};
-}
-struct Asked {
-    int (*ask)(void* with);
-    void* with;
-    int answer;  // below 0 before there is one
+// A comparison that the candidate's own code decides is asked in several forms: with the test's literals, and with
+// others near them. The forms are drawn so that none stands out. Each literal has a window of consecutive values, in
+// which the test's own has any place, and each form has of each window a value that no other form has. They are asked
+// in any order, several times each. Whoever compares says yes to one of them; whoever remembers what was asked before
+// knows a set of questions, and not which of them is the test's.
+const unsigned FORMS = 8, ROUNDS = 3, DRAWS = 64, FEW = 8;
 
-    int ask_other() const {
-#ifdef RLVR_EXCEPTIONS
-        try {
-            return ask(with);
-        } catch (...) {
-            return THREW_INSTEAD;
-        }
-#else
-        return ask(with);
-#endif
+struct Chance {  // numbers that follow from a seed
+    unsigned long long state;
+    unsigned below(unsigned bound) {
+        unsigned long long mixed = state += 0x9E3779B97F4A7C15ull;
+        mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9ull;
+        mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBull;
+        return static_cast<unsigned>((mixed ^ (mixed >> 31)) >> 32) % bound;
     }
 };
-template <class F> int asked_of(void* with) { return (*static_cast<F*>(with))(); }
-template <class F> Asked asked(F& function) { return Asked{asked_of<F>, &function, -1}; }
-template <Size N> bool challenge(Asked (&questions)[N], bool denies_each) {
-    const Size ROUNDS = 4;
-    static std::random_device chance;
-    Asked* order[ROUNDS * N];
-    for (Size n = 0; n < ROUNDS * N; ++n) order[n] = &questions[n % N];
-    bool steady = true;
-    for (Size left = ROUNDS * N; left > 0; --left) {
-        const Size place = chance() % left;
-        Asked& one = *order[place];
-        order[place] = order[left - 1];
-        const int answer = &one == &questions[0] ? one.ask(one.with) : one.ask_other();
-        steady = steady && (one.answer < 0 || one.answer == answer);
-        one.answer = answer;
+
+// The literals of one form. Numbers from one on stay so, since what is made of them has to be sound.
+struct Form {
+    unsigned long long draw;
+    unsigned number;  // 0 is the test's own
+
+    Form(unsigned place, unsigned drawn, unsigned which) : draw(RLVR_SALT + place * DRAWS + drawn), number(which) {}
+
+    // One value at least is smaller where there is room: a greater one may be more than can be made sense of.
+    int distance(unsigned literal, unsigned least_place, unsigned most_place) const {
+        Chance chance = {draw * 64 + literal};
+        const unsigned place = least_place + chance.below(most_place - least_place + 1);
+        int distances[FORMS];
+        for (unsigned n = 0; n < FORMS; ++n) distances[n] = static_cast<int>(n) - static_cast<int>(place);
+        distances[place] = distances[0];
+        distances[0] = 0;
+        for (unsigned left = FORMS - 1; left > 1; --left) {
+            const unsigned one = 1 + chance.below(left);
+            const int other = distances[one];
+            distances[one] = distances[left];
+            distances[left] = other;
+        }
+        return distances[number];
     }
-    Size agreed = 0, denied = 0;  // what throws instead, since nothing can be made from those literals, does neither
-    for (Size n = 1; n < N; ++n) {
-        agreed += questions[n].answer == 1;
-        denied += questions[n].answer == 0;
+    template <class T> As<T> operator()(unsigned literal, const As<T>& given) const {
+        const T first = given.value < T(1) ? given.value : T(1), room = given.value - first;
+        const unsigned most = room < T(FORMS - 1) ? static_cast<unsigned>(room) : FORMS - 1;
+        const bool is_last = given.value > std::numeric_limits<T>::max() - T(FORMS);
+        return As<T>{static_cast<T>(given.value + static_cast<T>(distance(literal, is_last || most == 0 ? most : 1, most)))};
     }
-    return steady && questions[0].answer == 1 && (agreed == 0 || (denied > 0 && !denies_each));
+    // In a text the last letter or digit turns, among those of its kind.
+    const char* operator()(unsigned literal, const char* given) const {
+        const Size length = __builtin_strlen(given);
+        char* const text = static_cast<char*>(rlvr_realloc(nullptr, length + 1));
+        __builtin_memcpy(text, given, length + 1);
+        for (Size at = length; at > 0; --at) {
+            char& letter = text[at - 1];
+            const char first = letter >= 'a' && letter <= 'z' ? 'a' : letter >= 'A' && letter <= 'Z' ? 'A' : '0';
+            const int count = first == '0' ? 10 : 26;
+            if (letter < first || letter >= first + count) continue;
+            letter = static_cast<char>(first + (letter - first + count + distance(literal, 0, FORMS - 1)) % count);
+            break;
+        }
+        return text;  // never released: a candidate's answer may be late, and tests are short
+    }
+};
+
+// What a form is answered: 0, 1, or THREW_INSTEAD where nothing can be made of its literals, which is for the test to
+// catch where they are its own.
+template <class Ask> int answer_to(const Ask& ask, const Form& form) {
+#ifdef RLVR_EXCEPTIONS
+    if (form.number == 0) return ask(form);
+    try {
+        return ask(form);
+    } catch (...) {
+        return THREW_INSTEAD;
+    }
+#else
+    return ask(form);
+#endif
 }
+
+#ifdef RLVR_REHEARSAL
+// The reference says by which draws every other form is denied. None are left of a comparison that it ever denies, or
+// by which none is: it is asked once, and as it stands.
+struct Rehearsal {
+    unsigned long long draws[RLVR_REHEARSAL];
+    unsigned times[RLVR_REHEARSAL];
+    Rehearsal() {
+        for (unsigned n = 0; n < RLVR_REHEARSAL; ++n) draws[n] = ~0ull, times[n] = 0;
+    }
+    void leave_few(unsigned place) {  // a loop has not the time for all
+        unsigned long long few = 0;
+        for (unsigned n = 0; n < FEW && draws[place] != few; ++n) few |= (draws[place] ^ few) & -(draws[place] ^ few);
+        draws[place] = few;
+    }
+    ~Rehearsal() {
+        __builtin_printf("\nrlvr_draws");
+        for (unsigned n = 0; n < RLVR_REHEARSAL; ++n) __builtin_printf(" %llx", draws[n]);
+        __builtin_printf("\n");
+    }
+};
+static Rehearsal rehearsal;
+template <class Ask> bool challenge(unsigned place, const Ask& ask) {
+    const int own = answer_to(ask, Form(place, 0, 0));
+    unsigned long long& draws = rehearsal.draws[place];
+    if (own != 1) draws = 0;
+    if (++rehearsal.times[place] > FEW) rehearsal.leave_few(place);
+    for (unsigned draw = 0; draw < DRAWS; ++draw) {
+        unsigned denied = 0;
+        bool agreed = false;
+        for (unsigned number = 1; number < FORMS && draws >> draw & 1; ++number) {
+            const int answer = answer_to(ask, Form(place, draw, number));
+            denied += answer == 0;
+            agreed = agreed || answer == 1;
+        }
+        if (agreed || denied == 0) draws &= ~(1ull << draw);
+    }
+    return own == 1;
+}
+#else
+inline unsigned chosen(std::random_device& chance, unsigned long long among) {
+    unsigned draw = chance() % DRAWS;
+    while ((among >> draw & 1) == 0) draw = (draw + 1) % DRAWS;
+    return draw;
+}
+// With a reference every other form has to be denied. Without one an honest `==` may fold or ignore what was changed:
+// then half of them have to be, and it is always the same draw, so that whoever is honest is always told the same.
+template <class Ask> bool challenge(unsigned place, const Ask& ask) {
+    static std::random_device chance;
+    static const unsigned long long draws[] = RLVR_CHALLENGE;
+    const bool has_reference = draws[place] != 0;
+    const unsigned draw = has_reference ? chosen(chance, draws[place]) : 0;
+    int answers[FORMS];
+    unsigned order[ROUNDS * FORMS], agreed = 0, denied = 0;
+    for (unsigned n = 0; n < FORMS; ++n) answers[n] = -1;
+    for (unsigned n = 0; n < ROUNDS * FORMS; ++n) order[n] = n % FORMS;
+    bool steady = true;
+    for (unsigned left = ROUNDS * FORMS; left > 0; --left) {
+        const unsigned one = chance() % left, number = order[one];
+        order[one] = order[left - 1];
+        const int answer = answer_to(ask, Form(place, draw, number));
+        steady = steady && (answers[number] < 0 || answers[number] == answer);
+        answers[number] = answer;
+    }
+    for (unsigned n = 1; n < FORMS; ++n) agreed += answers[n] == 1, denied += answers[n] == 0;
+    const unsigned bearable = has_reference ? 0 : FORMS / 2;
+    return steady && answers[0] == 1 && agreed <= bearable && (agreed == 0 || denied > 0);
+}
+#endif
 #endif
 
 #else

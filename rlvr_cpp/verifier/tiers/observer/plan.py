@@ -28,8 +28,6 @@ class Plan:
     """How many tests the reference's run has counted; None where there is no reference."""
     self_judged: int = 0
     """Expectations that the candidate's own code decides."""
-    challenged: int = 0
-    """Those among them that are asked with changed literals, too."""
 
     def to_json(self) -> str:
         """One line."""

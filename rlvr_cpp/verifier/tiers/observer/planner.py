@@ -14,10 +14,12 @@ import threading
 from functools import cache, lru_cache
 from pathlib import Path
 
+from tree_sitter import Node
+
 from rlvr_cpp.verifier.cpp.lexemes import OUTLINE, lexemes, node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import Function, read_prompt, read_trusted_unit
 from rlvr_cpp.verifier.program import Program
-from rlvr_cpp.verifier.tiers.observer.challenge import read_pure
+from rlvr_cpp.verifier.tiers.observer.challenge import read_pure, read_rehearsal, rehearsal_of
 from rlvr_cpp.verifier.tiers.observer.cut import TYPES, WORD, Cut, Owing, cut_test
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.observer.run import OBSERVER, build_apart, build_oracle, judge_by_plan
@@ -26,8 +28,9 @@ from rlvr_cpp.verifier.tiers.observer.thunks import Learned, kept_parameters
 from rlvr_cpp.verifier.tiers.observer.values import found_type
 from rlvr_cpp.verifier.tiers.sealed import between
 from rlvr_cpp.verifier.toolchain.bench import OWN_MAIN, open_bench
+from rlvr_cpp.verifier.toolchain.built import Judged
 from rlvr_cpp.verifier.toolchain.store import content_key
-from rlvr_cpp.verifier.toolchain.workshop import Workshop
+from rlvr_cpp.verifier.toolchain.workshop import Oracle, Workshop
 from rlvr_sandbox import Finished, SandboxError
 
 VERIFIER = Path(__file__).parents[2]
@@ -35,6 +38,7 @@ PLAN, TRUSTED, PLANNED, PLANNED_OBJECT = "plan.json", "rlvr_trusted.cpp", "rlvr_
 ROUNDS = 14
 TOOL_SECONDS = 20.0
 QUOTED_INCLUDE = re.compile(r'(?m)^[ \t]*#[ \t]*include[ \t]*".*$')
+STANDARD_INCLUDE = re.compile(r"(?m)^[ \t]*#[ \t]*include[ \t]*(<[^>\n]+>)")
 UNDECLARED = re.compile(
     r"[‘'](?P<gnu>\w+)[’'] (?:was not declared|does not name a t|has not been declared)|"
     r"(?:undeclared identifier|unknown type name|no template named|undeclared template) '(?P<clang>\w+)'"
@@ -106,13 +110,22 @@ class _Planner:
     def plan(self) -> Plan:
         """The plan. Raises CannotSplit."""
         owing = self._owing()
-        for denied in ("each", "one", "none") if self.program.reference is not None else ("one",):
-            cut = self._settled(dataclasses.replace(owing, denied=denied))
-            if (plan := self._proven(cut)) is not None:
-                return plan
-            if not cut.challenged:
-                break
-        raise CannotSplit("the reference does not pass when the test is taken apart")
+        if self.program.reference is not None:
+            owing = dataclasses.replace(owing, draws=())
+        cut = self._settled(owing)
+        if cut.challenged and owing.draws is not None and not cut.quoted:
+            cut = self._settled(dataclasses.replace(owing, draws=self._rehearsed(cut)))
+        if (plan := self._proven(cut)) is None:
+            raise CannotSplit("the reference does not pass when the test is taken apart")
+        return plan
+
+    def _rehearsed(self, cut: Cut) -> tuple[int, ...]:
+        """By which draws the reference bears to be asked its own comparisons. Raises CannotSplit."""
+        plan = _plan_of(dataclasses.replace(cut, oracle=rehearsal_of(cut.oracle, cut.challenged)))
+        judged = self._judged(plan)
+        if not (draws := read_rehearsal(judged.marker.decode(errors="replace"))):
+            raise CannotSplit("the reference does not come to the end of the test")
+        return draws
 
     def _owing(self) -> Owing:
         """What the test is taken apart by; whether types have to be guessed is learned on the way."""
@@ -176,25 +189,26 @@ class _Planner:
 
     def _proven(self, cut: Cut) -> Plan | None:
         """The plan, by which the reference passes; None where it does not. Raises CannotSplit."""
-        plan = Plan(
-            oracle=cut.oracle,
-            observer=cut.observer,
-            runtime=cut.runtime,
-            apart=self._apart(cut),
-            quoted=cut.quoted,
-            self_judged=cut.self_judged,
-            challenged=cut.challenged,
-        )
-        oracle = build_oracle(self.program.std, self.workshop, plan)
-        if oracle is None:
-            raise CannotSplit("the test does not compile when it is taken apart")
+        plan = dataclasses.replace(_plan_of(cut), apart=self._apart(cut))
         if self.program.reference is None or cut.quoted:
+            self._oracle(plan)
             return plan
-        with open_bench(dataclasses.replace(self.program, code=self.program.reference), self.workshop) as bench:
-            verdict = judge_by_plan(bench, plan, oracle).verdict
+        verdict = self._judged(plan).verdict
         if verdict is None or verdict.status != "ok":
             return None
         return dataclasses.replace(plan, total=verdict.total)
+
+    def _oracle(self, plan: Plan) -> Oracle:
+        oracle = build_oracle(self.program.std, self.workshop, plan)
+        if oracle is None:
+            raise CannotSplit("the test does not compile when it is taken apart")
+        return oracle
+
+    def _judged(self, plan: Plan) -> Judged:
+        """What becomes of the reference. Raises CannotSplit."""
+        oracle = self._oracle(plan)
+        with open_bench(dataclasses.replace(self.program, code=self.program.reference or ""), self.workshop) as bench:
+            return judge_by_plan(bench, plan, oracle)
 
     def _apart(self, cut: Cut) -> str:
         """The observer as a unit that needs no candidate; empty where there is none."""
@@ -202,6 +216,17 @@ class _Planner:
         if cut.quoted or self.learned.guesses or names_of_types(self.trusted) & set(WORD.findall(cut.observer)):
             return ""
         return whole if build_apart(self.program.std, self.workshop, whole) is not None else ""
+
+
+def _plan_of(cut: Cut) -> Plan:
+    """What a cut says of its plan."""
+    return Plan(
+        oracle=cut.oracle,
+        observer=cut.observer,
+        runtime=cut.runtime,
+        quoted=cut.quoted,
+        self_judged=cut.self_judged,
+    )
 
 
 def why_in_process(program: Program) -> str:
@@ -227,13 +252,22 @@ def owing_by(test: str, trusted: str) -> Owing:
     nodes = parse(trusted.encode(errors="replace")).children
     callees = frozenset({function.name for function in read_trusted_unit(trusted).prototypes} & own)
     templates = names_of_types(trusted, "template_declaration")
-    return Owing(frozenset((names_declared(nodes) - given) | prototypes), callees, templates, read_pure(trusted))
+    owed, headers = frozenset((names_declared(nodes) - given) | prototypes), tuple(STANDARD_INCLUDE.findall(trusted))
+    return Owing(owed, callees, templates, headers, read_pure(trusted))
 
 
 def _prototypes_in(test: str) -> set[str]:
-    """The functions that a test declares and does not define."""
+    """The functions and function templates that a test declares and does not define."""
     unit = read_trusted_unit(test)
-    return {function.name for function in unit.prototypes} - {function.name for function in unit.defined}
+    declared = {function.name for function in unit.prototypes} - {function.name for function in unit.defined}
+    templates = [node for node in parse(test.encode(errors="replace")).children if node.type == "template_declaration"]
+    return declared | (_names_of(templates, "declaration") - _names_of(templates, "function_definition"))
+
+
+def _names_of(templates: list[Node], kind: str) -> set[str]:
+    """The function templates among these that are declared, or defined."""
+    found = (child for node in templates for child in node.children if child.type == kind)
+    return {declared_name(one.child_by_field_name("declarator")) for one in found}
 
 
 def _local_names(test: str) -> set[str]:

@@ -43,6 +43,8 @@ class Variable:
     handle: str = ""
     """How the oracle names an object of the observer, where not by the variable."""
     is_const: bool = False
+    is_value: bool = False
+    """A parameter that is a copy of what is given."""
     is_global: bool = False
     """The observer has it as well, outside of all thunks."""
 
@@ -52,6 +54,8 @@ class Scopes:
 
     def __init__(self, owed: Iterable[str]) -> None:
         self.owed = set(owed)
+        self.taking: set[str] = set()
+        """Functions of the test that take objects of the candidate's."""
         self._frames: list[dict[str, Variable]] = [{}]
 
     def declare(self, name: str, variable: Variable) -> None:
@@ -81,7 +85,7 @@ class Scopes:
             if name in own:
                 continue
             variable = self.look(name) if mention.type == "identifier" else None
-            if variable.in_observer if variable is not None else name in self.owed:
+            if variable.in_observer if variable is not None else name in self.owed or name in self.taking:
                 return True
         return False
 

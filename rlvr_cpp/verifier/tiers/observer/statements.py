@@ -27,6 +27,9 @@ BLOCKS = ("compound_statement", "preproc_if", "preproc_ifdef", "preproc_else", "
 KEPT = ("comment", "break_statement", "continue_statement", "goto_statement", "preproc_call", "preproc_def")
 MAX_CAUGHT = 6
 """Classes that a test catches: what stands in for each set of them is compiled once for a task, in a second or two."""
+FAILURE = re.compile(
+    r"return\s*\(?\s*(?!0\b|EXIT_SUCCESS\b|true\b)[\w-]|(?:std::)?(?:abort|exit)\b|assert\s*\(\s*(?:false|0)\b"
+)
 NAMING = ("using_declaration", "alias_declaration", "type_definition", "static_assert_declaration")
 
 
@@ -82,7 +85,8 @@ class Statements(Declarations):
                 if self.scopes.depends(child):
                     raise CannotSplit(f"a switch of the test has a case of the candidate's: {short(child)}")
                 continue
-            edits.append(edit(child, self.expression(child, TRUTH) if is_condition else self.statement(child)))
+            with self.negated(is_condition and _is_guard(node)):
+                edits.append(edit(child, self.expression(child, TRUTH) if is_condition else self.statement(child)))
         return edited(node, edits)
 
     def _expression_statement(self, node: Node) -> str:
@@ -232,6 +236,15 @@ class Statements(Declarations):
             return f"auto {node_text(own).lstrip('& ')} = rlvr::ask<{result}>({number}, rlvr_at);"
         self.scopes.declare(name, Variable(type=found or "int"))
         return f"auto {name} = rlvr::ask<{result}>({number}, rlvr_at);"
+
+
+def _is_guard(node: Node) -> bool:
+    """Whether an `if` fails the test where its condition holds."""
+    branch = node.child_by_field_name("consequence") if node.type == "if_statement" else None
+    last = branch.named_children[-1] if branch is not None and branch.type == "compound_statement" else branch
+    if last is None or last.type not in ("return_statement", "expression_statement", "throw_statement"):
+        return False
+    return last.type == "throw_statement" or FAILURE.match(node_text(last)) is not None
 
 
 def _given(thunk: str, found: str | None) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from tree_sitter import Node
 
+from rlvr_cpp.verifier.cpp.caught import types_thrown_in
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text, walk
 from rlvr_cpp.verifier.tiers.observer.extents import extent_of
 from rlvr_cpp.verifier.tiers.observer.scope import (
@@ -26,7 +27,9 @@ from rlvr_cpp.verifier.tiers.observer.scope import (
     names_in_lambdas,
 )
 from rlvr_cpp.verifier.tiers.observer.values import COMPARE, Knowledge, is_c_string, sent_type
+from rlvr_cpp.verifier.tiers.oracle import CAN_BE_CAUGHT
 
+REFERRING = ("std::ref", "ref", "std::cref", "cref")
 LISTS = ("argument_list", "initializer_list", "subscript_argument_list")
 Place = tuple[int, int]
 """Where a node stands in the test."""
@@ -151,10 +154,12 @@ class Lifter:
         """What judges: it is never said beside the candidate."""
         self.write_lambda: Callable[[Node], str] = node_text
 
-    def lift(self, node: Node) -> Lifted:
-        """The expression as the observer evaluates it. Raises `Moved` or `CannotSplit`."""
+    def lift(self, node: Node, makes: str = "") -> Lifted:
+        """The expression as the observer evaluates it, where it `makes` an object of that type. Raises `Moved` or
+        `CannotSplit`."""
         lifted = Lifted()
         taking = _Taking(self, node, lifted)
+        taking.points = self.known.points(makes)
         taking.visit(node, is_argument=False)
         lifted.text = edited(node, taking.edits)
         return lifted
@@ -184,11 +189,17 @@ class _Taking:
         self.own = names_in_lambdas(whole)
         self.done: set[str] = set()
         self.lifts = place_of(whole) not in lifter.learned.unlifted
+        self.points = False
+        """What is made here holds on to the variables themselves that it is made of."""
 
     def visit(self, node: Node, is_argument: bool) -> None:
         """Have sent what stands in a node that is none of the candidate's."""
-        if node.type == "lambda_expression" and not self.lifter.is_closed(node):
-            self._call_back(node)
+        if node.type == "lambda_expression":
+            self._lambda(node)
+        elif self._starts_to_point(node):
+            self.points = True
+            self.visit(node, is_argument)
+            self.points = False
         elif node.type in NAMES:
             self._name(node)
         elif (is_argument or node.type == "field_expression") and self._is_sent(node):
@@ -197,6 +208,25 @@ class _Taking:
             is_list = node.type in LISTS or (node == self.whole and _compares(node))  # no expectation stays in a thunk
             for child in _below(node):
                 self.visit(child, is_argument=is_list and child.is_named)
+
+    def _lambda(self, node: Node) -> None:
+        """A closure is called back, or repeated with everything that it says: it may capture nothing."""
+        refuse_throws(node)
+        if self.lifter.is_closed(node):
+            lifts, self.lifts = self.lifts, False
+            for child in node.children:
+                self.visit(child, is_argument=False)
+            self.lifts = lifts
+        else:
+            self._call_back(node)
+
+    def _starts_to_point(self, node: Node) -> bool:
+        """Whether a node makes an object of the test's that refers to what it is made of."""
+        made = {"call_expression": "function", "compound_literal_expression": "type"}.get(node.type)
+        if made is None or self.points:
+            return False
+        name = node_text(node.child_by_field_name(made))
+        return name in REFERRING or self.lifter.known.points(name)
 
     def _is_sent(self, node: Node) -> bool:
         """Send the value of a part in which nothing depends on the candidate, where its type is plain."""
@@ -238,6 +268,8 @@ class _Taking:
         elif variable.is_global:
             pass
         elif sent is not None:
+            if self.points:
+                raise Moved(name)
             self._send_variable(name, sent, variable.is_const)
         elif is_c_string(variable.type):
             self.lifted.send(
@@ -271,6 +303,17 @@ class _Taking:
             f"rlvr::called_back<{signature}>({given})",
         )
         self.edits.append(Edit(node.start_byte, node.end_byte, name))
+
+
+def throws_own(function: Node) -> bool:
+    """Whether a function or lambda throws what is no exception of the library's: that does not travel."""
+    return not types_thrown_in(function) <= CAN_BE_CAUGHT
+
+
+def refuse_throws(function: Node) -> None:
+    """Raise CannotSplit where a function or lambda that the candidate is given does."""
+    if throws_own(function):
+        raise CannotSplit("a callback of the test throws what is no exception of the library's")
 
 
 def _compares(node: Node) -> bool:

@@ -29,6 +29,8 @@ OF_SUFFIX = {
 }
 OF_SUFFIX |= {"ull": "unsigned long long", "llu": "unsigned long long"}
 OF_FRACTION = {"": "double", "f": "float", "l": "long double"}
+POINTING = re.compile(r"[*&]|iterator\b|_view\b|\bspan\b|\breference_wrapper\b|\bfunction\b|_ptr\b")
+"""In a declaration before its value: what it declares may outlive what it stands for."""
 HOLDERS = ("vector", "set", "multiset", "list", "deque", "initializer_list", "unordered_set", "stack", "queue")
 SIZES = ("size", "length", "count", "find")
 ELEMENTS = ("front", "back", "top", "at")
@@ -86,6 +88,10 @@ class Knowledge:
         """What the test's own functions return."""
         self.fields: dict[str, dict[str, str]] = {}
         """The members of the test's own classes."""
+
+    def points(self, spelled: str) -> bool:
+        """Whether objects of a class of the test hold pointers or references."""
+        return any(POINTING.search(kind) for kind in self.fields.get(bare_name(spelled), {}).values())
 
     def type_of(self, node: Node | None) -> str | None:
         """The type of an expression in which nothing depends on the candidate; None where it is not plain to see."""
@@ -198,6 +204,7 @@ def fields_of(body: Node | None) -> Mapping[str, str]:
             for declarator in member.children_by_field_name("declarator"):
                 if declarator.type == "field_identifier":
                     found[node_text(declarator)] = spelled
-                elif declarator.type == "pointer_declarator" and declarator.named_children:
-                    found[node_text(declarator.named_children[-1])] = f"{spelled}*"
+                elif declarator.type in ("pointer_declarator", "reference_declarator") and declarator.named_children:
+                    mark = "*" if declarator.type == "pointer_declarator" else "&"
+                    found[node_text(declarator.named_children[-1])] = f"{spelled}{mark}"
     return found

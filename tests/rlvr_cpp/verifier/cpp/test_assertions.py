@@ -102,6 +102,16 @@ SHAPES = {
     "test functions": (None, "void test_odd() { if (f(1) != 1) throw 1; assert(f(3) == 9); }\n"
         "static void test_even() {\n  if (f(2) != 4) throw 2;\n  if (f(4) != 16) throw 4;\n}\n"
         "int main() { test_odd(); test_even(); return 0; }\n"),
+    "caught": (4, "int main() {\n  int code = 0;\n  bool got = false;\n"
+        "  try { if (f(1) == 1) throw 7; } catch (int c) { code = c; } catch (const std::exception&) {}\n  assert(code == 7);\n"
+        "  try { throw std::out_of_range(std::to_string(f(2))); } catch (const std::logic_error& e) { got = e.what()[0] == '4'; }\n"
+        "  assert(got);\n  assert(f(3) == 9);\n  assert(f(4) == 16);\n}\n"),
+    "caught helper": (4, "int main() {\n  auto odd = [](int x) { if (x == 1) throw std::length_error(\"1\"); };\n  int n = 0;\n"
+        "  try { odd(f(1)); } catch (const std::length_error&) { ++n; } catch (const std::exception&) {}\n  assert(n == 1);\n"
+        "  assert(f(2) == 4); assert(f(3) == 9); assert(f(4) == 16);\n}\n"),
+    "caught and counted": (None, "void expect(int x, int y) { if (x != y) throw x; }\nint main() {\n  int bad = 0;\n"
+        + "".join(f"  try {{ expect(f({x}), {x * x}); }} catch (...) {{ ++bad; }}\n" for x in (1, 2, 3, 4))
+        + "  return bad;\n}\n"),
     "both": (4, "int main() { assert(f(1) == 1); if (f(2) != 4) throw 2; if (f(3) != 9) throw 3; assert(f(4) == 16); }"),
 }  # fmt: skip
 

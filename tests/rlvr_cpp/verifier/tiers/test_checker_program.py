@@ -159,9 +159,38 @@ def test_it_is_built_before_the_first_answer_and_once_for_all(verifier, tmp_path
     checker = f"{WITNESS}// {tmp_path}"
     built = verifier.workshop.store.folder
     before = set(built.iterdir())
-    prepare(Program(ECHO, cases=(Case("1", "1"),), checker_program=checker), verifier.workshop)
+    program = Program(ECHO, cases=(Case("1", "1"),), checker_program=checker)
+    prepare(program, verifier.workshop)
     new = set(built.iterdir()) - before
-    assert build_judge("checker_program", checker, verifier.workshop).parent in new
+    assert build_judge(program, verifier.workshop).parent in new
+
+
+SEARCHES = """
+#include <algorithm>
+#include <fstream>
+#include <numeric>
+#include <vector>
+int main(int, char** files) {
+    std::ifstream output(files[2]);
+    int found = 0, count = 0;
+    output >> count;
+    std::vector<int> all(count);
+    std::iota(all.begin(), all.end(), 0);
+    for (int x = 0; x < count; ++x) found += *std::lower_bound(all.begin(), all.end(), x) == x;
+    return found == count ? 0 : 1;
+}
+"""
+
+
+def test_a_search_in_a_checker_is_as_fast_as_its_author_counted_on(impatient):
+    program = Program(ECHO, cases=(Case("100000", "100000"),), checker_program=SEARCHES)
+    assert impatient.verify(program).status == "ok"
+
+
+def test_a_checker_is_in_the_tasks_standard_with_gnus_extensions(verifier):
+    says = "#ifdef __STRICT_ANSI__\n#error strict\n#endif\n#include <fstream>\nint main() { return __cplusplus > 202000L ? 0 : 1; }"
+    programs = [Program(ECHO, cases=(Case("1", "1"),), checker_program=says, std=std) for std in ("c++17", "c++20")]
+    assert [result.status for result in verifier.verify_many(programs)] == ["wrong", "ok"]
 
 
 def test_testlib_comes_from_the_folder_that_a_user_names(tmp_path):

@@ -328,6 +328,60 @@ def test_a_function_that_no_linker_sees_is_observed(verifier):
     assert [(one.status, one.tier) for one in results] == [("ok", "observer")] * 4
 
 
+NODES = """struct Node { int val; Node* next; Node(int v = 0, Node* n = nullptr) : val(v), next(n) {} };
+Node* reversed(Node* head)%s
+"""
+REVERSED = " { Node* out = nullptr; while (head) { Node* n = head->next; head->next = out; out = head; head = n; } return out; }"
+OF_NODES = """#include <cassert>
+#include <vector>
+Node* make(const std::vector<int>& all) {
+    Node* head = nullptr;
+    for (int i = (int)all.size() - 1; i >= 0; --i) head = new Node(all[i], head);
+    return head;
+}
+std::vector<int> read(const Node* node) {
+    std::vector<int> all;
+    for (; node != nullptr; node = node->next) all.push_back(node->val);
+    return all;
+}
+int main() {
+    Node* list = reversed(make({1, 2, 3}));
+    assert((read(list) == std::vector<int>{3, 2, 1}));
+    assert((read(list) == std::vector<int>{3, 2, 1}));
+    assert(read(nullptr).empty() && reversed(nullptr) == nullptr);
+}
+"""
+LARGEST = "template <class T> T largest(T a, T b)"
+OF_LARGEST = (
+    f"#include <cassert>\n{LARGEST};\nint main() {{ assert(largest(1, 2) == 2); assert(largest(2.5, 1.5) == 2.5); }}\n"
+)
+
+
+def test_lists_of_the_prompts_and_templates_that_a_test_declares_are_observed(verifier):
+    declared = NODES % ";"
+    results = verifier.verify_many(
+        [
+            Program(NODES % REVERSED, OF_NODES, declaration=declared),
+            Program(
+                NODES % REVERSED.replace("return out", "return out ? out->next : out"), OF_NODES, declaration=declared
+            ),
+            Program(f"{LARGEST} {{ return a < b ? b : a; }}\n", OF_LARGEST, declaration=f"{LARGEST} {{"),
+            Program(f"{LARGEST} {{ (void)a; return b; }}\n", OF_LARGEST, declaration=f"{LARGEST} {{"),
+        ]
+    )
+    assert [(one.status, one.tests_passed, one.tier) for one in results] == [
+        *(("ok", 3, "observer"), ("wrong", 1, "observer")),
+        *(("ok", 2, "observer"), ("wrong", 1, "observer")),
+    ]
+
+
+@pytest.mark.parametrize("compares", ["made.v != 3", "made.get() > 3"])
+def test_a_function_that_compares_the_object_it_makes_is_not_moved_beside_it(compares):
+    maker = f"Box make(int n) {{ Box made; for (int i = 0; i < n; ++i) if ({compares}) made.v = i; return made; }}"
+    program = Program(BOX, HARNESS % (maker, "p += 2 * (make(2).v == 3);"), 2, reference=BOX)
+    assert "make of the test compares" in why_in_process(program)
+
+
 # ------------------------------------------------------------------------------------------------------ the channel
 
 TALK = HARNESS % (
@@ -553,6 +607,7 @@ int main() {
     int sum = 0;
     { int n = 0; bus.on([&](int v) { n += v; sum += v; }); bus.emit(1); assert(n == 1); }
     for (int i = 0; i < 2; ++i) { bus.on([&](int v) { sum += i * v; }); bus.emit(2); }
+    for (int i : {0, 0}) bus.on([&](int v) { sum += i * v; }), bus.emit(2);
     { int n = 5; bus.on([&sum](int v) { sum += v; }); bus.on(bus.kept()); }
     bus.emit(3);
     assert(sum == 6);
@@ -600,6 +655,58 @@ def test_a_closure_that_may_hold_a_pointer_is_not_taken_apart(verifier, held):
     assert plan_for(Program("", test, reference=BUS % EMIT), verifier.workshop).reason == (
         "a callback of the test holds a pointer, or what may hold one"
     )
+
+
+GIVEN = """#undef NDEBUG
+#include <cassert>
+#include <functional>
+#include <stdexcept>
+struct Adder { int* to; void operator()(int v) const { *to += v; } };
+struct Doubler { int& to; void operator()(int v) { to += 2 * v; } };
+int main() {
+    Bus bus;
+    bool threw = false;
+    bus.on([](int v) { if (v > 2) throw std::runtime_error("three"); });
+    bus.emit(2);
+    try { bus.emit(3); } catch (const std::runtime_error&) { threw = true; }
+    assert(threw);
+    int sum = 0, doubled = 0, bound = 0;
+    Adder adder{&sum};
+    bus.on(adder); bus.emit(4);
+    assert(sum == 4);
+    bus.on(Doubler{doubled}); bus.emit(5);
+    assert(doubled == 10);
+    bus.on(std::bind([](int& to, int v) { to -= v; }, std::ref(bound), std::placeholders::_1)); bus.emit(6);
+    assert(bound == -6);
+}
+"""
+
+
+def test_what_a_test_gives_acts_on_the_tests_own_variables(verifier):
+    declaration = (
+        "struct Bus { std::function<void(int)> f; int n = 0; void on(std::function<void(int)> g); void emit(int x); };"
+    )
+    declared = "#include <functional>\n" + declaration
+    bus = BUS % EMIT
+    honest, deaf = verifier.verify_many(
+        [Program(code, GIVEN, declaration=declared) for code in (bus, bus.replace("f = g", "if (!f) f = g"))]
+    )
+    assert (honest.status, honest.tests_passed, honest.tier) == ("ok", 4, "observer"), honest.why_in_process
+    assert (deaf.status, deaf.tests_passed) == ("wrong", 1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "b.on([](int) { throw 7; });",
+        "auto f = [](int) { throw 7; }; b.on(f);",
+        "int k = 7; b.on([&](int) { throw k; });",
+    ],
+)
+def test_a_closure_that_throws_what_does_not_travel_is_not_taken_apart(given):
+    body = f"Bus b; {given} try {{ b.emit(1); }} catch (int code) {{ p += 2 * (code == 7); }}"
+    program = Program("", HARNESS % ("", body), 2, reference=BUS % EMIT)
+    assert why_in_process(program) == "a callback of the test throws what is no exception of the library's"
 
 
 def test_a_reference_that_fails_leaves_the_test_in_one_process(verifier):
