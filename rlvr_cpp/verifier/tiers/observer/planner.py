@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 from tree_sitter import Node
@@ -47,6 +47,16 @@ FOUND = re.compile(r"void rlvr::value_type<(\d+), (.*)>\(\)$")
 AT_OBSERVER = re.compile(rf"{re.escape(OBSERVER)}:(\d+)")
 THUNK = re.compile(r"static .* rlvr_(?:thunk|make)_(\d+)\(")
 MISSING_HEADER = re.compile(r"fatal error: .*(?:No such file or directory|file not found)")
+
+
+def _text_of(verifier: Path) -> str:
+    """A hash of what plans are made by and of: one that another version of it made must not be found."""
+    files = sorted(path for path in verifier.rglob("*") if path.suffix in (".py", ".h", ".cpp"))
+    return content_key([path.read_bytes() for path in files])
+
+
+_OWN_TEXT = _text_of(VERIFIER)
+"""Read when it is imported: a checkout that moves on meanwhile must not be given the plans of this process."""
 _BUILDING: dict[str, threading.Lock] = {}
 _PASSING: dict[str, Plan] = {}
 """Plans that hold for this process alone."""
@@ -56,7 +66,7 @@ def plan_for(program: Program, workshop: Workshop) -> Plan:
     """The plan of a program's task, made once. Raises SandboxError where the machine failed."""
     toolchain = workshop.toolchain
     task = (program.test, program.tests_declared, program.declaration, program.reference, program.std)
-    how = (_own_text(), toolchain.compiler, toolchain.version, workshop.flags(program.std))
+    how = (_OWN_TEXT, toolchain.compiler, toolchain.version, workshop.flags(program.std))
     key = content_key("observer", task, how)
     with _BUILDING.setdefault(key, threading.Lock()):
         if key not in _PASSING:
@@ -66,13 +76,6 @@ def plan_for(program: Program, workshop: Workshop) -> Plan:
     if key not in _PASSING:
         raise SandboxError("sandbox: a plan could not be kept")
     return _PASSING[key]
-
-
-@cache
-def _own_text() -> str:
-    """What plans are made by and of: one that an earlier version of it made must not be found."""
-    files = sorted(path for path in VERIFIER.rglob("*") if path.suffix in (".py", ".h", ".cpp"))
-    return content_key([path.read_bytes() for path in files])
 
 
 def _write(draft: Path, key: str, plan: Plan) -> bool:

@@ -239,17 +239,24 @@ def test_the_plan_is_the_tasks_and_never_the_answers(verifier):
 
 
 @pytest.mark.parametrize("file", ["tiers/observer/observer.h", "tiers/rpc.h", "cpp/lexemes.py"])
-def test_a_plan_that_an_earlier_text_made_is_not_found(monkeypatch, tmp_path, file):
-    def own_text():
-        return planner._own_text.__wrapped__()
-
+def test_a_plan_that_an_earlier_text_made_is_not_found(tmp_path, file):
     mended = tmp_path / "verifier"
     shutil.copytree(planner.VERIFIER, mended)
-    original = own_text()
-    monkeypatch.setattr(planner, "VERIFIER", mended)
-    assert own_text() == original
+    assert planner._text_of(mended) == planner._OWN_TEXT
     (mended / file).write_text((mended / file).read_text() + "\n")
-    assert own_text() != original
+    assert planner._text_of(mended) != planner._OWN_TEXT
+
+
+def test_a_checkout_that_moves_on_is_not_given_the_plans_of_a_process_that_began_before(verifier, monkeypatch, tmp_path):
+    keys = []
+    monkeypatch.setattr(planner, "content_key", lambda *parts: keys.append(parts) or "a" * 64)
+    monkeypatch.setattr(planner, "_PASSING", {"a" * 64: Plan()})
+    program = Program(BOX, HARNESS % ("", "Box b; p += b.get() == 3;"), 1, reference=BOX)
+    plan_for(program, verifier.workshop)
+    monkeypatch.setattr(planner, "VERIFIER", tmp_path)  # as after a pull
+    plan_for(program, verifier.workshop)
+    assert keys[0] == keys[-1]
+    assert planner._OWN_TEXT in keys[-1][2]
 
 
 def test_a_plan_that_lacks_a_header_is_made_anew_by_the_next_process(verifier, monkeypatch):
