@@ -85,7 +85,9 @@ def _whole_lines(path: Path, read: Callable[[str], Row], keep: Callable[[Row], b
     try:
         *lines, _torn = path.read_text().split("\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} cannot be read ({error}): it is damaged; put back what it held, or remove it") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): it is damaged; put back what it held, or remove it"
+        ) from error
     for number, line in enumerate(lines, start=1):
         try:
             row = read(line)

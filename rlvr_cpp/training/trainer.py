@@ -343,6 +343,14 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         self.update_phase.leave_out_empty(self.optimizer, self.model.parameters())
         return loss
 
+    def try_optimizer(self) -> None:
+        """Raise what the optimizer and its schedule raise of their settings, for which training asks them too late."""
+        if self.is_deepspeed_enabled:  # which brings its own
+            return
+        with attributes(self, optimizer=self.optimizer, lr_scheduler=self.lr_scheduler):
+            super().create_optimizer()
+            self.create_scheduler(self.args.max_steps)
+
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """trl's optimizer. Raises GuardStop where it would train nothing."""
         optimizer = super().create_optimizer(*args, **kwargs)

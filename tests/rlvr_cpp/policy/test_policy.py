@@ -143,9 +143,9 @@ def test_a_mamba_model_has_no_adapter_where_its_kernels_would_pass_it_by(targets
     sizes = {"hidden_size": 16, "num_heads": 2, "head_dim": 16, "state_size": 4, "n_groups": 1, "num_hidden_layers": 1}
     model = Mamba2ForCausalLM(Mamba2Config(vocab_size=8, chunk_size=4, **sizes))
     adapted = get_peft_model(model, lora_config(lora(*targets), model))
-    assert {name.split(".lora_")[0].rpartition(".")[2] for name, p in adapted.named_parameters() if p.requires_grad} == {
-        "in_proj"
-    }
+    assert {
+        name.split(".lora_")[0].rpartition(".")[2] for name, p in adapted.named_parameters() if p.requires_grad
+    } == {"in_proj"}
 
 
 def test_where_only_those_are_meant_the_others_are_offered():

@@ -247,7 +247,9 @@ def test_a_plan_that_an_earlier_text_made_is_not_found(tmp_path, file):
     assert planner._text_of(mended) != planner._OWN_TEXT
 
 
-def test_a_checkout_that_moves_on_is_not_given_the_plans_of_a_process_that_began_before(verifier, monkeypatch, tmp_path):
+def test_a_checkout_that_moves_on_is_not_given_the_plans_of_a_process_that_began_before(
+    verifier, monkeypatch, tmp_path
+):
     keys = []
     monkeypatch.setattr(planner, "content_key", lambda *parts: keys.append(parts) or "a" * 64)
     monkeypatch.setattr(planner, "_PASSING", {"a" * 64: Plan()})
