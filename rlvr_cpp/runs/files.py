@@ -92,7 +92,7 @@ def _whole_lines(path: Path, read: Callable[[str], Row], keep: Callable[[Row], b
         try:
             row = read(line)
             wanted = keep(row)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} line {number}: cannot be read ({error!r}): remove the line") from error
         if wanted:
             yield line, row

@@ -180,7 +180,16 @@ def test_nothing_is_wider_than_the_window(run, width):
 
 
 @pytest.mark.parametrize(
-    "line", [b'{"step": 1}', b"[]", b"3", b"{", b"\xff\xfe", json.dumps(rollout(1, "c", diagnostics=3)).encode()]
+    "line",
+    [
+        b'{"step": 1}',
+        b"[]",
+        b"3",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps(rollout(1, "c", diagnostics=3)).encode(),
+    ],
 )
 def test_a_damaged_line_is_told_by_its_file(run, line):
     with (run / "completions.jsonl").open("ab") as log:
