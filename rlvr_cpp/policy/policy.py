@@ -280,6 +280,7 @@ def lora_config(settings: AdapterSettings, model: PreTrainedModel) -> Any | None
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=0.0,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # as GPT-2 keeps its weights
         target_modules=expand_targets(settings.targets),
         exclude_modules=without if any(re.fullmatch(without, name) for name, _ in model.named_modules()) else None,
         task_type="CAUSAL_LM",

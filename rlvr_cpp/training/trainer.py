@@ -51,6 +51,7 @@ from rlvr_cpp.training.logps import (
     Scored,
     by_groups,
     by_length,
+    count_positions,
     fuse_head,
     score_in_float32,
     scored_in_batches,
@@ -123,7 +124,9 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         )
         policy.model = self.model
         _keep_adapter_in_float32(self.model)
-        score_in_float32((self.accelerator.unwrap_model(self.model), self.ref_model), self.temperature)
+        for one in filter(None, (self.accelerator.unwrap_model(self.model), self.ref_model)):
+            count_positions(one)
+            score_in_float32(one, self.temperature)
         self.remove_callback(PrinterCallback)
         self.rollout_phase = RolloutPhase(
             policy,
