@@ -47,16 +47,6 @@ FOUND = re.compile(r"void rlvr::value_type<(\d+), (.*)>\(\)$")
 AT_OBSERVER = re.compile(rf"{re.escape(OBSERVER)}:(\d+)")
 THUNK = re.compile(r"static .* rlvr_(?:thunk|make)_(\d+)\(")
 MISSING_HEADER = re.compile(r"fatal error: .*(?:No such file or directory|file not found)")
-
-
-def _text_of(verifier: Path) -> str:
-    """A hash of what plans are made by and of: one that another version of it made must not be found."""
-    files = sorted(path for path in verifier.rglob("*") if path.suffix in (".py", ".h", ".cpp"))
-    return content_key([path.read_bytes() for path in files])
-
-
-_OWN_TEXT = _text_of(VERIFIER)
-"""Read when it is imported: a checkout that moves on meanwhile must not be given the plans of this process."""
 _BUILDING: dict[str, threading.Lock] = {}
 _PASSING: dict[str, Plan] = {}
 """Plans that hold for this process alone."""
@@ -66,16 +56,34 @@ def plan_for(program: Program, workshop: Workshop) -> Plan:
     """The plan of a program's task, made once. Raises SandboxError where the machine failed."""
     toolchain = workshop.toolchain
     task = (program.test, program.tests_declared, program.declaration, program.reference, program.std)
-    how = (_OWN_TEXT, toolchain.compiler, toolchain.version, workshop.flags(program.std))
+    how = (OWN_TEXT, toolchain.compiler, toolchain.version, workshop.flags(program.std))
     key = content_key("observer", task, how)
     with _BUILDING.setdefault(key, threading.Lock()):
-        if key not in _PASSING:
-            entry = workshop.store.make(key, lambda draft: _write(draft, key, _made(program, workshop)))
-            if entry is not None:
-                return _read(entry / PLAN)
-    if key not in _PASSING:
+        plan = _kept(key, program, workshop) or _kept(key, program, workshop)
+    if plan is None:
         raise SandboxError("sandbox: a plan could not be kept")
-    return _PASSING[key]
+    return plan
+
+
+def _kept(key: str, program: Program, workshop: Workshop) -> Plan | None:
+    """The plan that is kept under a key, made where there is none. None where it is lost, or was of no use."""
+    if key in _PASSING:
+        return _PASSING[key]
+    entry = workshop.store.make(key, lambda draft: _write(draft, key, _made(program, workshop)))
+    try:
+        return _PASSING.get(key) if entry is None else _read(entry / PLAN)
+    except (OSError, ValueError, TypeError, KeyError):  # cut off, or by a process that still ran another version
+        workshop.store.drop(key)
+        return None
+
+
+def _text_of(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".h", ".cpp"))
+    return content_key([path.read_bytes() for path in files])
+
+
+OWN_TEXT = _text_of(VERIFIER)  # read when the code is: it may be replaced while a process runs
+"""What plans are made by and of: one that an earlier version of it made must not be found."""
 
 
 def _write(draft: Path, key: str, plan: Plan) -> bool:

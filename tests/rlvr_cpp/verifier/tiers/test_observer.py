@@ -3,6 +3,7 @@
 `tests/data/observer` holds tests of many kinds, each with a reference and an answer that is wrong somewhere.
 """
 
+import copy
 import dataclasses
 import json
 import re
@@ -28,6 +29,7 @@ from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned
 from rlvr_cpp.verifier.tiers.oracle import ORACLE_CHANNEL
 from rlvr_cpp.verifier.tiers.two_processes import link_oracle
+from rlvr_cpp.verifier.toolchain.store import Store
 from rlvr_cpp.verifier.verdict import WORKER_GONE, WORKER_LIED
 
 KINDS = Path(__file__).parents[3] / "data" / "observer"
@@ -242,23 +244,22 @@ def test_the_plan_is_the_tasks_and_never_the_answers(verifier):
 def test_a_plan_that_an_earlier_text_made_is_not_found(tmp_path, file):
     mended = tmp_path / "verifier"
     shutil.copytree(planner.VERIFIER, mended)
-    assert planner._text_of(mended) == planner._OWN_TEXT
+    assert planner._text_of(mended) == planner.OWN_TEXT
     (mended / file).write_text((mended / file).read_text() + "\n")
-    assert planner._text_of(mended) != planner._OWN_TEXT
+    assert planner._text_of(mended) != planner.OWN_TEXT
 
 
-def test_a_checkout_that_moves_on_is_not_given_the_plans_of_a_process_that_began_before(
-    verifier, monkeypatch, tmp_path
-):
-    keys = []
-    monkeypatch.setattr(planner, "content_key", lambda *parts: keys.append(parts) or "a" * 64)
-    monkeypatch.setattr(planner, "_PASSING", {"a" * 64: Plan()})
-    program = Program(BOX, HARNESS % ("", "Box b; p += b.get() == 3;"), 1, reference=BOX)
-    plan_for(program, verifier.workshop)
-    monkeypatch.setattr(planner, "VERIFIER", tmp_path)  # as after a pull
-    plan_for(program, verifier.workshop)
-    assert keys[0] == keys[-1]
-    assert planner._OWN_TEXT in keys[-1][2]
+@pytest.mark.parametrize("damage", ['{"reason": "", "no_such_field": 1, "quoted": []}', '{"rea', "[]", "{}"])
+def test_a_plan_that_makes_no_sense_is_made_anew(verifier, tmp_path, damage):
+    workshop = copy.copy(verifier.workshop)
+    workshop.store = Store(tmp_path, 1 << 30)
+    program = Program(BOX, HARNESS % ("", "Box b; p += b.get() == 3; p += b.v == 3;"), 2, reference=BOX)
+    plan = plan_for(program, workshop)
+    (place,) = tmp_path.glob(f"*/{planner.PLAN}")
+    place.write_text(damage)
+    planner._read.cache_clear()
+    assert plan_for(program, workshop) == plan
+    assert place.read_text() == plan.to_json()
 
 
 def test_a_plan_that_lacks_a_header_is_made_anew_by_the_next_process(verifier, monkeypatch):
