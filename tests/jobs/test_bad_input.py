@@ -37,8 +37,6 @@ FILES: dict[str, str | bytes] = {
     "listing/config.json": "[]",
     "deep.jsonl": "[" * 100_000,
     "deep/run.json": "[" * 100_000,
-    "damaged/run.json": json.dumps({"config": {"model": "demo"}, "results": {}}),
-    "damaged/completions.jsonl": "{}\n",
 }
 GSPO = {
     "unknown task file": (["tasks.source=nowhere.jsonl"], "task file 'nowhere.jsonl' does not exist"),
@@ -206,7 +204,6 @@ OTHERS = {
     "rlvr hands on": ("rlvr_cpp", ["gspo", "trainer.stepz=3"], "do you mean 'trainer.steps'?"),
     "view nothing": ("view", ["nowhere"], "nowhere holds no run that can be read"),
     "view a list": ("view", ["listed"], "listed holds no run that can be read"),
-    "view a damaged run": ("view", ["damaged"], "completions.jsonl line 1: cannot be read (KeyError('step'))"),
     "view without a folder": ("view", [], "the following arguments are required: RUN"),
     "verify option": ("verify", ["--nope"], "unrecognized arguments: --nope"),
     "verify cases and tests": ("verify", ["--cases", "no.json", "--tests", "no.json", "two.jsonl"], "both --tests and --cases"),
