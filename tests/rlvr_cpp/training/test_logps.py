@@ -74,7 +74,9 @@ def test_the_ratio_of_an_unchanged_gpt2_is_one_whatever_shares_its_pass(tasks, t
     ends = policy.model.generation_config
     policy.model = gpt2()
     policy.model.generation_config = GenerationConfig(eos_token_id=ends.eos_token_id, pad_token_id=ends.pad_token_id)
-    trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, policy=policy, guards=GuardSettings(), ahead=ahead)
+    trainer = build(
+        tasks, DecidedVerifier(*MIXED), tmp_path, policy=policy, guards=GuardSettings(), ahead=ahead, batch_size=16
+    )
     steps = []
     trainer.on_step = lambda step, metrics: steps.append(metrics)
     trainer.train()
