@@ -101,7 +101,7 @@ GSPO = {
     "unknown to trl": (["+trainer.trl.nonsense=1"], "trainer.trl.nonsense cannot be set"),
     "optimizer's constant": (["+trainer.trl.adam_beta2=2"], "Invalid beta parameter at index 1: 2"),
     "optimizer's arguments": (["+trainer.trl.optim_args=nope"], "the trainer cannot be built"),
-    "schedule's arguments": (["+trainer.trl.lr_scheduler_kwargs={nope: 1}"], "the trainer cannot be built"),
+    "schedule's arguments": (["+trainer.trl.lr_scheduler_kwargs={nope: 1}", "trainer.lr_schedule=cosine"], "the trainer cannot be built"),
     "tracker in trl's words": (["+trainer.trl.report_to=wandb"], "trainer.trl.report_to cannot be set: use tracker"),
     "tracker that is unknown": (["tracker=[nowhere]"], "tracker has 'nowhere': it must be some of tensorboard, wandb"),
     "prompts that do not fit": (["tasks.source=long.jsonl"], "the prompts of 16 of 16 tasks fill the model's context of 512"),
