@@ -18,6 +18,7 @@ from typing import Any
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.limits import limit_fields, seconds_of
+from rlvr_cpp.tasks.reading.blocks import CODE_LINE
 from rlvr_cpp.tasks.rows import Row
 from rlvr_cpp.verifier.cases import Case, OpenCase, parse_text, read_cases
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
@@ -68,7 +69,8 @@ def _ours(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, list[str
         elif name in fields:
             del fields[name]
     if "cases" in fields:
-        fields = {"test": "", "entry_point": "main"} | fields
+        prompt = _comment(fields["prompt"]) if _is_prose(fields["prompt"]) else fields["prompt"]
+        fields = {"test": "", "entry_point": "main"} | fields | {"prompt": prompt}
     return fields, extra
 
 
@@ -91,7 +93,9 @@ def _multipl_e(row: Row, where: str) -> Fields:
     prompt = _text(row, "prompt", where)
     # The rows' tests begin with the brace that closes the function; our completions close it themselves.
     test = _text(row, "tests", where).lstrip().removeprefix("}")
-    return _asserted(_name(row, "name", where), prompt, test, _entry_point(prompt, where), None, "multipl_e", row, where)
+    return _asserted(
+        _name(row, "name", where), prompt, test, _entry_point(prompt, where), None, "multipl_e", row, where
+    )
 
 
 def _mbxp(row: Row, where: str) -> Fields:
@@ -265,6 +269,12 @@ def _contest(
 def _comment(statement: str) -> str:
     """A problem's statement as C++."""
     return "/*\n" + statement.strip().replace("*/", "* /") + "\n*/\n"
+
+
+def _is_prose(prompt: str) -> bool:
+    """The prompt of a whole program is a statement by its first line; C++ would begin with a comment or a directive."""
+    first = prompt.strip().partition("\n")[0]
+    return bool(first) and CODE_LINE.match(first) is None
 
 
 def _said(prompt: Any, where: str) -> str:
