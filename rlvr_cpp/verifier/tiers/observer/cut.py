@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from tree_sitter import Node
 
+from rlvr_cpp.verifier.cpp.arrays import fenced
 from rlvr_cpp.verifier.cpp.assertions import count_assertions
 from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
@@ -418,7 +419,7 @@ class _Cutter(Statements):
             body,
         ]
         return Cut(
-            oracle="\n".join(oracle) + "\n",
+            oracle=fenced(self.text, "\n".join(oracle) + "\n"),
             runtime="\n".join(
                 ["#define RLVR_RUNTIME", rpc_text("RLVR_OBSERVER", frozenset(), exceptions, ()), header()]
             )
