@@ -15,7 +15,7 @@ from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text
 from rlvr_cpp.verifier.tiers.observer.challenge import Pure, can_be_repeated, challenge_text, open_arguments
-from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Scopes, Variable, declared_name
+from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Scopes, Variable, declared_name, mentions
 from rlvr_cpp.verifier.tiers.observer.thunks import (
     Learned,
     Lifted,
@@ -75,7 +75,9 @@ class Expressions:
         self.macros: frozenset[str] = frozenset()
         """Of the test, those that are called like functions."""
         self.self_judged = 0
-        """Comparisons that the candidate's own code decides."""
+        """Comparisons that the candidate's own code decides, and counts of the test that it could write to."""
+        self.own_state: set[str] = set()
+        """What a test counts by beside the candidate, such as the objects of a class that it is used with."""
         self.challenged = 0
         """Those among them that may be asked with other literals, too."""
         self.pure = Pure()
@@ -97,6 +99,7 @@ class Expressions:
             raise CannotSplit(f"the value of {short(node)} cannot travel")
         if is_open and expected is None:
             raise CannotSplit(f"nothing says the type of {short(node)}: give a declaration or a reference")
+        self.self_judged += any(node_text(mention) in self.own_state for mention in mentions(node))
         lifted = self.lifter.lift(node)
         if expected == TRUTH and (is_open or kind == ""):
             return self._ask("bool", node, lifted, lambda n: f"rlvr::give_truth(rlvr_out, {lifted.text});")
