@@ -10,6 +10,9 @@ the dearer. No group is discarded, so that each step's update is a whole one.
 
 Each job is made once before, untimed, so that all verdicts are in a cache by the second time: on two cores there is
 none left for the compiler while both halves of a step compute. With `--judge` every program is judged instead.
+
+It wants a machine of its own. Linux shares busy cores out by sessions, not by threads, so beside others' work two
+threads get no more than one, and the numbers say nothing about `ahead`.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         loaded = AutoModelForCausalLM.from_pretrained(source, **_load_arguments(settings, device))
-        if settings.quantization is None:
+        if settings.quantization is None and processes.sharding() != "FSDP":  # which moves it part by part
             loaded = loaded.to(device)
         _never_repack(loaded)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:

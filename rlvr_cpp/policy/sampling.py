@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from transformers import Cache, GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from rlvr_cpp.policy.merged import adapter_merged
+from rlvr_cpp.policy.weights import is_shared_out
 
 DRAWN_AT_ONCE = 1 << 14
 """Random numbers of a completion: what a call costs must not be what a token costs."""
@@ -75,15 +74,16 @@ def sample(
 
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     size = batch_size or len(order) or 1
+    in_step = is_shared_out(model)
     with adapter_merged(model):
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             ids, mask = _left_padded([prompts[i] for i in rows], pad_id, model.device)
-            watcher = _Watcher(rows, ids.shape[1], eos_ids, finished, may_stop=not _in_step(model))
+            watcher = _Watcher(rows, ids.shape[1], eos_ids, finished, may_stop=not in_step)
             own = [seeds[i] for i in rows] if temperature > 0 else []
             draw = _ExponentialRace(rows, own, temperature, model.device) if own else None
             ends = {"eos_token_id": sorted(eos_ids), "pad_token_id": pad_id}
-            _generate(model, ids, mask, watcher, draw, max_new_tokens, ends)
+            _generate(model, ids, mask, watcher, draw, max_new_tokens, ends, in_step)
             for index, logps in draw.logps.items() if draw else ():
                 on_logps(index, logps[: len(completions[index])])
     return completions
@@ -97,8 +97,12 @@ def _generate(
     draw: _ExponentialRace | None,
     max_new_tokens: int,
     ends: Mapping[str, Any],
+    in_step: bool,
 ) -> None:
-    """Go on from left-padded prompts (B, T) until all rows have ended. Rows that have are left behind on the way."""
+    """Go on from left-padded prompts (B, T) until all rows have ended. Rows that have are left behind on the way.
+
+    `in_step` goes on as long as any process does.
+    """
     cache, limit = None, ids.shape[1] + max_new_tokens
     while True:
         output = model.generate(
@@ -109,6 +113,7 @@ def _generate(
             logits_processor=[draw] if draw else None,
             stopping_criteria=[watcher],
             return_dict_in_generate=True,
+            synced_gpus=in_step,
         )
         rows = watcher.open_rows()
         if not len(rows) or output.sequences.shape[1] == limit:
@@ -121,11 +126,6 @@ def _generate(
         watcher.keep(rows)
         if draw:
             draw.keep(rows)
-
-
-def _in_step(model: PreTrainedModel) -> bool:
-    """Whether processes share out the model's weights, and so must call it equally often."""
-    return is_deepspeed_zero3_enabled() or any(is_fsdp_managed_module(module) for module in model.modules())
 
 
 def _left_padded(prompts: list[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,6 +26,7 @@ def help_page(usage: str, config_name: str, kind: type) -> str:
     parts += _keys_and_groups(kind, default_values(config_name))
     if "+recipe=" in usage:
         parts.append(f"+recipe=option overrides several groups: {_options('recipe')}. Yours: --config-dir DIR")
+        parts.append(f"+hardware=option sets quantisation and batches beside a recipe: {_options('hardware')}")
     parts.append("--cfg job prints the config that a command line makes, --multirun runs key=a,b for each value.")
     return "\n\n".join(parts)
 

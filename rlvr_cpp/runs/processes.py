@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,6 +58,21 @@ def of_everyone(value: T) -> list[T]:
     from accelerate.utils import gather_object
 
     return list(gather_object([value]))
+
+
+def share_of(items: Sequence[T]) -> list[T]:
+    """This process's items: every n-th, and as many as any other has, the first ones filling up.
+
+    Processes that share out a model's weights have to ask it equally often.
+    """
+    own = items[rank() :: count()]
+    return [*own, *items[: -(-len(items) // count()) - len(own)]]
+
+
+def sharding() -> str | None:
+    """What the launcher was told to share weights out with: `FSDP` or `DeepSpeed`; None leaves them whole."""
+    asked = (name for name in ("FSDP", "DeepSpeed") if os.environ.get(f"ACCELERATE_USE_{name.upper()}") == "true")
+    return next(asked, None)
 
 
 def shared_folder(folder: Path) -> Path:

@@ -5,14 +5,23 @@ Each problem is one sentence with the key, its value and the fix; `check` return
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
+from importlib.metadata import requires, version
+from importlib.util import find_spec
 from typing import Any
 
+from rlvr_cpp.policy.sharding import sharding_problems
 from rlvr_cpp.reward.own import reward_problems
 from rlvr_cpp.runs.config import read_job
 from rlvr_cpp.runs.trackers import tracker_problems
-from rlvr_cpp.training.config import FACTS, GRPOConfig, StepCoderConfig, TrainerSettings, TrainingJob
+from rlvr_cpp.training.config import (
+    FACTS,
+    GenerationSettings,
+    GRPOConfig,
+    StepCoderConfig,
+    TrainerSettings,
+    TrainingJob,
+)
 
 ALLOWED = frozenset(
     (
@@ -22,7 +31,7 @@ ALLOWED = frozenset(
         *("gradient_checkpointing_kwargs", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode"),
         *("torch_empty_cache_steps", "full_determinism", "shuffle_dataset"),
         *("ddp_backend", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_timeout"),
-        *("ddp_find_unused_parameters", "fsdp", "fsdp_config", "deepspeed", "ds3_gather_for_generation"),
+        *("ddp_find_unused_parameters",),
         *("vllm_tensor_parallel_size", "vllm_max_model_length", "vllm_enable_sleep_mode", "vllm_model_impl"),
         *("vllm_server_timeout", "vllm_group_port", "vllm_importance_sampling_clip_min"),
         *("vllm_importance_sampling_clip_max", "transformers_continuous_batching_config"),
@@ -67,6 +76,10 @@ INSTEAD = {
         "the reference is the start, whose hash is in the run's record; leave it out",
     ),
     **dict.fromkeys(("bf16", "fp16"), "use policy.dtype"),
+    **dict.fromkeys(
+        ("fsdp", "fsdp_config", "deepspeed"), "say it to the launcher: accelerate launch --config_file FILE"
+    ),
+    "ds3_gather_for_generation": "completions are drawn from whole weights; to share those out as well, use FSDP",
     "temperature": "use algorithm.temperature",
     "max_completion_length": "use algorithm.max_gen_len",
     "learning_rate": "use trainer.learning_rate",
@@ -94,6 +107,7 @@ def check(job: TrainingJob) -> list[str]:
         *_algorithm_problems(job.algorithm),
         *_stepcoder_problems(job.stepcoder, job.algorithm),
         *_model_problems(job),
+        *sharding_problems(job.policy),
         *reward_problems(job.reward.kind),
         *tracker_problems(job.tracker),
         *_resume_problems(job),
@@ -183,22 +197,43 @@ def _model_problems(job: TrainingJob) -> Iterator[str]:
             "policy.dtype is 'float16' with adapter.enabled false: trained weights in 16 bits lose small updates; use "
             "an adapter, whose weights are float32, or dtype float32"
         )
-    if job.policy.quantization == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+    if job.policy.quantization == "nf4" and find_spec("bitsandbytes") is None:
         yield "policy.quantization is 'nf4' but bitsandbytes is not installed: pip install bitsandbytes, or use null"
     if job.adapter.start is not None and not job.adapter.enabled:
         yield f"adapter.start is {job.adapter.start!r} with adapter.enabled false: enable it or use null"
-    if job.generation.engine.startswith("vllm") and importlib.util.find_spec("vllm") is None:
-        yield (
-            f"generation.engine is {job.generation.engine!r} but vllm is not installed: pip install 'rlvr-cpp[vllm]', "
-            "or use transformers"
-        )
     if job.generation.ahead and job.generation.engine != "transformers":
         yield (
             f"generation.ahead is {job.generation.ahead} with generation.engine {job.generation.engine!r}: that engine "
             "takes over the trained weights itself, in the middle of an update; use engine transformers, or ahead 0"
         )
-    if job.generation.engine == "vllm_server" and job.generation.vllm_server_url is None:
+    yield from vllm_problems(job.generation)
+
+
+def vllm_problems(generation: GenerationSettings) -> Iterator[str]:
+    """What keeps vLLM from drawing completions: it is not here, in a version that trl does not know, or not told of."""
+    if not generation.engine.startswith("vllm"):
+        return
+    if find_spec("vllm") is None:
+        yield (
+            f"generation.engine is {generation.engine!r} but vllm is not installed: pip install 'rlvr-cpp[vllm]', "
+            "or use transformers"
+        )
+    elif (supported := _supported_instead(version("vllm"))) is not None:
+        yield (
+            f"generation.engine is {generation.engine!r}, but vllm {version('vllm')} is installed and trl supports "
+            f"{supported}: pip install 'rlvr-cpp[vllm]', or use transformers"
+        )
+    if generation.engine == "vllm_server" and generation.vllm_server_url is None:
         yield "generation.engine is 'vllm_server' without generation.vllm_server_url: give the server's base URL"
+
+
+def _supported_instead(installed: str) -> str | None:
+    """The versions of vLLM that trl declares, where the one that is installed is none of them."""
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    declared = (one.specifier for one in map(Requirement, requires("trl") or []) if one.name == "vllm")
+    return next((str(one) for one in declared if not one.contains(Version(installed).public, prereleases=True)), None)
 
 
 def _evaluation_problems(job: TrainingJob) -> Iterator[str]:

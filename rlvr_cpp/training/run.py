@@ -87,16 +87,17 @@ class Parts:
     def evaluate(self, label: str) -> Evaluation:
         """Measure the policy on the held-out tasks, which the processes share."""
         job = self.job
-        own = evaluate(
-            LocalModel(self.policy, Sampling(job.seed, job.algorithm.temperature, job.algorithm.max_gen_len)),
-            self.held_out[processes.rank() :: processes.count()],
-            self.verifier,
-            label=label,
-            batch_size=job.evaluation.batch_size,
-            samples=job.evaluation.samples,
-        )
-        everyone = [attempt for share in processes.of_everyone(own) for attempt in share.attempts]
-        return in_order(everyone, self.held_out)
+        with self.trainer.ready_to_sample():
+            own = evaluate(
+                LocalModel(self.policy, Sampling(job.seed, job.algorithm.temperature, job.algorithm.max_gen_len)),
+                processes.share_of(self.held_out),
+                self.verifier,
+                label=label,
+                batch_size=job.evaluation.batch_size,
+                samples=job.evaluation.samples,
+            )
+        everyone = {attempt.key: attempt for share in processes.of_everyone(own) for attempt in share.attempts}
+        return in_order(everyone.values(), self.held_out)
 
     def evaluate_once(self, label: str) -> Evaluation:
         """The same, kept in the run folder with every attempt; a run that goes on reads what it has."""

@@ -19,8 +19,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before trl is imported
 
 import torch
 import trl
+from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
+from torch.distributed.fsdp import register_fsdp_forward_method
 from transformers.trainer_callback import PrinterCallback
 from trl.models import unwrap_model_for_generation
 
@@ -30,6 +32,7 @@ from rlvr_cpp.policy.sampling import for_inference, sample
 from rlvr_cpp.policy.settings import AdapterSettings, Sampling
 from rlvr_cpp.policy.weights import weights_hash
 from rlvr_cpp.reward.score import BY_TESTS, Score
+from rlvr_cpp.runs.processes import sharding
 from rlvr_cpp.tasks.mixture import Mixture
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.training.ahead.look_ahead import LookAhead
@@ -74,6 +77,8 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
     """
 
     default_algorithm: type[GRPOConfig] = GRPOConfig
+    model: Any
+    optimizer: Any
 
     def __init__(
         self,
@@ -108,7 +113,9 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         self._drafts: Path | None = None
         """Where a checkpoint is being written."""
         model = policy.model
-        facts = {"dtype": model.dtype, "device": model.device, "seed": seed, "out": out, "processes": processes}
+        # a model that will be shared out waits on the CPU
+        device = PartialState().device if sharding() else model.device
+        facts = {"dtype": model.dtype, "device": device, "seed": seed, "out": out, "processes": processes}
 
         def compiler(**_: Any) -> list[float | None]:
             return self.rollout_phase.rewards()
@@ -122,6 +129,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             peft_config=lora_config(adapter, model) if adapter else None,
         )
         policy.model = self.model
+        _require_sharding(self.is_fsdp_enabled or self.is_deepspeed_enabled)
         _keep_adapter_in_float32(self.model)
         score_in_float32((self.accelerator.unwrap_model(self.model), self.ref_model), self.temperature)
         self.remove_callback(PrinterCallback)
@@ -141,6 +149,23 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             ahead=self._look_ahead() if generation.ahead else None,
         )
         self.update_phase = UpdatePhase(algorithm, guards, self.accelerator, self.model.dtype)
+        if self.is_fsdp_enabled:
+            self._share_out()
+        if self.is_deepspeed_enabled:
+            self.accelerator.backward = self.update_phase.unless_empty(self.accelerator.backward)
+
+    def _share_out(self) -> None:
+        """Share the weights out already, not when training begins: an evaluation before it must not need them whole."""
+        self.model, self.optimizer = self.accelerator.prepare(self.model, self.create_optimizer())
+        self.model_wrapped = self.policy.model = self.model
+        register_fsdp_forward_method(self.model, "generate")
+
+    def _prepare_for_training(self, *args: Any) -> Any:
+        """trl's, which would prepare a second time what is shared out."""
+        if not self.is_fsdp_enabled:
+            return super()._prepare_for_training(*args)
+        with attributes(self.accelerator, prepare=lambda *prepared: prepared):
+            return super()._prepare_for_training(*args)
 
     @property
     def rollout_step(self) -> int:
@@ -225,7 +250,8 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         if not self.algorithm.kl_coeff:
             return None
         if self.ref_model is not None:
-            return weights_hash(self.ref_model.named_parameters())
+            # DeepSpeed's engine has names of its own
+            return weights_hash(self.accelerator.unwrap_model(self.ref_model).named_parameters())
         own = "ref" if "ref" in self.model.peft_config else "none"
         named = self.model.named_parameters()
         return weights_hash((name, p) for name, p in named if ".lora_" not in name or f".{own}." in name)
@@ -260,10 +286,11 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         engine = partial(super()._generate_single_turn, prompt_ids, *args, **kwargs)
-        return self.rollout_phase.generate(prompt_ids, self._model_that_samples, engine)
+        return self.rollout_phase.generate(prompt_ids, self.ready_to_sample, engine)
 
     @contextmanager
-    def _model_that_samples(self) -> Iterator[Any]:
+    def ready_to_sample(self) -> Iterator[Any]:
+        """The model that completions are drawn from; under ZeRO-3 with its weights whole. Asked of every process."""
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -354,6 +381,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         told = self.rollout_phase.metrics()
         if told:
             told = self.update_phase.metrics() | told
+            logs.setdefault("grad_norm", 0.0)  # DeepSpeed has none before the first update that is taken
             self._metrics["train"].update({name: [float(value)] for name, value in told.items()})
         super().log(logs, start_time)
         if told:
@@ -367,7 +395,7 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
             return None
         openings = phase.openings(self.args.generation_batch_size // 2)
         sampling = Sampling(phase.seed, algorithm.temperature, algorithm.max_gen_len)
-        pairs = answered_both_ways(self.policy, openings, self.verifier, sampling, self.accelerator)
+        pairs = answered_both_ways(self.policy, openings, self.verifier, sampling)
         return prefix_finding(pairs) if self.accelerator.is_main_process and pairs else None
 
     def _canary(self, step: int) -> Finding | None:
@@ -421,6 +449,15 @@ def _prompts(policy: Policy, tasks: Sequence[Task], prompts_of_a_step: int) -> D
             "lower trainer.batch_size or give more tasks"
         )
     return Dataset.from_list([{"prompt": policy.prompt(task), "task_id": task.task_id} for task in tasks])
+
+
+def _require_sharding(happens: bool) -> None:
+    """Raise UserError where the launcher asks for sharding and accelerate goes on without a word and without it."""
+    if (kind := sharding()) is not None and not happens:
+        raise UserError(
+            f"the launcher asks for {kind}, which accelerate has for GPUs alone, and for several processes: launch on "
+            "GPUs with policy.device=auto, or with --multi_gpu, which shares out no weights"
+        )
 
 
 def _keep_adapter_in_float32(model: Any) -> None:

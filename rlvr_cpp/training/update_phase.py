@@ -109,6 +109,15 @@ class UpdatePhase:
         """What the loss of the pass under way is multiplied by."""
         return 1.0 if self.scale is None else self.scale.value
 
+    def unless_empty(self, backward: Callable[..., None]) -> Callable[..., None]:
+        """DeepSpeed's `backward` pass, which takes the update as well: not where that has no live row."""
+
+        def guarded(loss: torch.Tensor, **options: Any) -> None:
+            if self._window.sequences:
+                backward(loss, **options)
+
+        return guarded
+
     def leave_out_empty(self, optimizer: Any, parameters: Iterable[torch.nn.Parameter]) -> None:
         """At the end of an update: without a live row or after an overflow, neither it nor the schedule steps."""
         if not self.accelerator.sync_gradients:
@@ -118,6 +127,7 @@ class UpdatePhase:
         optimizer._is_overflow = skipped  # what accelerate asks before the schedule steps
         self._totals["skipped_updates"] += skipped
         if skipped:
+            optimizer.optimizer.overflow = True  # the same question, where DeepSpeed answers it
             for parameter in parameters:
                 parameter.grad = None  # the optimizer then leaves weights and momentum alone
 

@@ -106,7 +106,7 @@ def test_a_folder_of_multipl_e_is_judged_by_its_own_tests(tmp_path):
 def test_everything_is_in_the_run_folder(tmp_path):
     record = measure(tmp_path / "run", "samples=2", "k=[1,2]", *FEW)
     held = {path.name for path in (tmp_path / "run").iterdir()}
-    assert held == {"run.json", "samples.jsonl", "evaluation.json", "report.md", "report.html"}
+    assert held == {"run.json", "samples.jsonl", "samples.html", "evaluation.json", "report.md", "report.html"}
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["status"] == "finished"
     assert run["results"]["record_id"] == record.record_id

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from accelerate import Accelerator
-from accelerate.utils import gather_object
-
 from rlvr_cpp.policy.openings import Opening
 from rlvr_cpp.policy.policy import Policy
 from rlvr_cpp.policy.sampling import completion_seed, for_inference, sample
 from rlvr_cpp.policy.settings import Sampling
+from rlvr_cpp.runs import processes
 from rlvr_cpp.runs.statistics import mcnemar_p
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import Task
@@ -53,10 +51,9 @@ def answered_both_ways(
     openings: Mapping[Task, Opening],
     judge: Judge,
     sampling: Sampling,
-    accelerator: Accelerator,
 ) -> list[Pair]:
     """Tasks answered with their opening and without, shared out to the processes; those that could be judged."""
-    own = list(openings.items())[accelerator.process_index :: accelerator.num_processes]
+    own = processes.share_of(list(openings.items()))
     asked = [(task, opening) for task, given in own for opening in (given, Opening())]
     with for_inference(policy.model):
         answers = sample(
@@ -72,6 +69,7 @@ def answered_both_ways(
         task.program(read_completion(task, opening.text + policy.decode(ids), policy.chat, policy.thoughts).code)
         for (task, opening), ids in zip(asked, answers, strict=True)
     )
-    pairs = list(zip(results[::2], results[1::2], strict=True))
-    judged = [pair for pair in pairs if "sandbox_error" not in (pair[0].status, pair[1].status)]
-    return [pair for share in gather_object([judged]) for pair in share]
+    given, bare = results[::2], results[1::2]
+    pairs = {task.task_id: pair for (task, _), pair in zip(own, zip(given, bare, strict=True), strict=True)}
+    everyone = {name: pair for share in processes.of_everyone(pairs) for name, pair in share.items()}
+    return [pair for pair in everyone.values() if "sandbox_error" not in (pair[0].status, pair[1].status)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from rlvr_cpp.policy.weights import whole
 from rlvr_cpp.training.guards.guards import Finding
 
 GRADIENT_TOLERANCE = 0.05
@@ -33,7 +34,8 @@ def empty_optimizer(parameters: Iterable[torch.Tensor], param_groups: Iterable[M
 
 def fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> dict[str, int]:
     """A checksum of the bits of each trainable parameter by name: what `nothing_moved` compares, without a copy."""
-    return {name: _checksum(parameter.detach()) for name, parameter in parameters if parameter.requires_grad}
+    trained = ((name, parameter) for name, parameter in parameters if parameter.requires_grad)
+    return {name: _checksum(tensor) for name, tensor in whole(trained)}
 
 
 def _checksum(tensor: torch.Tensor, chunk: int = 1 << 20) -> int:
@@ -72,14 +74,17 @@ def coarse_dtype(
     In bfloat16 that is so from |w| > 256 to 512 learning rates on. A tensor counts where more than half of its entries
     (of `sample`, evenly spaced) would not change.
     """
-    trainable = [(name, p.detach()) for name, p in parameters if p.requires_grad and p.numel() > 0]
     if learning_rate == 0:
         return None
-    coarse = [(name, p) for name, p in trainable if _unchanged_share(p, learning_rate, sample) > 0.5]
+    trainable = [(name, p) for name, p in parameters if p.requires_grad and p.numel() > 0]
+    coarse = [
+        (name, str(p.dtype).removeprefix("torch."))
+        for name, p in whole(trainable)
+        if _unchanged_share(p, learning_rate, sample) > 0.5
+    ]
     if not coarse:
         return None
-    name, worst = coarse[0]
-    dtype = str(worst.dtype).removeprefix("torch.")
+    name, dtype = coarse[0]
     return Finding(
         "coarse_dtype",
         f"trainer.learning_rate {learning_rate:g} is too small to change a typical entry of {len(coarse)} of "

@@ -60,6 +60,10 @@ class Store:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
+    def drop(self, key: str) -> None:
+        """Forget an entry that turned out to be of no use."""
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+
     def secret(self) -> str:
         """A word that is drawn at random once for all who share the folder, and again where it was removed."""
 

@@ -1,5 +1,7 @@
 """Completions that depend on their own seed and on nothing else, told as they end."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -56,9 +58,18 @@ def test_rows_that_are_left_behind_change_no_other(model, starts):
     assert together == alone
 
 
-def test_a_model_shared_out_among_processes_is_called_in_step(model, starts, monkeypatch):
+@pytest.fixture
+def a_group_of_one():
+    """A process that has only itself to keep in step with."""
+    distributed: Any = torch.distributed
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_a_model_shared_out_among_processes_is_called_in_step(model, starts, monkeypatch, a_group_of_one):
     """Generation that begins anew on one process alone would wait for the others for ever."""
-    monkeypatch.setattr(sampling, "is_fsdp_managed_module", lambda _: True)
+    monkeypatch.setattr(sampling, "is_shared_out", lambda _: True)
     in_step = draw(model, MANY, MANY_SEEDS, max_new_tokens=40)
     assert starts == [len(MANY)]
     monkeypatch.undo()

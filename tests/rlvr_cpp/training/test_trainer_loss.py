@@ -335,3 +335,21 @@ def test_a_step_without_a_live_row_has_no_loss_and_no_gradient(name):
     loss, gradient = loss_and_gradient(ALGORITHMS[name], batch, new, torch.full((8,), -1))
     assert loss == 0.0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("live", [0, 4])
+def test_a_backward_pass_that_also_updates_is_left_out_where_no_row_is_live(live):
+    """DeepSpeed's does both, and says itself whether it stepped, which the schedule asks."""
+    algorithm, taken = config(), []
+    processes = accelerator(1)
+    processes.sync_gradients = True
+    phase = UpdatePhase(algorithm, GuardSettings(), processes, torch.float32)
+    new = torch.zeros(4, 2)
+    batch = rows_of(new, new, new, torch.ones(4, 2), torch.zeros(4))
+    part = {**batch, "window": Window(live, 2 * live, 2 * live), "live": torch.zeros(4, dtype=torch.long)}
+    loss = phase.loss(part, new, lambda *_: new.sum(), passes=1)
+    phase.unless_empty(lambda loss, **options: taken.append(options))(loss, scale_wrt_gas=False)
+    assert taken == [{"scale_wrt_gas": False}] * (live > 0)
+    optimizer = SimpleNamespace(optimizer=SimpleNamespace(overflow=False))
+    phase.leave_out_empty(optimizer, [])
+    assert optimizer._is_overflow == optimizer.optimizer.overflow == (live == 0)

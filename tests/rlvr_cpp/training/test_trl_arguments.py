@@ -50,6 +50,7 @@ def test_the_methods_of_trl_that_ours_extend_or_call_are_as_we_know_them():
         "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
         "create_optimizer": ["model"],
         "_load_optimizer_and_scheduler": ["checkpoint"],
+        "_prepare_for_training": ["max_steps", "train_dataloader", "resume_from_checkpoint"],
         "train": ["resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
         "create_model_card": ["model_name", "dataset_name", "tags"],
     }  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 from tree_sitter import Node
@@ -56,23 +56,34 @@ def plan_for(program: Program, workshop: Workshop) -> Plan:
     """The plan of a program's task, made once. Raises SandboxError where the machine failed."""
     toolchain = workshop.toolchain
     task = (program.test, program.tests_declared, program.declaration, program.reference, program.std)
-    how = (_own_text(), toolchain.compiler, toolchain.version, workshop.flags(program.std))
+    how = (OWN_TEXT, toolchain.compiler, toolchain.version, workshop.flags(program.std))
     key = content_key("observer", task, how)
     with _BUILDING.setdefault(key, threading.Lock()):
-        if key not in _PASSING:
-            entry = workshop.store.make(key, lambda draft: _write(draft, key, _made(program, workshop)))
-            if entry is not None:
-                return _read(entry / PLAN)
-    if key not in _PASSING:
+        plan = _kept(key, program, workshop) or _kept(key, program, workshop)
+    if plan is None:
         raise SandboxError("sandbox: a plan could not be kept")
-    return _PASSING[key]
+    return plan
 
 
-@cache
-def _own_text() -> str:
-    """What plans are made by and of: one that an earlier version of it made must not be found."""
-    files = sorted(path for path in VERIFIER.rglob("*") if path.suffix in (".py", ".h", ".cpp"))
+def _kept(key: str, program: Program, workshop: Workshop) -> Plan | None:
+    """The plan that is kept under a key, made where there is none. None where it is lost, or was of no use."""
+    if key in _PASSING:
+        return _PASSING[key]
+    entry = workshop.store.make(key, lambda draft: _write(draft, key, _made(program, workshop)))
+    try:
+        return _PASSING.get(key) if entry is None else _read(entry / PLAN)
+    except (OSError, ValueError, TypeError, KeyError):  # cut off, or by a process that still ran another version
+        workshop.store.drop(key)
+        return None
+
+
+def _text_of(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".h", ".cpp"))
     return content_key([path.read_bytes() for path in files])
+
+
+OWN_TEXT = _text_of(VERIFIER)  # read when the code is: it may be replaced while a process runs
+"""What plans are made by and of: one that an earlier version of it made must not be found."""
 
 
 def _write(draft: Path, key: str, plan: Plan) -> bool:

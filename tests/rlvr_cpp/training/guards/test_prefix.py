@@ -1,7 +1,6 @@
 """A curriculum whose prefixes make its tasks harder is named before the first step."""
 
 import pytest
-from accelerate import Accelerator
 
 from rlvr_cpp import Verifier
 from rlvr_cpp.policy.openings import Opening
@@ -48,7 +47,7 @@ def test_a_prefix_that_is_cut_before_it_is_tokenized_is_found_and_one_of_whole_t
     whole = {task: policy.opening(task, len(text)) for task, text in texts.items()}
     with Verifier(workers=2, timeout=2.0) as verifier:
         found = [
-            prefix_finding(answered_both_ways(policy, openings, verifier, Sampling(0, 1.0, 96), Accelerator(cpu=True)))
+            prefix_finding(answered_both_ways(policy, openings, verifier, Sampling(0, 1.0, 96)))
             for openings in (cut_first, whole)
         ]
     assert found[0] is not None

@@ -3,6 +3,7 @@
 `tests/data/observer` holds tests of many kinds, each with a reference and an answer that is wrong somewhere.
 """
 
+import copy
 import dataclasses
 import json
 import re
@@ -28,6 +29,7 @@ from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit
 from rlvr_cpp.verifier.tiers.observer.thunks import Learned
 from rlvr_cpp.verifier.tiers.oracle import ORACLE_CHANNEL
 from rlvr_cpp.verifier.tiers.two_processes import link_oracle
+from rlvr_cpp.verifier.toolchain.store import Store
 from rlvr_cpp.verifier.verdict import WORKER_GONE, WORKER_LIED
 
 KINDS = Path(__file__).parents[3] / "data" / "observer"
@@ -239,17 +241,25 @@ def test_the_plan_is_the_tasks_and_never_the_answers(verifier):
 
 
 @pytest.mark.parametrize("file", ["tiers/observer/observer.h", "tiers/rpc.h", "cpp/lexemes.py"])
-def test_a_plan_that_an_earlier_text_made_is_not_found(monkeypatch, tmp_path, file):
-    def own_text():
-        return planner._own_text.__wrapped__()
-
+def test_a_plan_that_an_earlier_text_made_is_not_found(tmp_path, file):
     mended = tmp_path / "verifier"
     shutil.copytree(planner.VERIFIER, mended)
-    original = own_text()
-    monkeypatch.setattr(planner, "VERIFIER", mended)
-    assert own_text() == original
+    assert planner._text_of(mended) == planner.OWN_TEXT
     (mended / file).write_text((mended / file).read_text() + "\n")
-    assert own_text() != original
+    assert planner._text_of(mended) != planner.OWN_TEXT
+
+
+@pytest.mark.parametrize("damage", ['{"reason": "", "no_such_field": 1, "quoted": []}', '{"rea', "[]", "{}"])
+def test_a_plan_that_makes_no_sense_is_made_anew(verifier, tmp_path, damage):
+    workshop = copy.copy(verifier.workshop)
+    workshop.store = Store(tmp_path, 1 << 30)
+    program = Program(BOX, HARNESS % ("", "Box b; p += b.get() == 3; p += b.v == 3;"), 2, reference=BOX)
+    plan = plan_for(program, workshop)
+    (place,) = tmp_path.glob(f"*/{planner.PLAN}")
+    place.write_text(damage)
+    planner._read.cache_clear()
+    assert plan_for(program, workshop) == plan
+    assert place.read_text() == plan.to_json()
 
 
 def test_a_plan_that_lacks_a_header_is_made_anew_by_the_next_process(verifier, monkeypatch):
