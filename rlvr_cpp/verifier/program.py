@@ -161,5 +161,5 @@ def _is_folder(name: str, files: Mapping[str, str]) -> bool:
     return any(other.startswith(name + "/") for other in files)
 
 
-POLICY_VERSION = 11
+POLICY_VERSION = 12
 """Raised when the same program may be judged otherwise than before, so that old cached verdicts are not believed."""

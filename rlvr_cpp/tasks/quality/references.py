@@ -46,7 +46,8 @@ def check_references(tasks: Sequence[Task], which: str, verifier: Verifier, sour
     judged = [task.task_id for task, result in zip(chosen, results, strict=True) if result.self_judged]
     if judged:
         told = f"{len(judged)} of {len(chosen)} tasks of {source} are judged by the answer's own operators"
-        _warn(f"{told}: {_listed(judged)}; a test that compares plain values is stronger")
+        told += f" or by counts that it could write to: {_listed(judged)}"
+        _warn(f"{told}; a test that compares plain values is stronger")
     if not failed:
         return
     told = f"{len(failed)} of {len(chosen)} reference solutions of {source} fail: {_named(failed)}"

@@ -25,6 +25,17 @@ READS = frozenset(
     ("size", "length", "begin", "end", "cbegin", "cend", "rbegin", "rend", "empty", "front", "back", "at")
 )
 """Members and functions of the library that change nothing."""
+ADDS = frozenset(("push_back", "emplace_back"))
+"""Members that make a list one longer."""
+NOT_ALWAYS = (
+    *LOOPS,
+    "if_statement",
+    "switch_statement",
+    "try_statement",
+    "conditional_expression",
+    "lambda_expression",
+)
+"""What stands in them is run as often as something else says, or not at all."""
 CALLED_BACK = ("lambda_expression", "function_definition")
 NUMBERS = ("primitive_type", "sized_type_specifier")
 
@@ -186,7 +197,7 @@ class _Known:
         function, arguments = call.child_by_field_name("function"), call.child_by_field_name("arguments")
         if function is None or _reads_only(call):
             return
-        if function.type == "field_expression":
+        if function.type == "field_expression" and not _adds_one(call) and not _is_of_element(function):
             self._note(function.child_by_field_name("argument"), None)
         for argument in arguments.named_children if arguments is not None else []:
             bare = argument.named_children[0] if node_text(argument).startswith("&") else argument
@@ -216,6 +227,26 @@ class _Known:
             return all(self._is_fixed(value) for value in self.sources[name])
         finally:
             self.visiting.discard(name)
+
+
+def _adds_one(call: Node) -> bool:
+    """A list of the test's own is written down piece by piece: this piece is added whatever a candidate does."""
+    function = call.child_by_field_name("function")
+    if function is None or node_text(function.child_by_field_name("field")) not in ADDS:
+        return False
+    holder = call.parent
+    while holder is not None and holder.type not in NOT_ALWAYS:
+        if holder.type == "function_definition":
+            return _defined(holder) == "main"
+        holder = holder.parent
+    return False
+
+
+def _is_of_element(function: Node) -> bool:
+    """`shapes[i]->area`: what an element points to does not hold the list."""
+    argument = function.child_by_field_name("argument")
+    is_arrow = any(child.type == "->" for child in function.children)
+    return is_arrow and argument is not None and argument.type == "subscript_expression"
 
 
 def _identifiers(node: Node | None) -> Iterator[str]:

@@ -30,8 +30,8 @@ from rlvr_sandbox import Command, Finished
 NOTHING = "/dev/null"  # testlib's output of an interactor is for a checker behind it, and there is none
 PATIENCE = 5.0  # seconds that an interactor has beyond its candidate's clock
 AFTERWARDS = 2.0  # seconds that it has for its verdict when the candidate has ended
-SILENCE = 3.0  # seconds for which an interactor that is asked once more hears nothing
-BUSY = 0.8  # what part of them one that never waits for a word would use the processor
+SILENCE = 4.0  # seconds for which an interactor that is asked once more hears nothing
+BUSY = 1.0  # CPU seconds that it has before it waits for a word; on a busy machine one that never waits uses them, too
 
 
 def talk(bench: Bench, interactor: Path, case: Case) -> tuple[Finished, bool | None]:
@@ -65,11 +65,11 @@ def _bears_silence(judge: Command, workshop: Workshop) -> bool:
     """Whether the interactor waits for a first word, or has a verdict without one."""
     listens, never_speaks = os.pipe()
     try:
-        alone = replace(judge, descriptors=((listens, 0),), limits=replace(judge.limits, wall=SILENCE))
+        alone = replace(judge, descriptors=((listens, 0),), limits=replace(judge.limits, wall=SILENCE, cpu=BUSY))
         run = workshop.run(alone)
     finally:
         os.close(never_speaks)
-    return opinion(run) is not None or (run.ended == "wall" and run.cpu_seconds < BUSY * SILENCE)
+    return opinion(run) is not None or run.ended == "wall"
 
 
 def _has_failed(candidate: Finished) -> bool:

@@ -20,6 +20,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Literal
 
+from rlvr_cpp.verifier.cpp.arrays import fenced
 from rlvr_cpp.verifier.cpp.free_names import free_names
 from rlvr_cpp.verifier.cpp.signature import Function, Prompt, Unit, read_prompt, read_trusted_unit, read_unit, tokens
 from rlvr_cpp.verifier.tiers.object_policy import LIBRARY
@@ -321,12 +322,12 @@ def _by_value(entry: Entry) -> Entry:
 
 
 def _split(entries: Sequence[Entry], exceptions: frozenset[str], oracle: Sequence[str]) -> Split:
-    names = tuple(entry.name for entry in entries)
+    names, text = tuple(entry.name for entry in entries), "\n".join(oracle)
     anonymous = [_anonymous(entry, number) for number, entry in enumerate(entries)]
     services = [_service(entry, number) for number, entry in enumerate(anonymous)]
     stand_ins = [f"{_prototype(entry)} {{ __builtin_trap(); }}" for entry in anonymous]
     return Split(
-        oracle="\n".join([_rpc("RLVR_ORACLE", entries, exceptions, _leading(oracle)), *oracle]) + "\n",
+        oracle=fenced(text, "\n".join([_rpc("RLVR_ORACLE", entries, exceptions, _leading(oracle)), text]) + "\n"),
         runtime="#define RLVR_RUNTIME\n" + _rpc("RLVR_ORACLE", [], exceptions) + "\n",
         worker="\n".join([_rpc("RLVR_WORKER", entries, exceptions), *services, _worker_main(len(entries))]) + "\n",
         stand_in="\n".join([_rpc("RLVR_WORKER", entries, exceptions), *stand_ins]) + "\n",

@@ -9,6 +9,7 @@ import contextlib
 import socket
 from dataclasses import replace
 
+from rlvr_cpp.verifier.cpp.arrays import FENCE
 from rlvr_cpp.verifier.cpp.diagnostics import Diagnostic
 from rlvr_cpp.verifier.cpp.marker import signed, unsigned
 from rlvr_cpp.verifier.program import Program
@@ -40,9 +41,17 @@ def judge_in_two(bench: Bench) -> Judged | None:
     """
     program, parts = bench.program, split_of(bench.program)
     judged = _judge_split(bench, parts) if parts is not None else None
-    if judged is None and is_open(program.test or "", program.declaration, program.reference):
-        return _ask_for_declaration(bench)
-    return judged
+    is_owed = judged is None and is_open(program.test or "", program.declaration, program.reference)
+    return _ask_for_declaration(bench) if is_owed and not _stays_whole(bench) else judged
+
+
+def _stays_whole(bench: Bench) -> bool:
+    """The test cannot be split from the reference either: it wants a constant of it, which no wire brings."""
+    program = bench.program
+    if program.reference is None:
+        return False
+    parts = split(program.test or "", program.declaration, program.reference, program.reference)
+    return parts is not None and build_oracle(program.std, bench.workshop, parts) is None
 
 
 def prepare_oracle(program: Program, workshop: Workshop) -> None:
@@ -93,7 +102,9 @@ def run_in_two(bench: Bench, oracle: Oracle) -> tuple[Finished, Finished]:
     ask, answer = (end.detach() for end in socket.socketpair())
     workshop = bench.workshop
     harness, candidate = workshop.run_split(
-        workshop.program(oracle.folder, host=oracle.host, descriptors=((ask, ORACLE_CHANNEL),)),
+        workshop.program(
+            oracle.folder, host=oracle.host, descriptors=((ask, ORACLE_CHANNEL),), is_fenced=oracle.is_fenced
+        ),
         bench.command(descriptors=((answer, WORKER_CHANNEL),)),
     )
     if oracle.is_signed:
@@ -137,14 +148,22 @@ def build_oracle(std: str, workshop: Workshop, parts: Split) -> Oracle | None:
     if known is not None and workshop.still_has(known.folder) and workshop.still_has(known.host):
         return known
     parts = replace(parts, oracle=signed(parts.oracle, workshop.signature))
-    built = build_loadable_oracle(std, workshop, parts) or link_oracle(std, workshop, parts.oracle)
+    loadable = build_loadable_oracle(std, workshop, parts) if FENCE not in parts.oracle else None
+    built = loadable or link_oracle(std, workshop, parts.oracle)
     if built is not None:
         workshop.oracles[key] = built
     return built
 
 
 def link_oracle(std: str, workshop: Workshop, oracle: str) -> Oracle | None:
-    """A test that was made a program of its own; None where it does not compile."""
-    arguments = [*workshop.oracle_flags(std), "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
-    whole = workshop.built_once(PROGRAM, {"oracle.cpp": oracle}, arguments)
-    return None if whole is None else Oracle(whole.parent, None, workshop.signature in oracle)
+    """A test that was made a program of its own; None where it does not compile.
+
+    A compiler without an AddressSanitizer builds it without a fence.
+    """
+    for is_fenced in (True, False) if FENCE in oracle else (False,):
+        flags = [*workshop.oracle_flags(std), *(workshop.fence_flags if is_fenced else ())]
+        arguments = [*flags, "oracle.cpp", "-o", PROGRAM, *workshop.link_flags]
+        whole = workshop.built_once(PROGRAM, {"oracle.cpp": oracle}, arguments)
+        if whole is not None:
+            return Oracle(whole.parent, None, workshop.signature in oracle, is_fenced)
+    return None

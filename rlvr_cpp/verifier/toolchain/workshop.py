@@ -67,6 +67,8 @@ class Oracle(NamedTuple):
     """The program, where that is not in the folder."""
     is_signed: bool
     """It prints its marker behind the workshop's signature."""
+    is_fenced: bool = False
+    """Whoever writes beside one of its variables ends it; that takes memory, and a look at its own process."""
 
 
 class Workshop:
@@ -117,6 +119,16 @@ class Workshop:
         )  # clang's other bounds forbid shared headers
         checked = (f"-fsanitize={bounds}", "-fsanitize-undefined-trap-on-error", "-D_GLIBCXX_DEBUG")
         return ("-w", *self.trusted_flags(std), *checked)
+
+    @property
+    def fence_flags(self) -> tuple[str, ...]:
+        """What moreover a test is compiled with that has memory written to through pointers.
+
+        Reads stay as they are: a test that reads a little too far has its reasons, and changes nothing by it.
+        """
+        if self.toolchain.is_clang:
+            return ("-fsanitize=address", "-mllvm", "-asan-instrument-reads=0")
+        return ("-fsanitize=address", "-static-libasan", "--param", "asan-instrument-reads=0")
 
     @property
     def link_flags(self) -> tuple[str, ...]:
@@ -226,9 +238,10 @@ class Workshop:
         descriptors: Descriptors = (),
         host: Path | None = None,
         file_size: int | None = None,
+        is_fenced: bool = False,
     ) -> Command:
         """The command that runs the program that was built in a folder, or a `host` from elsewhere that loads it."""
-        seconds, sanitized = self.toolchain.timeout, self.toolchain.is_sanitized
+        seconds, sanitized = self.toolchain.timeout, self.toolchain.is_sanitized or is_fenced
         limits = Limits(
             cpu=seconds,
             wall=on_the_clock(seconds),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from tree_sitter import Node
 
+from rlvr_cpp.verifier.cpp.arrays import fenced
 from rlvr_cpp.verifier.cpp.assertions import count_assertions
 from rlvr_cpp.verifier.cpp.lexemes import node_text, parse, walk
 from rlvr_cpp.verifier.cpp.signature import read_trusted_unit
@@ -236,16 +237,12 @@ class _Cutter(Statements):
             self._refuse_checks(node, used)
             for changing in used & self.globals:
                 raise Moved(changing)
+            if _has_static(node):
+                self.own_state.add(name)
             self._moves(node, {name})
         else:
-            has_static = any(
-                part.type == "field_declaration"
-                and node_text(part).startswith("static ")
-                and "const" not in node_text(part)
-                for part in walk(node)
-            )
             names = {name, *(node_text(child_of(one, "name")) for one in walk(node) if one.type == "enumerator")}
-            self._both(node, names, has_state=has_static or bool(used & self.globals))
+            self._both(node, names, has_state=_has_static(node) or bool(used & self.globals))
 
     def _refuse_checks(self, node: Node, used: set[str]) -> None:
         if bad := used & (CHECKS | self.macros):
@@ -275,6 +272,7 @@ class _Cutter(Statements):
             has_moved = scope in self.scopes.owed
             self._moves(node, ()) if has_moved else self._both(node, {scope})
         elif set(names) & self.learned.moved:
+            self.own_state.update(names)
             self._moves(node, names)
         elif self.scopes.depends(node):
             if self.scopes.depends(kind) and any("(" in node_text(one) for one in declarators) and not is_function:
@@ -418,7 +416,7 @@ class _Cutter(Statements):
             body,
         ]
         return Cut(
-            oracle="\n".join(oracle) + "\n",
+            oracle=fenced(self.text, "\n".join(oracle) + "\n"),
             runtime="\n".join(
                 ["#define RLVR_RUNTIME", rpc_text("RLVR_OBSERVER", frozenset(), exceptions, ()), header()]
             )
@@ -472,3 +470,9 @@ def _parameter_type(node: Node) -> str:
     text, name = node_text(node), declared_name(own)
     text = text.partition("=")[0]
     return re.sub(rf"\b{name}\b\s*$", "", text.strip()) if name else text
+
+
+def _has_static(kind: Node) -> bool:
+    """Whether a class has a variable of all of its objects."""
+    fields = (node_text(part) for part in walk(kind) if part.type == "field_declaration")
+    return any(text.startswith(("static ", "inline static ")) and "const" not in text for text in fields)

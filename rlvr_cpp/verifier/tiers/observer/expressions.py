@@ -15,7 +15,7 @@ from tree_sitter import Node
 
 from rlvr_cpp.verifier.cpp.lexemes import Edit, node_text
 from rlvr_cpp.verifier.tiers.observer.challenge import Pure, can_be_repeated, challenge_text, open_arguments
-from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Scopes, Variable, declared_name
+from rlvr_cpp.verifier.tiers.observer.scope import CannotSplit, Scopes, Variable, declared_name, mentions
 from rlvr_cpp.verifier.tiers.observer.thunks import (
     Learned,
     Lifted,
@@ -38,6 +38,19 @@ OF_OBJECTS = frozenset(OBJECT_FUNCTIONS.split())
 """Functions of `std` that are given objects rather than values."""
 OF_NUMBERS = frozenset(("abs", "fabs", "fabsf", "fabsl", "sqrt", "floor", "ceil", "round", "lround", "pow"))
 OF_NUMBERS |= {"isnan", "isinf", "isfinite"}
+C_TEXT = """
+    strcmp strncmp strcasecmp strncasecmp strlen strcpy strncpy strcat strncat strstr strchr strrchr strpbrk strspn
+    strcspn memcmp memcpy memmove memchr printf fprintf sprintf snprintf puts fputs atoi atol atoll atof strtol strtoll
+    strtod"""
+OF_C_TEXT = frozenset(C_TEXT.split())
+"""Functions that are given text in C's way: no `std::string` of the candidate can be their argument."""
+CONVERSION = re.compile(r"%[-+ #0]*(?:\*|\d*)(?:\.(?:\*|\d*))?(?P<size>hh?|ll?|[zjtL])?(?P<kind>[a-zA-Z%])")
+PRINTED = {"d": "int", "i": "int", "c": "int", "u": "unsigned int", "x": "unsigned int", "o": "unsigned int"}
+PRINTED |= {"X": "unsigned int", "s": "std::string", **dict.fromkeys("fFeEgGaA", "double")}
+LONGER = {"int": "long", "unsigned int": "unsigned long"}
+LONG_SIZES = ("l", "ll", "z", "j", "t")
+FORMATS = ("string_literal", "concatenated_string", "raw_string_literal")
+"""What `printf` takes by the letter of a conversion, and by one of a longer number."""
 EFFECTS = (
     *("field_expression", "update_expression", "new_expression", "delete_expression", "pointer_expression"),
     *("identifier", "subscript_expression"),
@@ -62,7 +75,9 @@ class Expressions:
         self.macros: frozenset[str] = frozenset()
         """Of the test, those that are called like functions."""
         self.self_judged = 0
-        """Comparisons that the candidate's own code decides."""
+        """Comparisons that the candidate's own code decides, and counts of the test that it could write to."""
+        self.own_state: set[str] = set()
+        """What a test counts by beside the candidate, such as the objects of a class that it is used with."""
         self.challenged = 0
         """Those among them that may be asked with other literals, too."""
         self.pure = Pure()
@@ -84,6 +99,7 @@ class Expressions:
             raise CannotSplit(f"the value of {short(node)} cannot travel")
         if is_open and expected is None:
             raise CannotSplit(f"nothing says the type of {short(node)}: give a declaration or a reference")
+        self.self_judged += any(node_text(mention) in self.own_state for mention in mentions(node))
         lifted = self.lifter.lift(node)
         if expected == TRUTH and (is_open or kind == ""):
             return self._ask("bool", node, lifted, lambda n: f"rlvr::give_truth(rlvr_out, {lifted.text});")
@@ -311,6 +327,8 @@ class Expressions:
             return self.value(node, expected)
         hints = self._argument_hints(name, arguments)
         texts = [self.expression(argument, hint) for argument, hint in zip(arguments, hints, strict=True)]
+        if name in OF_C_TEXT:
+            texts = [f"{text}.c_str()" if text.startswith("rlvr::ask<std::string>(") else text for text in texts]
         return edited(node, [edit(argument, text) for argument, text in zip(arguments, texts, strict=True)])
 
     def _can_be_argument(self, node: Node) -> bool:
@@ -324,6 +342,8 @@ class Expressions:
             return [TRUTH] * len(arguments)
         if name in OF_NUMBERS:
             return [ANY_NUMBER] * len(arguments)
+        if name.endswith("printf"):
+            return _printed(arguments)
         plain = [self._hint(self.known.type_of(one)) for one in arguments if not self.scopes.depends(one)]
         return [next((kind for kind in plain if kind is not None), None)] * len(arguments)
 
@@ -454,6 +474,19 @@ def child_of(node: Node, name: str) -> Node:
     if child is None:
         raise CannotSplit(f"the parser does not understand {short(node)}")
     return child
+
+
+def _printed(arguments: Sequence[Node]) -> list[str | None]:
+    """What `printf` and its like are given, as their format says it."""
+    place = next((n for n, one in enumerate(arguments) if one.type in FORMATS), len(arguments))
+    written = node_text(arguments[place]) if place < len(arguments) else ""
+    found: list[str | None] = [None] * (place + 1)
+    for conversion in CONVERSION.finditer(written):
+        kind = PRINTED.get(conversion["kind"])
+        if conversion["kind"] != "%":
+            found += ["int"] * conversion[0].count("*")
+            found.append(LONGER.get(kind or "", kind) if conversion["size"] in LONG_SIZES else kind)
+    return (found + [None] * len(arguments))[: len(arguments)]
 
 
 def _sides(node: Node) -> tuple[Node, Node, str]:

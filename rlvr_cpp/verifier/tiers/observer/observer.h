@@ -489,8 +489,13 @@ template <class T> struct Numeric { static const bool is = false; };
 #define RLVR_NUMERIC(T) template <> struct Numeric<T> { static const bool is = true, has_fraction = static_cast<T>(0.5) != static_cast<T>(0) && static_cast<T>(0.5) != static_cast<T>(1); };
 RLVR_NUMBERS(RLVR_NUMERIC)
 #undef RLVR_NUMERIC
-template <class P, class T> constexpr bool same_kind() {
-    if constexpr (Numeric<P>::is && Numeric<T>::is) return Numeric<P>::has_fraction == Numeric<T>::has_fraction;
+// A number with a fraction is planned, and whatever number stands in for it, as a test's own variable would take it.
+template <class P, class T> constexpr bool is_fraction() {
+    if constexpr (Numeric<P>::is && Numeric<T>::is) return Numeric<P>::has_fraction;
+    else return false;
+}
+template <class P, class T> constexpr bool are_whole() {
+    if constexpr (Numeric<P>::is && Numeric<T>::is) return !Numeric<P>::has_fraction && !Numeric<T>::has_fraction;
     else return false;
 }
 
@@ -507,15 +512,16 @@ template <class P> void give_nothing(Writer& out) {
     else out.put(P("\1rlvr: nothing"));
 }
 
-// Sends a value of the planned type P: one of another type is no answer, but for the same kind of number that fits.
+// Sends a value of the planned type P: one of another type is no answer, but for a number: a whole one has to fit.
 // By value: a constant of a class that nobody defines must not be referred to.
 template <class P, class T> void give(Writer& out, T value) {
     if constexpr (Same<P, T>::value) Codec<P>::put(out, value);
     else if constexpr (Same<P, AnyNumber>::value && Numeric<T>::is) out.put(AnyNumber{static_cast<long double>(value)});
     else if constexpr (Numeric<P>::is && __is_enum(T)) out.put<P>(static_cast<P>(value));
-    else if constexpr (same_kind<P, T>()) {
+    else if constexpr (is_fraction<P, T>()) out.put<P>(static_cast<P>(value));
+    else if constexpr (are_whole<P, T>()) {
         const P same = static_cast<P>(value);
-        if ((static_cast<T>(same) != value || (same < static_cast<P>(0)) != (value < static_cast<T>(0))) && value == value) lost();
+        if (static_cast<T>(same) != value || (same < static_cast<P>(0)) != (value < static_cast<T>(0))) lost();
         out.put<P>(same);
     }
 #ifdef RLVR_STRING

@@ -82,7 +82,7 @@ int main(int, char** files) {
     std::FILE* input = std::fopen(files[1], "r");
     std::fscanf(input, "%d%d", &secret, &how);
     if (how == 1) std::abort();
-    if (how == 2) for (;;) secret += guess;
+    for (volatile int forever = how; forever == 2;) {}
     for (int read;;) {
         std::puts("guess"), std::fflush(stdout);
         if ((read = std::scanf("%d", &guess)) != 1 && how == 3) std::abort();

@@ -723,3 +723,40 @@ def test_a_reference_that_fails_leaves_the_test_in_one_process(verifier):
     test = HARNESS % ("", "Box b; p += b.get() == 4; p += b.v == 4;")
     plan = plan_for(dataclasses.replace(Program(BOX, test, 2), reference=BOX), verifier.workshop)
     assert "reference does not pass" in plan.reason
+
+
+def test_what_a_test_counts_beside_the_candidate_is_told(verifier):
+    """A class of the test that counts its objects is used in the candidate's process, where an answer can write to it."""
+    reference = "template <class T> struct Owner { T* object; explicit Owner(T* o) : object(o) {} ~Owner() { delete object; } };"
+    test = """#include <cstdio>
+struct Probe { static int alive; int value = 3; Probe() { ++alive; } ~Probe() { --alive; } };
+int Probe::alive = 0;
+int main() {
+    int passed = 0;
+    { Owner<Probe> owner(new Probe); if (owner.object->value == 3) ++passed; if (Probe::alive == 1) ++passed; }
+    if (Probe::alive == 0) ++passed;
+    std::printf("PASSED %d/3\\n", passed);
+    return passed != 3;
+}
+"""
+    result = verifier.verify(Program(reference, test, reference=reference))
+    assert (result.status, result.tier, result.self_judged) == ("ok", "observer", 2)
+
+
+def test_a_test_that_wants_a_constant_of_the_reference_asks_for_no_declaration(verifier):
+    reference = "constexpr int factorial(int n) { return n < 2 ? 1 : n * factorial(n - 1); }"
+    test = """#include <array>
+#include <cstdio>
+int main() {
+    static_assert(factorial(3) == 6, "");
+    std::array<int, factorial(3)> six{};
+    const int passed = (six.size() == 6) + (factorial(4) == 24);
+    std::printf("PASSED %d/2\\n", passed);
+    return passed != 2;
+}
+"""
+    slower = "int factorial(int n) { return n < 2 ? 1 : n * factorial(n - 1); }"
+    known, other = verifier.verify_many([Program(code, test, reference=reference) for code in (reference, slower)])
+    assert known.status == "ok", known.stderr
+    assert other.status == "compile_error"
+    assert "declaration" not in other.stderr
