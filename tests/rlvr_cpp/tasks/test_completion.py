@@ -451,7 +451,7 @@ def test_what_a_sentence_shows_between_ticks_is_the_answer_only_where_no_block_i
     "end", ["<end_of_turn>\n<eos>", "<｜end▁of▁sentence｜>", "<|fim▁end|>", " <EOT>", "</s><|im_end|>"]
 )
 def test_tokens_that_end_a_turn_are_no_code(end):
-    code = read_completion(FUNCTION, f"{DEFINITION}{end}", chat=True).code
+    code = read_completion(FUNCTION, DEFINITION.rstrip() + end, chat=True).code
     assert code.rstrip() == f"#include <string>\n// Adds.\n{DEFINITION}".rstrip()
 
 
