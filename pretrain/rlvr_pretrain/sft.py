@@ -73,7 +73,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} line {number}: not JSON ({error}): give one object a line") from error
         for name in FIELDS:
             if not isinstance(row, dict) or not isinstance(row.get(name), str):

@@ -14,6 +14,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
 from rlvr_cpp.errors import UserError, first_line
 from rlvr_cpp.policy.chat import chat_messages, check_template, rendered, turn_end
@@ -31,8 +32,12 @@ DEMO = "tiny-hybrid"
 MLP_TARGETS = ("gate_proj", "up_proj", "down_proj")
 ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MAMBA_TARGETS = ("in_proj", "out_proj")
-OUTSIDE_THE_POLICY = re.compile(r"(?:.*\.)?(indexer|mtp)\..*")
+OUTSIDE_THE_POLICY = r"(?:.*\.)?(?:indexer|mtp)\..*"
 """Layers of a hybrid that the policy's loss does not reach: what selects keys, and what drafts tokens ahead."""
+FUSED = r"(?:.*\.)?(?:out_proj|conv1d)"
+"""Layers whose weights transformers' Mamba models hand to fused kernels, past an adapter on them; peft refuses one."""
+FUSING = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+"""Types of models that do so."""
 TARGET_SETS = {"mlp": MLP_TARGETS, "attention": ATTENTION_TARGETS, "mamba": MAMBA_TARGETS}
 """Linear layers by their names in Llama- and Qwen-style models and in hybrids with Mamba layers."""
 
@@ -124,7 +129,7 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
         if settings.quantization is None and processes.sharding() != "FSDP":  # which moves it part by part
             loaded = loaded.to(device)
         _never_repack(loaded)
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # a damaged folder makes transformers raise whatever its readers trip over
         shelf = ", ".join(sorted(path.name for path in SHELF.iterdir() if path.is_dir()))
         reason = first_line(error)
         raise UserError(
@@ -133,18 +138,28 @@ def load_policy(model: str, settings: PolicySettings) -> Policy:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token is None:
+    chat = _asks_in_a_chat(tokenizer, model, settings)
+    thinking = find_thoughts(tokenizer, chat, settings)
+    policy = Policy(loaded, tokenizer, chat, thinking, settings.chat)
+    ends = [*policy.eos_ids, *_end_of_turn(policy)]
+    if not ends or tokenizer.pad_token is None:
         raise UserError(f"the tokenizer of model {model!r} has no end token: name its eos_token in its config")
+    # a model's own penalties and cut-offs would make what is sampled another distribution than what is trained
+    loaded.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    return policy
+
+
+def _asks_in_a_chat(tokenizer: PreTrainedTokenizerBase, model: str, settings: PolicySettings) -> bool:
+    """Raises UserError where a chat is asked for without a template, or what belongs to one without a chat."""
     has_template = tokenizer.chat_template is not None
     if settings.prompt_format == "chat" and not has_template:
         raise UserError(f"policy.prompt_format is chat but model {model!r} has no chat template: use completion")
     chat = has_template if settings.prompt_format == "auto" else settings.prompt_format == "chat"
-    thinking = find_thoughts(tokenizer, chat, settings)
-    policy = Policy(loaded, tokenizer, chat, thinking, settings.chat)
-    ends = [*policy.eos_ids, *_end_of_turn(policy)]
-    # a model's own penalties and cut-offs would make what is sampled another distribution than what is trained
-    loaded.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
-    return policy
+    given = [key for key, value in vars(settings.chat).items() if value]
+    if given and not chat:
+        why = "policy.prompt_format is completion" if has_template else f"model {model!r} has no chat template"
+        raise UserError(f"policy.chat.{given[0]} is {getattr(settings.chat, given[0])!r} but {why}: leave it out")
+    return chat
 
 
 def _end_of_turn(policy: Policy) -> list[int]:
@@ -234,7 +249,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # which the device `meta` cannot
     except (RuntimeError, AssertionError) as error:
         reason = first_line(error)
         raise UserError(f"policy.device is {name!r}, which is not here ({reason}): use auto or cpu") from error
@@ -258,25 +273,29 @@ def lora_config(settings: AdapterSettings, model: PreTrainedModel) -> Any | None
         return None
     from peft import LoraConfig
 
-    _require_a_target(settings.targets, model)
-
-    has_others = any(OUTSIDE_THE_POLICY.fullmatch(name) for name, _ in model.named_modules())
+    config = getattr(model, "config", None)
+    without = "|".join((OUTSIDE_THE_POLICY, *([FUSED] if getattr(config, "model_type", None) in FUSING else ())))
+    _require_a_target(settings.targets, model, without)
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=0.0,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # as GPT-2 keeps its weights
         target_modules=expand_targets(settings.targets),
-        exclude_modules=OUTSIDE_THE_POLICY.pattern if has_others else None,
+        exclude_modules=without if any(re.fullmatch(without, name) for name, _ in model.named_modules()) else None,
         task_type="CAUSAL_LM",
     )
 
 
-def _require_a_target(targets: Sequence[str], model: torch.nn.Module) -> None:
+def _require_a_target(targets: Sequence[str], model: torch.nn.Module, without: str) -> None:
     wanted = expand_targets(targets)
-    names = [name for name, _ in model.named_modules() if name and not OUTSIDE_THE_POLICY.fullmatch(name)]
-    if wanted == "all-linear" or not names or any(f".{name}".endswith(f".{w}") for name in names for w in wanted):
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if name and isinstance(module, (torch.nn.Linear, Conv1D)) and not re.fullmatch(without, name)
+    ]
+    if wanted == "all-linear" or not linear or any(f".{name}".endswith(f".{w}") for name in linear for w in wanted):
         return
-    linear = (name for name in names if isinstance(model.get_submodule(name), torch.nn.Linear))
     offered = sorted({name.rpartition(".")[2] for name in linear})
     raise UserError(
         f"adapter.targets is [{','.join(targets)}], and the model has no such linear layer: its own are "

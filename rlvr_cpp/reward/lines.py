@@ -10,6 +10,7 @@ from rlvr_cpp.reward.rows import read_program
 from rlvr_cpp.tasks.answers import CONTINUED, WHOLE, texts_of
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.task import parse_task
+from rlvr_cpp.tasks.tiers import with_a_judge
 from rlvr_cpp.verifier.program import Program
 
 
@@ -21,8 +22,8 @@ def program_in_answer(row: Mapping[str, Any]) -> Program:
     texts, whole = texts_of(row, "without a field 'code'")
     if len(texts) != 1:
         raise UserError(f"there are {len(texts)} answers: a line has one")
-    rest = {name: value for name, value in row.items() if name not in (*CONTINUED, *WHOLE, "id")}
+    rest = {name: value for name, value in row.items() if name not in (*CONTINUED, *WHOLE)}
     if "prompt" not in rest:
         return read_program(texts[0], rest, continues=not whole)
-    task = parse_task(rest, "the row")
+    (task,) = with_a_judge([parse_task(rest, "the row")], "the row")
     return task.program(read_completion(task, texts[0], chat=whole).code)

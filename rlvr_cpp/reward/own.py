@@ -44,11 +44,11 @@ class OwnReward:
         prompt = one.task.prompt + one.prefix
         try:
             value = self.function(prompt=prompt, completion=one.completion, result=one.result, task=one.task)
+            if isinstance(value, Real) and math.isfinite(value):  # which raises for an integer beyond all floats
+                return float(value)
         except Exception as error:
             self._tell(f"raises {type(error).__name__} ({first_line(error)})", one)
             return None
-        if isinstance(value, Real) and math.isfinite(value):
-            return float(value)
         if value is not None:
             self._tell(f"gives {value!r:.60}, which is no finite number", one)
         return None
@@ -70,7 +70,7 @@ def load_reward(name: str) -> OwnReward:
         sys.path.append(str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(path), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends where it is imported would end the command in silence
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(
             f"reward.kind is {name!r}, which cannot be imported ({reason}): give module:function, with the module in "

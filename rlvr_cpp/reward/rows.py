@@ -32,6 +32,7 @@ from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.completion import read_completion
 from rlvr_cpp.tasks.shapes import SHAPES
 from rlvr_cpp.tasks.task import Task, parse_task
+from rlvr_cpp.tasks.tiers import with_a_judge
 from rlvr_cpp.verifier.cases import Case, OpenCase, read_cases
 from rlvr_cpp.verifier.cpp.free_names import free_names
 from rlvr_cpp.verifier.program import Program
@@ -72,7 +73,8 @@ def read_task(row: Mapping[str, Any]) -> Task:
     plain = {name: _plain(value) for name, value in row.items()}
     given = {name: plain[name] for name in FIELDS if plain.get(name) is not None}
     if not {"declaration", "cases"} & given.keys() and any(_has(plain, columns) for columns, _ in SHAPES):
-        return parse_task(plain, "the row")
+        (task,) = with_a_judge([parse_task(plain, "the row")], "the row")
+        return task
     _check(given)
     test, declared = given.get("test", ""), given.get("tests_declared")
     is_program = "cases" in given or not test

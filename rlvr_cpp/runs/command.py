@@ -74,7 +74,7 @@ def hydra_main(
         nonlocal began
         began = True
         own = Path(HydraConfig.get().runtime.output_dir)
-        folder = own if raw.resume is None else Path(raw.resume)
+        folder = own if raw.resume is None else Path(str(raw.resume))  # which is told, whatever it is
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return _one_of_many(job, load, raw, folder)
         asked = HydraConfig.get().overrides.task

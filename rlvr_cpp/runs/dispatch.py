@@ -34,7 +34,7 @@ def dispatch(usage: str, version: str, commands: Commands, argv: Sequence[str]) 
 
 def _call(name: str, module: str, rest: Sequence[str]) -> int:
     argv = sys.argv
-    sys.argv = ["doctor", "doctor"] if name == "doctor" else [f"rlvr {name}", *rest]
+    sys.argv = ["doctor", "doctor", *rest] if name == "doctor" else [f"rlvr {name}", *rest]
     try:
         return int(import_module(module).main() or 0)
     except ModuleNotFoundError as error:

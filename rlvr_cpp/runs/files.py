@@ -82,12 +82,17 @@ def cut_lines(path: Path, read: Callable[[str], Row], keep: Callable[[Row], bool
 def _whole_lines(path: Path, read: Callable[[str], Row], keep: Callable[[Row], bool]) -> Iterator[tuple[str, Row]]:
     if not path.exists():
         return
-    *lines, _torn = path.read_text().split("\n")
+    try:
+        *lines, _torn = path.read_text().split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): it is damaged; put back what it held, or remove it"
+        ) from error
     for number, line in enumerate(lines, start=1):
         try:
             row = read(line)
             wanted = keep(row)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} line {number}: cannot be read ({error!r}): remove the line") from error
         if wanted:
             yield line, row

@@ -107,7 +107,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         fields: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
         if not all(isinstance(fields[name], dict) for name in ("config", "results")):
             raise TypeError("its config or results are no objects")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{folder} holds no run that can be read ({error}): give the folder with its {RUN_FILE}"
         ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,8 +115,16 @@ def read_samples(folder: Path) -> Iterator[Sample]:
         ("candidates.jsonl", _candidates),
     ):
         if (folder / name).is_file():
-            for row in read_lines(folder / name, json.loads):
-                yield from read(row)
+            for samples in read_lines(folder / name, partial(_samples_of, read)):
+                yield from samples
+
+
+def _samples_of(read: Callable[[Mapping[str, Any]], Iterator[Sample]], line: str) -> list[Sample]:
+    """Raises ValueError, KeyError or TypeError for a line that no run has written."""
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise TypeError(f"a {type(row).__name__} where an object should stand")
+    return list(read(row))
 
 
 def _rollout(row: Mapping[str, Any]) -> Iterator[Sample]:

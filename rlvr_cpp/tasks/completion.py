@@ -25,7 +25,7 @@ from rlvr_cpp.tasks.reading.joining import (
     without_main,
     without_operators,
 )
-from rlvr_cpp.tasks.reading.quotes import without_quotes
+from rlvr_cpp.tasks.reading.left_out import without_wrapping
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.cpp.braces import closing_brace, open_braces
 from rlvr_cpp.verifier.cpp.lexemes import Joined
@@ -34,8 +34,10 @@ from rlvr_cpp.verifier.think import KNOWN_THOUGHTS, Thoughts, answer_span
 
 MAX_LENGTH = 1 << 17
 """Characters of an answer in which definitions are looked for; a longer one continues the prompt."""
-SPECIAL = re.compile(r"\s*(?:(?:<\|[\w-]+\|>|</s>)\s*)+\Z")
-"""Special tokens that a decoder has left at the end of an answer."""
+SPECIAL = re.compile(
+    r"\s*(?:(?:<\|[\w▁-]+\|>|<｜[\w▁]+｜>|</s>|<eos>|<EOT>|<end_of_turn>|<endoftext>|<fim_\w+>)\s*)+\Z"
+)
+"""Special tokens that a decoder has left at the end of an answer, as those of ChatML, DeepSeek, Llama and Gemma."""
 MAX_SPECIAL = 200
 FENCE = re.compile(r"(?m)^[ \t]*(?:```|~~~)")
 """What ends a body whose last brace is missing."""
@@ -82,7 +84,7 @@ def read_completion(task: Task, completion: str, chat: bool = False, thoughts: T
         begin += 1
     if special := SPECIAL.search(completion, max(begin, end - MAX_SPECIAL), end):
         end = special.start()
-    shown = without_quotes(completion[begin:end])
+    shown = without_wrapping(completion[begin:end])
     return _as_written(_read_answer(Asked.of(task), shown.text, chat), shown, begin)
 
 
@@ -186,16 +188,18 @@ def _cut_behind(asked: Asked, read: _Read, text: str) -> list[_Read]:
 
 
 def _merit(asked: Asked, read: _Read) -> tuple[object, ...]:
-    """What makes one block the answer: it defines what is asked for, completely, in C++, and nothing later does.
+    """What makes one block the answer: it defines what is asked for, completely, in C++, and nothing later does. What
+    stands between ticks in a sentence is what the sentence speaks of, where there is a block besides.
 
     Among blocks that define nothing it is the longest body of what the prompt has opened.
     """
     if not asked.is_defined_in(read.items):
         closes = any(item.kind == "close" for item in read.items)
-        return (False, read.block.rank > 0, closes, len(read.text), 0)
+        return (False, read.block.rank > 0, closes, len(read.text))
     answer = asked.definition(read.items)
     assert answer is not None
-    return (True, read.block.rank > 0, answer.is_whole, asked.can_be_called(answer), read.number)
+    is_block = not read.block.is_inline
+    return (True, read.block.rank > 0, answer.is_whole, is_block, asked.can_be_called(answer), read.number)
 
 
 def _continued(asked: Asked, completion: str, begin: int, end: int, is_block: bool = False) -> Candidate:
@@ -247,9 +251,10 @@ def _answered(asked: Asked, blocks: Sequence[_Read], chosen: _Read) -> Candidate
 
 
 def _is_preface(asked: Asked, read: _Read, chosen: _Read) -> bool:
-    """A block whose includes hold for the chosen one: an earlier draft, or includes alone wherever they stand."""
+    """A block whose includes hold for the chosen one: an earlier draft, or a header that defines nothing, anywhere."""
     is_draft = read.number < chosen.number and asked.is_defined_in(read.items)
-    return read.block.rank > 0 and (is_draft or all(item.kind == "directive" or item.includes for item in read.items))
+    is_header = all(item.kind in ("directive", "prototype") or item.includes for item in read.items)
+    return read.block.rank > 0 and (is_draft or is_header)
 
 
 def _own_parts(asked: Asked, read: _Read) -> list[Part]:

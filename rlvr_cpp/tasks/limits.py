@@ -16,6 +16,8 @@ QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)", re.IGNORECASE)
 SECONDS = {"ms": 1e-3, "mil": 1e-3, "s": 1.0, "min": 60.0}
 MEBIBYTES = {"b": 2.0**-20, "k": 2.0**-10, "m": 1.0, "g": 2.0**10}
 """What units begin with, and what they are worth."""
+MOST = 1e300
+"""More than any limit, and a number that can be reckoned with."""
 
 
 def limit_fields(time: Any, memory: Any) -> dict[str, Any]:
@@ -29,14 +31,14 @@ def seconds_of(duration: Any) -> float | None:
     """The seconds of `{"seconds": 1, "nanos": 500000000}`."""
     if not isinstance(duration, Mapping):
         return None
-    return float(duration.get("seconds") or 0) + float(duration.get("nanos") or 0) * 1e-9
+    return sum(worth * (_number(duration.get(name), {}) or 0.0) for name, worth in (("seconds", 1.0), ("nanos", 1e-9)))
 
 
 def _number(value: Any, units: Mapping[str, float]) -> float | None:
     if isinstance(value, str) and (match := QUANTITY.match(value)):
         worth = next((worth for unit, worth in units.items() if match[2].lower().startswith(unit)), None)
         return None if worth is None else float(match[1]) * worth
-    return float(value) if isinstance(value, int | float) else None
+    return float(min(value, MOST)) if isinstance(value, int | float) else None
 
 
 def _within(name: str, value: float | None) -> float | None:

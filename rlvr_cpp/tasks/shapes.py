@@ -18,6 +18,7 @@ from typing import Any
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.tasks.limits import limit_fields, seconds_of
+from rlvr_cpp.tasks.reading.blocks import CODE_LINE
 from rlvr_cpp.tasks.rows import Row
 from rlvr_cpp.verifier.cases import Case, OpenCase, parse_text, read_cases
 from rlvr_cpp.verifier.cpp.assertions import count_assertions, count_declared
@@ -34,6 +35,8 @@ OWN_CHECKER = "needs_checker"
 """The tag of a task with a checker that is no C++, such as Python: nothing here runs it."""
 INTERACTIVE = "needs_interactor"
 """The tag of a task whose statement asks for a talk, and whose row has nobody to talk to."""
+FILES = "needs_files"
+"""The tag of a task whose statement asks for files in place of standard input and output, which no case has."""
 CPP_INCLUDE = re.compile(r"(?m)^[ \t]*#[ \t]*include\b")
 
 
@@ -66,7 +69,8 @@ def _ours(row: Row, where: str, known: frozenset[str]) -> tuple[Fields, list[str
         elif name in fields:
             del fields[name]
     if "cases" in fields:
-        fields = {"test": "", "entry_point": "main"} | fields
+        prompt = _comment(fields["prompt"]) if _is_prose(fields["prompt"]) else fields["prompt"]
+        fields = {"test": "", "entry_point": "main"} | fields | {"prompt": prompt}
     return fields, extra
 
 
@@ -89,7 +93,9 @@ def _multipl_e(row: Row, where: str) -> Fields:
     prompt = _text(row, "prompt", where)
     # The rows' tests begin with the brace that closes the function; our completions close it themselves.
     test = _text(row, "tests", where).lstrip().removeprefix("}")
-    return _asserted(row["name"], prompt, test, _entry_point(prompt, where), None, "multipl_e", row, where)
+    return _asserted(
+        _name(row, "name", where), prompt, test, _entry_point(prompt, where), None, "multipl_e", row, where
+    )
 
 
 def _mbxp(row: Row, where: str) -> Fields:
@@ -138,11 +144,13 @@ def _code_contests(row: Row, where: str) -> Fields:
     solutions = row.get("solutions") or {}
     if not isinstance(solutions, Mapping):
         raise UserError(f"{where}: field 'solutions' is no mapping: it must hold 'language' and 'solution'")
-    pairs = zip(solutions.get("language", ()), solutions.get("solution", ()), strict=False)
-    reference = next((text for language, text in pairs if language == CODE_CONTESTS_CPP), None)
-    tags = ["code_contests", *(row.get("cf_tags") or ())]
+    languages, texts = (_list(solutions, name, where) for name in ("language", "solution"))
+    written = zip(languages, texts, strict=False)
+    reference = next((text for language, text in written if language == CODE_CONTESTS_CPP), None)
+    tags = ["code_contests", *_list(row, "cf_tags", where)]
+    tags += [FILES] if row.get("input_file") or row.get("output_file") else []
     memory = row.get("memory_limit_bytes")
-    limits = limit_fields(seconds_of(row.get("time_limit")), memory / 2**20 if isinstance(memory, int) else None)
+    limits = limit_fields(seconds_of(row.get("time_limit")), f"{memory} bytes" if isinstance(memory, int) else None)
     task = _contest(_name(row, "name", where), _text(row, "description", where), public, hidden, reference, tags, where)
     return task | limits
 
@@ -172,8 +180,9 @@ def _codeforces(row: Row, where: str) -> Fields:
         _cases(row[name], f"{where}: field {name!r}", Case if checker is None else OpenCase) if row.get(name) else []
         for name in ("examples", "official_tests")
     )
-    tags = ["codeforces", *(row.get("tags") or ()), *([OWN_CHECKER] if own and checker is None else [])]
+    tags = ["codeforces", *_list(row, "tags", where), *([OWN_CHECKER] if own and checker is None else [])]
     tags += [INTERACTIVE] if row.get("interaction_format") else []
+    tags += [FILES] if row.get("input_mode") == "file" else []
     task = _contest(f"codeforces/{_name(row, 'id', where)}", statement, public, hidden, None, tags, where)
     return task | limit_fields(row.get("time_limit"), row.get("memory_limit")) | {"checker_program": checker}
 
@@ -214,7 +223,8 @@ def _synthetic(row: Row, where: str) -> Fields:
 def _verl(row: Row, where: str) -> Fields:
     model = row["reward_model"]
     extra = row.get("extra_info")
-    name = f"{row['data_source']}/{extra.get('index', where) if isinstance(extra, Mapping) else where}"
+    index = extra.get("index") if isinstance(extra, Mapping) else None
+    name = f"{row['data_source']}/{where.rpartition(' ')[2] if index is None else index}"
     cases = _cases(
         model.get("ground_truth") if isinstance(model, Mapping) else None, f"{where}: field 'reward_model.ground_truth'"
     )
@@ -261,6 +271,12 @@ def _comment(statement: str) -> str:
     return "/*\n" + statement.strip().replace("*/", "* /") + "\n*/\n"
 
 
+def _is_prose(prompt: str) -> bool:
+    """The prompt of a whole program is a statement by its first line; C++ would begin with a comment or a directive."""
+    first = prompt.strip().partition("\n")[0]
+    return bool(first) and CODE_LINE.match(first) is None
+
+
 def _said(prompt: Any, where: str) -> str:
     """The text of a prompt: itself, or what the user says in a conversation."""
     if isinstance(prompt, str):
@@ -286,9 +302,9 @@ def _columns(value: Any, where: str, field: str) -> tuple[Any, ...]:
     return () if is_empty else read_cases(value, f"{where}: field {field!r}")
 
 
-def _unpacked(packed: str, where: str) -> Any:
-    """LiveCodeBench's hidden tests: JSON, or a pickled text of it, compressed."""
-    if packed.lstrip().startswith("["):
+def _unpacked(packed: Any, where: str) -> Any:
+    """LiveCodeBench's hidden tests: as they are, or a pickled text of them, compressed."""
+    if not isinstance(packed, str | bytes) or packed[:1] in ("[", b"["):
         return packed
     try:
         return _Texts(io.BytesIO(zlib.decompress(base64.b64decode(packed)))).load()
@@ -350,6 +366,14 @@ def _name(row: Row, field: str, where: str) -> str:
     if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
         raise UserError(f"{where}: field {field!r} is {value!r}: it must be a string that names the task")
     return str(value)
+
+
+def _list(row: Row, name: str, where: str) -> list[Any] | tuple[Any, ...]:
+    """A column of several values, of which there may be none."""
+    value = row.get(name)
+    if value is not None and not isinstance(value, list | tuple):
+        raise UserError(f"{where}: field {name!r} is {value!r}: it must be a list")
+    return value or ()
 
 
 def _text(row: Row, name: str, where: str) -> str:

@@ -161,7 +161,7 @@ def parse_task(row: Row, where: str) -> Task:
 
 def _task(fields: Mapping[str, Any], where: str) -> Task:
     values = dict(fields)
-    for name in ("reference", "hidden_test", "checker_program", "interactor"):
+    for name in ("reference", "entry_point", "hidden_test", "checker_program", "interactor"):
         if values.get(name) is not None and not isinstance(values[name], str):
             raise UserError(f"{where}: field {name!r} is {values[name]!r}: it must be a string")
     for name in ("callees", "weak"):
@@ -177,10 +177,11 @@ def _task(fields: Mapping[str, Any], where: str) -> Task:
 
 
 def _check(task: Task, where: str) -> None:
-    if has_half_a_pair(task.prompt):
-        raise UserError(
-            f"{where}: field 'prompt' holds half of a surrogate pair, which no model reads: correct the text"
-        )
+    for name in ("task_id", "prompt"):
+        if has_half_a_pair(getattr(task, name)):
+            raise UserError(
+                f"{where}: field {name!r} holds half of a surrogate pair, which no model reads: correct the text"
+            )
     for name, test in (("tests_declared", task.test), ("hidden_tests_declared", task.hidden_test)):
         count = getattr(task, name)
         if count is not None and not (type(count) is int and 1 <= count <= MAX_TESTS):
@@ -190,6 +191,10 @@ def _check(task: Task, where: str) -> None:
             )
         if count is not None and not test:
             raise UserError(f"{where}: field {name!r} is {count} but there is no test: add the test or drop the count")
+    for name in ("stub_pass_max", "mutant_kill_rate"):
+        share = getattr(task, name)
+        if share is not None and not (type(share) in (int, float) and 0 <= share <= 1):
+            raise UserError(f"{where}: field {name!r} is {share!r}: it must be a share from 0 to 1")
     if task.checker not in CHECKERS:
         raise UserError(f"{where}: field 'checker' is {task.checker!r}: it must be one of {', '.join(CHECKERS)}")
     _check_rules(task, where)

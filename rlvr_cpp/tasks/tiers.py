@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from rlvr_cpp.errors import UserError
 from rlvr_cpp.runs.console import console
-from rlvr_cpp.tasks.shapes import INTERACTIVE, OWN_CHECKER
+from rlvr_cpp.tasks.shapes import FILES, INTERACTIVE, OWN_CHECKER
 from rlvr_cpp.tasks.task import Task
 from rlvr_cpp.verifier.status import IN_PROCESS, Tier
 from rlvr_cpp.verifier.tiers.observer.planner import why_in_process
@@ -21,8 +21,8 @@ STRENGTH: tuple[Tier, ...] = ("none", "marker", "observer", "oracle", "cases")
 """The weakest first, as far as they can be told of a task; `marker` is any tier in the candidate's process."""
 SHOWN = 5
 """Tasks that a remark names."""
-NEEDED = {OWN_CHECKER: "checker_program", INTERACTIVE: "interactor"}
-"""The field without which nobody here can judge a task that has the tag."""
+NEEDED = {OWN_CHECKER: "checker_program", INTERACTIVE: "interactor", FILES: "standard input"}
+"""Without which nobody here can judge a task that has the tag: a field, or what no field can give."""
 
 
 @lru_cache(maxsize=8192)
@@ -51,13 +51,13 @@ def with_a_judge(tasks: Sequence[Task], where: object) -> list[Task]:
         task.task_id: field
         for task in tasks
         for tag, field in NEEDED.items()
-        if tag in task.tags and getattr(task, field) is None
+        if tag in task.tags and getattr(task, field, None) is None
     }
     if not missing:
         return list(tasks)
     count = f"{len(missing)} of {len(tasks)} tasks are" if len(missing) < len(tasks) else "every task is"
     named = ", ".join(f"{name} has no {field}" for name, field in list(missing.items())[:SHOWN])
-    sentence = f"{where}: {count} judged by a program that is not C++ or not there ({named}): write it in C++"
+    sentence = f"{where}: {count} judged by what is not there ({named}): a checker or interactor is a program in C++"
     if len(missing) == len(tasks):
         raise UserError(sentence)
     console.print(f"{sentence}, they are left out", markup=False, soft_wrap=True)

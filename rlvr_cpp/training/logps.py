@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,19 +10,19 @@ import torch
 from peft import PeftModel
 from trl.trainer.utils import add_fused_lm_head
 
+LEARNED_POSITIONS = re.compile(r"wpe|position")
+"""In the names of tables of them."""
 Scored = tuple[Any, Any, Any]
 """Log-probabilities (B, T) of the last T tokens, their entropies and the router's loss; None for what was not asked."""
 
 
-def score_in_float32(models: Iterable[Any], temperature: float) -> None:
+def score_in_float32(model: Any, temperature: float) -> None:
     """Project and normalise in float32, tile by tile: bf16 logits move a sequence's ratio by more than GSPO's band.
 
-    trl's own switch for it also casts the head's weights, which fails for an adapter on tied embeddings. None among
-    the `models` is left out.
+    trl's own switch for it also casts the head's weights, which fails for an adapter on tied embeddings.
     """
-    for model in models:
-        if model is not None and model.dtype != torch.float32:
-            fuse_head(model, temperature)
+    if model.dtype != torch.float32:
+        fuse_head(model, temperature)
 
 
 def fuse_head(model: Any, temperature: float) -> None:
@@ -29,6 +30,26 @@ def fuse_head(model: Any, temperature: float) -> None:
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     in_16_bits = model.dtype != torch.float32
     add_fused_lm_head(base, temperature, cast_lm_head_to_fp32=in_16_bits, outputs=("log_probs", "entropy"))
+
+
+def count_positions(model: Any) -> None:
+    """Let a model with learned positions, such as GPT-2, count them from each row's first token.
+
+    In generation transformers does that by itself. In a training pass the padding before a row would move it, and the
+    ratio of an unchanged policy would not be 1. Rotary positions are relative, and stay as they are.
+    """
+    if any(
+        isinstance(module, torch.nn.Embedding) and LEARNED_POSITIONS.search(name)
+        for name, module in model.named_modules()
+    ):
+        model.register_forward_pre_hook(_with_positions, with_kwargs=True)
+
+
+def _with_positions(model: Any, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    mask = options.get("attention_mask")
+    if mask is None or options.get("position_ids") is not None or options.get("past_key_values") is not None:
+        return args, options
+    return args, {**options, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
 
 
 def scored_in_batches(

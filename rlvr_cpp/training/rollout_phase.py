@@ -223,7 +223,7 @@ class RolloutPhase:
         if self._learnable is not None:
             self._learnable.load_state(state["learnable"])
         if self._ahead is not None and (begun := state["ahead"][self.accelerator.process_index]) is not None:
-            self._ahead.load_state(begun, self.tasks, self.scorer.another())
+            self._ahead.load_state(begun, self.tasks, self._prompt_ids_of, self.scorer.another())
 
     def close(self) -> None:
         """Drop what was begun for a step that will not come."""

@@ -251,7 +251,7 @@ def build_trainer(
         mixture.check(job.trainer.batch_size // job.algorithm.group_size)
     kind = GSPOTrainer if job.algorithm.ratio == "sequence" else GRPOTrainer
     try:
-        return kind(
+        trainer = kind(
             policy,
             tasks,
             verifier,
@@ -267,6 +267,7 @@ def build_trainer(
             processes=processes.count(),
             mixture=mixture,
         )
+        trainer.try_optimizer()
     except UserError:
         raise
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
@@ -274,6 +275,7 @@ def build_trainer(
         raise UserError(
             f"the trainer cannot be built with these trainer, adapter and algorithm settings: {reason}"
         ) from error
+    return trainer
 
 
 def train(parts: Parts, before: Evaluation) -> Curve:

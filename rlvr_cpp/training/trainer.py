@@ -54,6 +54,7 @@ from rlvr_cpp.training.logps import (
     Scored,
     by_groups,
     by_length,
+    count_positions,
     fuse_head,
     score_in_float32,
     scored_in_batches,
@@ -131,7 +132,9 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         policy.model = self.model
         _require_sharding(self.is_fsdp_enabled or self.is_deepspeed_enabled)
         _keep_adapter_in_float32(self.model)
-        score_in_float32((self.accelerator.unwrap_model(self.model), self.ref_model), self.temperature)
+        for one in filter(None, (self.accelerator.unwrap_model(self.model), self.ref_model)):
+            count_positions(one)
+            score_in_float32(one, self.temperature)
         self.remove_callback(PrinterCallback)
         self.rollout_phase = RolloutPhase(
             policy,
@@ -369,6 +372,14 @@ class GRPOTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch) / scale
         self.update_phase.leave_out_empty(self.optimizer, self.model.parameters())
         return loss
+
+    def try_optimizer(self) -> None:
+        """Raise what the optimizer and its schedule raise of their settings, for which training asks them too late."""
+        if self.is_deepspeed_enabled:  # which brings its own
+            return
+        with attributes(self, optimizer=self.optimizer, lr_scheduler=self.lr_scheduler):
+            super().create_optimizer()
+            self.create_scheduler(self.args.max_steps)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """trl's optimizer. Raises GuardStop where it would train nothing."""

@@ -105,10 +105,11 @@ def _split_columns(value: Mapping[Any, Any], field: str) -> Iterator[tuple[str, 
 
 
 def parse_text(text: str, field: str) -> Any:
-    """What a text says in JSON, or in Python's own notation."""
+    """What a text says in JSON, which may be a text of JSON once more, or in Python's own notation."""
     try:
-        return json.loads(text)
-    except ValueError as error:
+        found = json.loads(text)
+        return parse_text(found, field) if isinstance(found, str) and found != text else found
+    except (ValueError, RecursionError) as error:
         try:
             return ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -9,8 +9,11 @@ from rlvr_sandbox.doctor import doctor
 
 def main() -> int:
     """Exit 0 where every control works, 1 where some are missing, 2 where programs cannot be run or judged safely."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return 0
     if sys.argv[1:] != ["doctor"]:
-        print("usage: python -m rlvr_sandbox doctor", file=sys.stderr)
+        print(f"error: it takes no other words than doctor, and was given {sys.argv[1:]}", file=sys.stderr)
         return 2
     return doctor()
 

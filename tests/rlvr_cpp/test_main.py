@@ -46,6 +46,15 @@ def test_the_rest_of_the_line_is_the_commands_own(capsys):
     assert sys.argv[0] != "rlvr compare"
 
 
+def test_the_doctor_is_told_words_too(capsys):
+    assert main(["doctor", "--help"]) == 0
+    assert "what this host can isolate" in capsys.readouterr().out
+    assert main(["doctor", "quickly"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: it takes no other words than doctor")
+    assert error.count("\n") == 1
+
+
 def test_an_exit_status_is_the_commands_own(tmp_path):
     missing = run("verify", str(tmp_path / "none.cpp"))
     assert missing.returncode == 2

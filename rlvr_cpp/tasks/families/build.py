@@ -87,6 +87,9 @@ def _build(arguments: argparse.Namespace) -> None:
     for name in ("train", "held_out", "rows"):
         if (count := getattr(arguments, name)) is not None and count < 0:
             raise UserError(f"--{name.replace('_', '-')} is {count}: it must be at least 0")
+    out = arguments.out.absolute()
+    if out.is_dir() or not next(place for place in out.parents if place.exists()).is_dir():
+        raise UserError(f"--out is {str(arguments.out)!r}, where no file can be: name the .jsonl file to write")
     try:
         _write_tasks(arguments) if arguments.what == "tasks" else _write_corpus(arguments)
     except SandboxError as error:

@@ -20,7 +20,7 @@ LINE = re.compile(r"[^\n]*(?:\n|\Z)")
 OPENING = re.compile(r"[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^\n]*)")
 GLUED = re.compile(r"[^`\n]*\S[ \t]*(?P<fence>`{3,})[ \t]*(?P<info>[A-Za-z0-9+#.-]*)[ \t\r]*$")
 """A fence behind prose: `Here it is: ` and three ticks."""
-WORD = re.compile(r"\{?\.?(?P<language>[A-Za-z][\w+#.-]*)\}?(?P<rest>.*)")
+WORD = re.compile(r"(?:\{(?:#[\w-]+[ \t]+)?)?\.?(?P<language>[A-Za-z][\w+#.-]*)\}?(?P<rest>.*)")
 LANGUAGE = re.compile(r"[A-Za-z][\w+#.-]*")
 LONE_LANGUAGE = re.compile(r"(?P<language>[\w+]+)[ \t\r]*\n")
 """A language that stands on the line below its fence."""
@@ -67,6 +67,8 @@ class Block:
     end: int
     language: str
     """As the fence names it, in small letters; empty where it names none or there is no fence."""
+    is_inline: bool = False
+    """It stands between ticks in a line of prose."""
 
     @property
     def rank(self) -> int:
@@ -156,7 +158,8 @@ def _opening(text: str, line: re.Match[str]) -> tuple[str, str, int] | None:
         is_bare = not match["info"].strip()
         return (match["fence"], "", line.end()) if is_bare else (match["fence"], "", match.start("info"))
     is_language = CPP.fullmatch(word["language"].lower()) is not None
-    if ATTRIBUTES.fullmatch(word["rest"]) or (is_language and LONE_ATTRIBUTE.fullmatch(word["rest"])):
+    rest = word["rest"].rstrip()
+    if ATTRIBUTES.fullmatch(rest) or (is_language and LONE_ATTRIBUTE.fullmatch(rest)):
         return match["fence"], word["language"].lower(), line.end()
     begin = match.start("info") + (word.start("rest") if is_language else 0)
     return match["fence"], word["language"].lower() if is_language else "", begin
@@ -215,7 +218,7 @@ def _inline(text: str, line: re.Match[str]) -> Iterator[Block]:
             word = WORD.match(match["code"])
             named = word["language"].lower() if word and len(match["fence"]) > 1 else ""
             language = named if CPP.fullmatch(named) else ""
-            yield Block(start + len(language), end, language)
+            yield Block(start + len(language), end, language, is_inline=True)
 
 
 def _begins_code(line: str, following: str) -> bool:

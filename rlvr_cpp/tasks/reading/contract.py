@@ -7,7 +7,7 @@ from typing import Any
 from rlvr_cpp.verifier.contract import verifier_contract
 from rlvr_cpp.verifier.verifier import Verifier
 
-READING_VERSION = 1
+READING_VERSION = 2
 """Raised when the same completion may be read as another program than before: records and resumed runs compare it."""
 
 

@@ -52,6 +52,8 @@ class AheadOfStep:
 
     step: int
     requests: Sequence[Request]
+    prompts: Sequence[Sequence[int]]
+    """The tokens of each request."""
     scorer: RolloutScorer
     """Takes each completion when it ends."""
     written: Future[Written]
@@ -88,7 +90,7 @@ class LookAhead:
         scorer.begin(requests)
         self.twin.sync()
         written = self._thread.submit(self._work, requests, prompts, scorer, write)
-        self._begun = AheadOfStep(step, requests, scorer, written)
+        self._begun = AheadOfStep(step, requests, prompts, scorer, written)
 
     def take(self, step: int) -> AheadOfStep | None:
         """What was begun for a step; None where nothing was."""
@@ -101,21 +103,30 @@ class LookAhead:
             return None
         written = begun.written.result()
         asked = [(r.task.task_id, r.opening.text, [*r.opening.ids], r.group) for r in begun.requests]
-        rows = [list(row) for row in zip(asked, written.completions, written.logps, strict=True)]
+        rows = [list(row) for row in zip(asked, begun.prompts, written.completions, written.logps, strict=True)]
         return {"step": begun.step, "rows": rows, "sampler_error": written.sampler_error}
 
-    def load_state(self, state: Mapping[str, Any], tasks: Mapping[str, Task], scorer: RolloutScorer) -> None:
-        """Go on with what was written, judged anew; a run that lacks one of its `tasks` by now writes it again."""
-        asked, completions, logps = zip(*state["rows"], strict=True)
+    def load_state(
+        self,
+        state: Mapping[str, Any],
+        tasks: Mapping[str, Task],
+        prompts_of: Callable[[Sequence[Request]], list[list[int]]],
+        scorer: RolloutScorer,
+    ) -> None:
+        """Go on with what was written, judged anew; a run that lacks one of its `tasks` or asks for it otherwise by
+        now writes it again."""
+        asked, prompts, completions, logps = zip(*state["rows"], strict=True)
         if not {name for name, *_ in asked} <= tasks.keys():
             return
         requests = [Request(tasks[name], Opening(text, tuple(ids)), group) for name, text, ids, group in asked]
+        if prompts_of(requests) != [*prompts]:
+            return
         scorer.begin(requests)
         for index, ids in enumerate(completions):
             scorer.submit(index, ids)
         written: Future[Written] = Future()
         written.set_result(Written([*completions], [*logps], state["sampler_error"]))
-        self._begun = AheadOfStep(state["step"], requests, scorer, written)
+        self._begun = AheadOfStep(state["step"], requests, prompts, scorer, written)
 
     def close(self) -> None:
         """Drop what was begun, as soon as one more completion has ended."""

@@ -148,7 +148,21 @@ def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt(folder):
     assert policy.prompt_ids(CANARY) == plain
 
 
-def test_a_tokenizer_without_an_end_is_refused(folder):
-    store(folder, eos_token=None, pad_token=None)
+@pytest.mark.parametrize("padding", [None, "<|im_end|>"])
+def test_a_tokenizer_without_an_end_is_refused(folder, padding):
+    store(folder, eos_token=None, pad_token=padding, chat_template=SHORT)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": None}))
     with pytest.raises(UserError, match=r"the tokenizer of model .* has no end token"):
         load_policy(str(folder), CPU)
+
+
+@pytest.mark.parametrize("chat", [ChatSettings("Be brief."), ChatSettings(None, {"enable_thinking": False})])
+def test_what_belongs_to_a_chat_is_refused_without_one(folder, chat):
+    store(folder, chat_template=None)
+    with pytest.raises(UserError, match=r"policy\.chat\.(system|template_kwargs) is .* has no chat template: leave it"):
+        load_policy(str(folder), dataclasses.replace(CPU, chat=chat))
+    store(folder)
+    with pytest.raises(UserError, match=r"but policy\.prompt_format is completion: leave it out"):
+        load_policy(str(folder), dataclasses.replace(CPU, prompt_format="completion", chat=chat))

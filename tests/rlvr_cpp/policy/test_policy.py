@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, Mamba2Config, Mamba2ForCausalLM
 
 from rlvr_cpp import UserError
 from rlvr_cpp.policy.policy import (
@@ -18,6 +18,7 @@ from rlvr_cpp.policy.policy import (
     expand_targets,
     load_policy,
     lora_config,
+    pick_device,
 )
 from rlvr_cpp.policy.sampling import sample
 from rlvr_cpp.policy.settings import AdapterSettings, PolicySettings
@@ -128,6 +129,47 @@ def test_where_no_layer_is_meant_those_that_there_are_are_offered(policy):
     ):
         lora_config(lora("mamba", "W_pack"), policy.model)
     assert lora_config(lora("mamba", "mlp"), policy.model).target_modules == {*MAMBA_TARGETS, *MLP_TARGETS}
+
+
+def test_the_number_of_a_layer_is_no_target(policy):
+    with pytest.raises(UserError, match=r"adapter.targets is \[1\], and the model has no such linear layer"):
+        lora_config(lora("1"), policy.model)
+
+
+@pytest.mark.parametrize("targets", [["all-linear"], ["mlp", "mamba"]])
+def test_a_mamba_model_has_no_adapter_where_its_kernels_would_pass_it_by(targets):
+    from peft import get_peft_model
+
+    sizes = {"hidden_size": 16, "num_heads": 2, "head_dim": 16, "state_size": 4, "n_groups": 1, "num_hidden_layers": 1}
+    model = Mamba2ForCausalLM(Mamba2Config(vocab_size=8, chunk_size=4, **sizes))
+    adapted = get_peft_model(model, lora_config(lora(*targets), model))
+    assert {
+        name.split(".lora_")[0].rpartition(".")[2] for name, p in adapted.named_parameters() if p.requires_grad
+    } == {"in_proj"}
+
+
+def test_where_only_those_are_meant_the_others_are_offered():
+    model = Mamba2ForCausalLM(Mamba2Config(vocab_size=8, hidden_size=16, num_heads=2, head_dim=16, num_hidden_layers=1))
+    with pytest.raises(UserError, match=r"is \[out_proj\], and .* its own are in_proj, lm_head"):
+        lora_config(lora("out_proj"), model)
+
+
+def test_the_layers_of_a_gpt2_are_offered_too():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1))
+    with pytest.raises(UserError, match=r"its own are c_attn, c_fc, c_proj, lm_head"):
+        lora_config(lora("mlp"), model)
+    assert lora_config(lora("c_attn"), model).target_modules == {"c_attn"}
+
+
+def test_a_device_without_memory_is_told():
+    with pytest.raises(UserError, match=r"policy.device is 'meta', which is not here"):
+        pick_device("meta")
+
+
+def test_a_damaged_config_is_told(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"cannot be loaded"):
+        load_policy(str(tmp_path), CPU)
 
 
 def test_target_sets_are_spelled_out():

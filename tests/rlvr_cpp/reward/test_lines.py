@@ -13,6 +13,7 @@ from rlvr_cpp.verify import main
 TEST = "#include <cassert>\nint main() { assert(f(2) == 4); assert(f(3) == 6); }"
 TASK = {"prompt": "int f(int x) {\n", "test": TEST, "entry_point": "f", "task_id": "t"}
 BODY = "    return 2 * x;\n}\n"
+CODEFORCES = {"description": "Say 1.", "examples": [{"input": "1", "output": "1.0"}], "official_tests": []}
 PRINTS = '#include <cstdio>\nint main() { std::puts("1.0"); }\n'
 LINES: list[tuple[Any, str]] = [
     ({"id": 1, "code": "int f(int x) { return 2 * x; }", "test": TEST, "declaration": "int f(int);"}, "ok"),
@@ -27,6 +28,9 @@ LINES: list[tuple[Any, str]] = [
     ({"id": 10, "code": PRINTS, "cases": [["", "1.1"]], "time_limit": 0}, "line 10: time_limit is 0: it must be"),
     ({"id": 11, "code": PRINTS, "test": TEST, "tests_declared": "2"}, "line 11: tests_declared is '2'"),
     ({"id": 12, "code": [PRINTS]}, "line 12: code is a list"),
+    ({**CODEFORCES, "id": "1/A", "solution": PRINTS}, "ok"),
+    ({**CODEFORCES, "id": "1/B", "solution": PRINTS, "interaction_format": "Ask."}, "codeforces/1/B has no interactor"),
+    ({**CODEFORCES, "id": "1/C", "solution": PRINTS, "tags": 5}, "line 15: the row: field 'tags' is 5"),
 ]
 
 

@@ -49,8 +49,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.path", [*sys.path])
     (tmp_path / "my_own_reward.py").write_text(FILE)
     (tmp_path / "my_broken_reward.py").write_text("1 / 0")
+    (tmp_path / "my_script.py").write_text("raise SystemExit(0)")
     yield tmp_path
-    for name in ("my_own_reward", "my_broken_reward"):
+    for name in ("my_own_reward", "my_broken_reward", "my_script"):
         sys.modules.pop(name, None)
 
 
@@ -91,10 +92,16 @@ def test_a_raise_is_unscorable_for_the_one_completion_and_told(told):
     )
 
 
+def test_an_integer_beyond_all_floats_is_unscorable_and_told(told):
+    assert paid(lambda **_: 10**400, "a") == [None]
+    assert "raises OverflowError" in told.getvalue()
+
+
 WRONG = {
     "gold": "reward.kind is 'gold': it must be one of tiers, binary, shaped, or a function of yours",
     "my_missing_reward:f": r"cannot be imported \(ModuleNotFoundError: No module named 'my_missing_reward'\)",
     "my_broken_reward:f": r"cannot be imported \(ZeroDivisionError: division by zero\)",
+    "my_script:f": r"cannot be imported \(SystemExit: 0\)",
     "my_own_reward:long": "cannot be imported .AttributeError: .*'long'",
     ":f": "cannot be imported",
     "my_own_reward:few": r"cannot be called with prompt, completion, result, task by name.* def few\(prompt,",

@@ -177,3 +177,22 @@ def test_nothing_is_wider_than_the_window(run, width):
     dom, console = seen(write_page(run, "t", [], is_continued=True), "words=long", script, width)
     assert console == []
     assert f"<title>true {width}</title>" in dom
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"step": 1}',
+        b"[]",
+        b"3",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps(rollout(1, "c", diagnostics=3)).encode(),
+    ],
+)
+def test_a_damaged_line_is_told_by_its_file(run, line):
+    with (run / "completions.jsonl").open("ab") as log:
+        log.write(line + b"\n")
+    with pytest.raises(UserError, match=r"completions\.jsonl (line 4: )?cannot be read"):
+        list(read_samples(run))

@@ -286,6 +286,9 @@ def test_prose_around_a_fence_changes_nothing(before, behind):
         "> ```\n> f\n\n",
         "f(",
         "+=",
+        '#include "a.h"\n',
+        '#include "/',
+        "a.h.",
     ],
 )
 def test_a_hostile_answer_is_read_in_a_time_that_grows_with_it(piece):
@@ -417,7 +420,44 @@ def test_what_a_base_model_writes_after_the_whole_answer_is_cut():
         assert text.strip() in read_completion(FUNCTION, text + "\n" + DEFINITION.replace("x;", "0;")).code
 
 
-@pytest.mark.parametrize("info", ["{.cpp .numberLines}", "cpp showLineNumbers", '{.cpp #id startFrom="3"}'])
+HEADER = "`f.h`:\n```cpp\n#pragma once\n#include <numeric>\nint f(int x);\n```\n`f.cpp`:\n```cpp\n"
+
+
+def test_files_of_one_answer_are_one_text():
+    answer = HEADER + f'#include "src/f.h"\n#include "cmath"\n{DEFINITION}```'
+    candidate = read_completion(FUNCTION, answer, chat=True)
+    assert candidate.code.index("#include <numeric>") < candidate.code.index(DEFINITION)
+    assert '#include "cmath"' in candidate.code
+    assert "f.h" not in candidate.code
+    for piece in candidate.pieces:
+        assert candidate.code[piece.start :].startswith(answer[piece.origin : piece.origin + piece.length])
+
+
+@pytest.mark.parametrize("line", ['#include "g.h"', '#include "math.h"'])
+def test_a_file_that_is_not_the_answers_own_stays_included(line):
+    answer = f"It needs math.h.\n```cpp\n{line}\n{DEFINITION}```"
+    assert line in read_completion(FUNCTION, answer, chat=True).code
+
+
+def test_what_a_sentence_shows_between_ticks_is_the_answer_only_where_no_block_is():
+    aside = "Never write `int f(int x) { return 0; }`.\n"
+    code = read_completion(FUNCTION, f"```cpp\n{DEFINITION}```\n{aside}", chat=True).code
+    assert DEFINITION in code
+    assert "return 0" not in code
+    assert "return 0" in read_completion(FUNCTION, aside, chat=True).code
+
+
+@pytest.mark.parametrize(
+    "end", ["<end_of_turn>\n<eos>", "<｜end▁of▁sentence｜>", "<|fim▁end|>", " <EOT>", "</s><|im_end|>"]
+)
+def test_tokens_that_end_a_turn_are_no_code(end):
+    code = read_completion(FUNCTION, f"{DEFINITION}{end}", chat=True).code
+    assert code.rstrip() == f"#include <string>\n// Adds.\n{DEFINITION}".rstrip()
+
+
+@pytest.mark.parametrize(
+    "info", ["{#f .cpp}", "cpp\u00a0", "{.cpp .numberLines}", "cpp showLineNumbers", '{.cpp #id startFrom="3"}']
+)
 def test_attributes_behind_the_language_of_a_fence_are_no_code(info):
     code = read_completion(FUNCTION, f"```{info}\n{DEFINITION}```", chat=True).code
     assert code == f"#include <string>\n// Adds.\n{DEFINITION}\n"

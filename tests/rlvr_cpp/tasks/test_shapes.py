@@ -93,6 +93,8 @@ def test_hidden_cases_are_those_that_a_data_set_keeps_back():
         ("taco.jsonl", {"time_limit": "1500 ms", "memory_limit": "1 gigabytes"}, (1.5, 1024)),
         ("taco.jsonl", {"time_limit": "None", "memory_limit": "large"}, (None, None)),
         ("apps.jsonl", {}, (None, None)),
+        ("code_contests.jsonl", {"time_limit": {"seconds": "?"}, "memory_limit_bytes": 10**400}, (None, 1 << 20)),
+        ("taco.jsonl", {"time_limit": 10**400, "memory_limit": None}, (86_400.0, None)),
     ],
 )
 def test_limits_are_read_as_each_data_set_writes_them(tmp_path, name, change, limits):
@@ -141,12 +143,48 @@ def test_a_row_that_asks_for_a_talk_says_so(tmp_path):
     assert "needs_interactor" not in load_tasks(FILES / "codeforces_open_r1.jsonl")[0].tags
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("codeforces_open_r1.jsonl", {"input_mode": "file"}), ("code_contests.jsonl", {"input_file": "sum.in"})],
+)
+def test_a_row_whose_program_reads_files_says_so(tmp_path, name, change):
+    (task,) = load_tasks(write(tmp_path, {**row_of(name), **change}))
+    assert "needs_files" in task.tags
+    assert "needs_files" not in load_tasks(FILES / name)[0].tags
+
+
+def test_json_in_a_text_of_json_is_read(tmp_path):
+    row = row_of("apps.jsonl")
+    again = {**row, "input_output": json.dumps(row["input_output"])}
+    assert load_tasks(write(tmp_path, again))[0].cases == load_tasks(FILES / "apps.jsonl")[0].cases
+
+
+def test_rows_without_an_index_are_named_by_their_place(tmp_path):
+    row = {**row_of("verl_parquet_row.jsonl"), "extra_info": {"index": None}}
+    assert load_tasks(write(tmp_path, row))[0].task_id == f"{row['data_source']}/1"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_prose"),
+    [
+        ("Sum n numbers.\nPrint; them.", True),
+        ("// Sum.\n", False),
+        ("#include <cmath>\n", False),
+        ("int main() {\n", False),
+    ],
+)
+def test_a_statement_of_ours_is_a_comment_where_it_is_prose(tmp_path, prompt, is_prose):
+    (task,) = load_tasks(write(tmp_path, {**row_of("ours_with_cases.jsonl"), "prompt": prompt}))
+    assert task.prompt == (f"/*\n{prompt}\n*/\n" if is_prose else prompt)
+
+
 def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp_path):
     packed = [{"input": "1\n", "output": "1\n", "testtype": "stdin"}]
     text = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(packed)))).decode()
     row = {**row_of("livecodebench.jsonl"), "private_test_cases": text}
     (task,) = load_tasks(write(tmp_path, row))
     assert task.hidden_cases == (Case("1\n", "1\n"),)
+    assert load_tasks(write(tmp_path, {**row, "private_test_cases": packed})) == [task]
     harmful = base64.b64encode(zlib.compress(pickle.dumps(print))).decode()
     with pytest.raises(UserError, match=r"cannot be unpacked \(UnpicklingError\)"):
         load_tasks(write(tmp_path, {**row, "private_test_cases": harmful}))
@@ -187,6 +225,15 @@ def test_hidden_tests_of_livecodebench_are_unpacked_without_running_anything(tmp
         ("code_contests.jsonl", {"name": ""}, "field 'name' is ''"),
         ("ours_with_cases.jsonl", {"prompt": "// \ud800"}, "field 'prompt' holds half of a surrogate pair"),
         ("mbxp.jsonl", {"test": ""}, "field 'test' has no 'main'"),
+        ("multipl_e.jsonl", {"name": ["a"]}, "field 'name' is ['a']"),
+        ("ours_with_cases.jsonl", {"task_id": "\ud800"}, "field 'task_id' holds half of a surrogate pair"),
+        ("ours_with_cases.jsonl", {"entry_point": 5}, "field 'entry_point' is 5: it must be a string"),
+        ("ours_with_cases.jsonl", {"mutant_kill_rate": 2}, "field 'mutant_kill_rate' is 2: it must be a share"),
+        ("apps.jsonl", {"input_output": "[" * 100_000}, "field 'input_output' is no JSON"),
+        ("livecodebench.jsonl", {"private_test_cases": 5}, "field 'private_test_cases' is a int"),
+        ("code_contests.jsonl", {"solutions": {"language": 2, "solution": ""}}, "field 'language' is 2: it must be a list"),
+        ("code_contests.jsonl", {"cf_tags": 3}, "field 'cf_tags' is 3: it must be a list"),
+        ("codeforces_open_r1.jsonl", {"tags": "math"}, "field 'tags' is 'math': it must be a list"),
     ],
 )  # fmt: skip
 def test_a_row_that_cannot_be_used_is_named(tmp_path, name, change, words):

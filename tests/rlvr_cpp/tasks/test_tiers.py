@@ -65,7 +65,12 @@ def test_what_nobody_here_can_judge_is_left_out_and_counted():
     )
     with console.capture() as said:
         assert with_a_judge([plain, OWN, TALK, given], "a.jsonl") == [plain, given]
-    assert "a.jsonl: 2 of 4 tasks are judged by a program that is not C++ or not there" in said.get()
-    assert "(o has no checker_program, t has no interactor): write it in C++, they are left out" in said.get()
-    with pytest.raises(UserError, match=r"a\.jsonl: every task is judged by .*: write it in C\+\+"):
+    assert "a.jsonl: 2 of 4 tasks are judged by what is not there" in said.get()
+    assert (
+        "(o has no checker_program, t has no interactor): a checker or interactor is a program in C++, they are left out"
+        in said.get()
+    )
+    with pytest.raises(
+        UserError, match=r"a\.jsonl: every task is judged by .*: a checker or interactor is a program in C\+\+"
+    ):
         with_a_judge([OWN, TALK], "a.jsonl")

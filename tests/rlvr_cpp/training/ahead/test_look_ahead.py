@@ -188,6 +188,17 @@ def test_a_checkpoint_behind_the_last_step_holds_no_further_completions(tasks, t
     assert last == [None]
 
 
+@pytest.mark.parametrize(("comment", "staleness"), [("", 1), ("// Asked otherwise.\n", 0)])
+def test_completions_of_another_prompt_are_not_learned_from(tasks, tmp_path, comment, staleness):
+    train(tasks, DecidedVerifier(*MIXED), tmp_path, save_every=1, ahead=1)
+    others = [dataclasses.replace(task, prompt=comment + task.prompt) for task in tasks]
+    going = build(others, DecidedVerifier(*MIXED), tmp_path, save_every=1, ahead=1)
+    steps = []
+    going.on_step = lambda step, metrics: steps.append(metrics)
+    going.train(resume_from_checkpoint=str(find_checkpoints(tmp_path)[0]))
+    assert [step["staleness"] for step in steps] == [staleness]
+
+
 def test_a_run_that_is_stopped_leaves_no_thread(tasks, tmp_path):
     trainer = build(tasks, DecidedVerifier(*MIXED), tmp_path, LONGER, ahead=1)
 
