@@ -21,6 +21,7 @@ CANDIDATE_OBJECT = "rlvr_candidate.o"
 ALONE, MAIN = "rlvr_alone", "rlvr_main.cpp"
 OWN_MAIN = "candidates_own_main"
 """What a `main` that an answer brings along is called where another one is the program's."""
+RENAME_MAIN = f"-Dmain={OWN_MAIN}"
 ONE_TEXT = ("-x", "c++", "-", "-x", "none")
 """How the compiler is told to read a text of ours that no file holds, so that nothing it includes can include it."""
 SANITIZER = "rlvr_sanitizer.o"
@@ -116,10 +117,14 @@ class Bench:
         return compiled.linked(self.workshop.link(self.folder, [*arguments, *self._sanitizer(), "-o", PROGRAM]))
 
     def build(self, *objects: str) -> Built:
-        """Make the program of the candidate's sources and of `objects`, with as few starts as this toolchain needs."""
-        toolchain = self.workshop.toolchain
-        if toolchain.link_driver == toolchain.compiler or len(self.program.sources) > 1:
-            return self.compile(*objects, "-o", PROGRAM, *self.workshop.link_flags)
+        """Make the program of the candidate's sources and of `objects`, with as few starts as this toolchain needs.
+
+        Where there are objects, one of them has the program's `main`, and an answer of several files keeps its own.
+        """
+        toolchain, is_single = self.workshop.toolchain, len(self.program.sources) == 1
+        if toolchain.link_driver == toolchain.compiler or not is_single:
+            renamed = (RENAME_MAIN,) if objects and not is_single else ()
+            return self.compile(*renamed, *objects, "-o", PROGRAM, *self.workshop.link_flags)
         built = self.compile_object()
         return built if built.failure is not None else self.link(built, CANDIDATE_OBJECT, *objects)
 

@@ -9,7 +9,7 @@ from rlvr_cpp.verifier.cpp.signature import read_unit
 from rlvr_cpp.verifier.tiers.observer.plan import Plan
 from rlvr_cpp.verifier.tiers.sealed import between
 from rlvr_cpp.verifier.tiers.two_processes import link_oracle, run_in_two
-from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, OWN_MAIN, Bench
+from rlvr_cpp.verifier.toolchain.bench import CANDIDATE_OBJECT, OWN_MAIN, RENAME_MAIN, Bench
 from rlvr_cpp.verifier.toolchain.built import Built, Judged
 from rlvr_cpp.verifier.toolchain.workshop import Oracle, Workshop
 from rlvr_cpp.verifier.verdict import read_oracle
@@ -93,7 +93,7 @@ def _build_files(bench: Bench, plan: Plan) -> Built:
         if built.failure is not None:
             break
         objects.append(f"rlvr_{number}.o")
-        built = bench.compile("-c", "-o", objects[-1], source=source)
+        built = bench.compile(RENAME_MAIN, "-c", "-o", objects[-1], source=source)
         diagnostics += built.diagnostics
     built = dataclasses.replace(built, diagnostics=tuple(diagnostics))
     return built if built.failure is not None else bench.link(built, *objects)
