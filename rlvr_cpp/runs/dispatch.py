@@ -36,7 +36,10 @@ def _call(name: str, module: str, rest: Sequence[str]) -> int:
     argv = sys.argv
     sys.argv = ["doctor", "doctor", *rest] if name == "doctor" else [f"rlvr {name}", *rest]
     try:
-        return int(import_module(module).main() or 0)
+        try:
+            return int(import_module(module).main() or 0)
+        finally:
+            sys.stdout.flush()
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is missing: {INSTALL}", file=sys.stderr)
         return BAD_INPUT

@@ -33,6 +33,7 @@ GROUPS: dict[str, type] = {
     "evaluation": EvaluationSettings,
     "generation": GenerationSettings,
     "guards": GuardSettings,
+    "hardware": TrainingJob,
     "policy": PolicySettings,
     "recipe": TrainingJob,
     "reward": RewardSettings,
@@ -42,10 +43,10 @@ GROUPS: dict[str, type] = {
     "verifier": VerifierSettings,
 }
 JOBS = {"gspo": TrainingJob, "grpo": TrainingJob, "evaluate": EvaluationJob, "best_of_n": BestOfNJob}
+NO_GROUPS = ("accelerate", "architecture")
+"""Folders of files that accelerate and the model read, and refuse where they do not know a key."""
 OPTIONS = sorted(
-    path.relative_to(CONF).as_posix()
-    for path in Path(CONF).glob("*/*.yaml")
-    if path.parent.name != "architecture"  # the model reads these itself, and refuses what it does not know
+    path.relative_to(CONF).as_posix() for path in Path(CONF).glob("*/*.yaml") if path.parent.name not in NO_GROUPS
 )
 HYDRAS_OWN = {"defaults", "hydra"}
 
