@@ -11,6 +11,9 @@ the dearer. No group is discarded, so that each step's update is a whole one.
 Each job is made once before, untimed, so that all verdicts are in a cache by the second time: on two cores there is
 none left for the compiler while both halves of a step compute. With `--judge` every program is judged instead.
 
+One step ahead computes on two cores at once, with one thread of torch on each. What two threads make of the same step
+without it, one half after the other, is the third line.
+
 It wants a machine of its own. Linux shares busy cores out by sessions, not by threads, so beside others' work two
 threads get no more than one, and the numbers say nothing about `ahead`.
 """
@@ -52,14 +55,14 @@ def widen(folder: Path, width: int) -> None:
     AutoTokenizer.from_pretrained(shipped).save_pretrained(folder)
 
 
-def train(folder: Path, ahead: int, arguments: argparse.Namespace, name: str) -> list[Row]:
+def train(folder: Path, ahead: int, arguments: argparse.Namespace, name: str, threads: int = 1) -> list[Row]:
     """The steps of one run; exits where it fails."""
     judged = () if arguments.judge else (f"verifier.cache={folder}/verdicts",)
     command = [
         *("rlvr_cpp.gspo", f"model={folder}/model", f"generation.ahead={ahead}", f"trainer.steps={arguments.steps}"),
         *(f"trainer.batch_size={arguments.batch}", f"seed={arguments.seed}", f"hydra.run.dir={folder}/{name}"),
         *("evaluation.limit=1", "evaluation.samples=0", "evaluation.every=null", "guards=warn", *judged),
-        *(f"generation.batch_size={arguments.together}", "algorithm.zero_variance=keep"),
+        *(f"generation.batch_size={arguments.together}", "algorithm.zero_variance=keep", f"policy.threads={threads}"),
     ]
     print(f"python -m {' '.join(command)}", file=sys.stderr)
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -85,8 +88,8 @@ def main() -> None:
     parser.add_argument("--judge", action="store_true", help="judge every program: no verdict is known before")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as own:
+        folder = Path(own)
         widen(folder / "model", arguments.width)
         if not arguments.judge:
             for ahead in (0, 1):
@@ -95,9 +98,11 @@ def main() -> None:
         ratios = []
         for repeat in range(arguments.repeats):
             found = {ahead: train(folder, ahead, arguments, f"{repeat}-{ahead}") for ahead in (0, 1)}
-            for ahead, rows in found.items():
+            shown = {f"ahead: {ahead}": rows for ahead, rows in found.items()}
+            shown["ahead: 0, 2 threads"] = train(folder, 0, arguments, f"{repeat}-threads", threads=2)
+            for name, rows in shown.items():
                 values = "".join(f"{mean(rows, column):>10.2f}" for column in COLUMNS)
-                print(f"{f'ahead: {ahead}':<20}{values}", flush=True)
+                print(f"{name:<20}{values}", flush=True)
             ratios.append(mean(found[1], "seconds") / mean(found[0], "seconds"))
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         print(f"one step ahead takes {statistics.median(ratios):.2f} of the time ({each})")
